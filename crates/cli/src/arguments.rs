@@ -1,0 +1,159 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ioasis::PciAddress;
+
+/// VFIO and IOMMUFD, with or without an IOMMU.
+///
+/// Commands speak to the host's kernel, or with --machine to a machine inside this process, which needs neither hardware
+/// nor privileges.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) system: System,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What a command speaks to.
+#[derive(Args)]
+pub(crate) struct System {
+    /// A machine file: speak to an embedded machine instead of the host's kernel
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) machine: Option<PathBuf>,
+    /// Take devices without an IOMMU, which reach all of the host's memory (an embedded machine allows it anyway)
+    #[arg(long, global = true)]
+    pub(crate) allow_noiommu: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The whole way on a machine of its own: open, bind, map, ask for physical addresses, drive an NVMe controller
+    Demo {
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// NVMe controllers
+    #[command(subcommand)]
+    Nvme(Nvme),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Nvme {
+    /// What a controller and its namespaces say of themselves
+    Identify {
+        /// The controller's PCI address, such as 0000:01:00.0
+        address: PciAddress,
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reads blocks into a file
+    Read(Read),
+    /// Writes a file to blocks, and flushes them
+    Write(Write),
+    /// Measures reads or writes, against memcpy where the namespace is in this process
+    Bench(Bench),
+}
+
+#[derive(Args)]
+pub(crate) struct Read {
+    /// The controller's PCI address, such as 0000:01:00.0
+    pub(crate) address: PciAddress,
+    /// The first block
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lba: u64,
+    /// How many blocks
+    #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) blocks: Option<u64>,
+    /// All blocks to the end of the namespace
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The file to write, complete or not at all; - for standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Write {
+    /// The controller's PCI address, such as 0000:01:00.0
+    pub(crate) address: PciAddress,
+    /// The first block
+    #[arg(long, default_value_t = 0)]
+    pub(crate) lba: u64,
+    /// The file to read, whole blocks; - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// The controller's PCI address, such as 0000:01:00.0
+    pub(crate) address: PciAddress,
+    /// What to measure; writes destroy what the namespace holds
+    #[arg(long, value_enum, default_value_t = Pattern::Randread)]
+    pub(crate) rw: Pattern,
+    /// Bytes in one transfer, such as 512, 4k or 1M
+    #[arg(long, default_value = "4k", value_parser = bytes)]
+    pub(crate) bs: usize,
+    /// Transfers under way at once
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1023))]
+    pub(crate) qd: u16,
+    /// How long
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(crate) seconds: u32,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a benchmark does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pattern {
+    /// Reads in random order
+    Randread,
+    /// Writes in random order
+    Randwrite,
+    /// Reads in order
+    Read,
+    /// Writes in order
+    Write,
+}
+
+/// A number of bytes with an optional suffix k, M or G (powers of 1024).
+fn bytes(text: &str) -> Result<usize, String> {
+    let (digits, shift) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let count: usize =
+        digits.parse().map_err(|_| format!("{text:?} is no number of bytes, such as 4096 or 4k"))?;
+    count.checked_shl(shift).filter(|bytes| bytes >> shift == count).ok_or(format!("{text:?} is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_have_suffixes() {
+        assert_eq!(bytes("512"), Ok(512));
+        assert_eq!(bytes("4k"), Ok(4096));
+        assert_eq!(bytes("1G"), Ok(1 << 30));
+        for bad in ["", "k", "4x", "-1", "99999999999G", "4kk", "é"] {
+            assert!(bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The `ioasis` command: VFIO and IOMMUFD devices, on the host's kernel or on an embedded machine.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod demo;
+mod nvme;
+mod output;
+mod progress;
+mod stop;
+mod system;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Demo { json } => demo::run(&arguments.system, json),
+        Command::Nvme(command) => nvme::run(&arguments.system, command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if error.is::<stop::Interrupted>() { ExitCode::from(130) } else { ExitCode::FAILURE }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Ctrl-C: the first one asks long work to stop in order, the second one ends the process at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// The work was stopped by a signal; the text says how far it got.
+#[derive(Debug)]
+pub(crate) struct Interrupted(pub(crate) String);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "interrupted: {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether somebody asked to stop.
+pub(crate) struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// From now on the first SIGINT or SIGTERM only raises the flag.
+    pub(crate) fn install() -> Result<Self> {
+        let raised = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // Order matters: a signal that finds the flag raised ends the process, then the flag is raised.
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&raised))
+                .and_then(|_| flag::register(signal, Arc::clone(&raised)))
+                .context("cannot watch for Ctrl-C")?;
+        }
+        Ok(StopFlag(raised))
+    }
+
+    /// Whether the flag is up.
+    pub(crate) fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

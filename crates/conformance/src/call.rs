@@ -1,0 +1,63 @@
+//! Calls with arguments that no driver would pass: wrong sizes, bad addresses, unknown numbers.
+
+use std::ffi::c_void;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use rustix::fs::OFlags;
+use sys::{Result, Suite};
+use uapi::vfio::*;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// `ioctl(2)` with bytes of the suite's own as the argument.
+///
+/// Rows differ in what they put into the bytes, and the systems under test check the bytes: that is the point of the
+/// suite. What a correct system may do with them is bounded by two habits that every case keeps: addresses inside an
+/// argument point to memory that the fixture holds until its files are closed, or to nothing that is mapped, and a size
+/// inside an argument is no larger than the argument (larger ones are put at the end of a page, with nothing behind it).
+pub(crate) fn ioctl_bytes<S: Suite>(sys: &S, file: &S::File, command: u32, bytes: &mut [u8]) -> Result<u32> {
+    ioctl_at(sys, file, command, bytes.as_mut_ptr() as usize)
+}
+
+/// The same with the bytes of a structure.
+pub(crate) fn ioctl_value<S: Suite, T: IntoBytes + FromBytes>(
+    sys: &S,
+    file: &S::File,
+    command: u32,
+    value: &mut T,
+) -> Result<u32> {
+    ioctl_bytes(sys, file, command, value.as_mut_bytes())
+}
+
+/// The same with any address, mapped or not, or a plain number.
+pub(crate) fn ioctl_at<S: Suite>(sys: &S, file: &S::File, command: u32, argument: usize) -> Result<u32> {
+    // SAFETY: by the two habits of `ioctl_bytes` the call reaches only memory that the suite owns and that no reference
+    // is held to; an address that is not mapped is EFAULT.
+    unsafe { sys.ioctl_raw(file.as_fd(), command, argument as *mut c_void) }
+}
+
+/// Exports the first page of a region as a dma-buf (`VFIO_DEVICE_FEATURE_DMA_BUF`).
+pub(crate) fn export_dma_buf<S: Suite>(sys: &S, device: &S::File, region_index: u32) -> Result<OwnedFd> {
+    #[derive(IntoBytes, FromBytes)]
+    #[repr(C)]
+    struct Export {
+        feature: VfioDeviceFeature,
+        dma_buf: VfioDeviceFeatureDmaBuf,
+        range: VfioRegionDmaRange,
+    }
+    let mut export = Export {
+        feature: VfioDeviceFeature {
+            argsz: size_of::<Export>() as u32,
+            flags: VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
+        },
+        dma_buf: VfioDeviceFeatureDmaBuf {
+            region_index,
+            open_flags: OFlags::RDWR.union(OFlags::CLOEXEC).bits(),
+            flags: 0,
+            nr_ranges: 1,
+        },
+        range: VfioRegionDmaRange { offset: 0, length: 4096 },
+    };
+    let fd = ioctl_value(sys, device, VFIO_DEVICE_FEATURE, &mut export)?;
+    // SAFETY: the call answered with a descriptor that it has opened for its caller, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}

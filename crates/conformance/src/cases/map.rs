@@ -1,0 +1,77 @@
+//! MAP: the checks of `IOMMU_IOAS_MAP`, in their order, and mappings at fixed IOVAs.
+
+use sys::Suite;
+use uapi::iommufd::*;
+
+use super::{answer, case};
+use crate::memory::NOWHERE;
+use crate::run::Case;
+use crate::space::{P, RW, UNKNOWN};
+
+/// The last page of all IOVAs.
+const LAST_PAGE: u64 = u64::MAX - 0xfff;
+
+pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
+    let mut cases = fields();
+    cases.extend(fixed());
+    cases.extend(aligned());
+    cases
+}
+
+fn fields<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-429", |f| answer(f.space()?.map_with(|map| map.flags = 0))),
+        case("B-430", |f| answer(f.space()?.map_with(|map| map.flags = IOMMU_IOAS_MAP_FIXED_IOVA))),
+        case("B-431", |f| answer(f.space()?.map_with(|map| map.flags = 8))),
+        case("B-432", |f| answer(f.space()?.map_with(|map| map.reserved = 1))),
+        case("B-433", |f| answer(f.space()?.map_with(|map| map.length = u64::MAX))),
+        case("B-434", |f| answer(f.space()?.map_with(|map| (map.flags, map.iova) = (RW, u64::MAX)))),
+        case("B-435", |f| answer(f.space()?.map_with(|map| map.length = 0))),
+        case("B-436", |f| answer(f.space()?.map_with(|map| (map.length, map.ioas_id) = (0, UNKNOWN)))),
+        case("B-437", |f| answer(f.space()?.map_with(|map| (map.user_va, map.length) = (LAST_PAGE, 2 * P)))),
+        case("B-671", |f| {
+            let space = f.bound_space()?;
+            let devid = space.devid()?;
+            answer(space.map_with(|map| map.ioas_id = devid))
+        }),
+    ]
+}
+
+fn fixed<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-438", |f| answer(f.space()?.map(0, P))),
+        case("B-439", |f| answer(f.space()?.map(LAST_PAGE, P))),
+        case("B-440", |f| answer(f.space()?.map(LAST_PAGE, 2 * P))),
+        case("B-441", |f| {
+            let space = f.space()?;
+            space.map(0x1000, P)?;
+            answer(space.map(0x1000, P))
+        }),
+        case("B-442", |f| {
+            let space = f.space()?;
+            space.map(0x1000, 2 * P)?;
+            answer(space.map(0x2000, P))
+        }),
+    ]
+}
+
+/// What the alignment of an IOAS allows: without a page table everything, with one whole pages.
+fn aligned<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-460", |f| {
+            let space = f.space()?;
+            answer(space.map_at(0x1001, space.va() + 1, 100))
+        }),
+        case("B-461", |f| answer(f.space()?.map_at(0x1000, NOWHERE, P))),
+        case("B-462", |f| answer(f.attached_space()?.map(0x1000, 100))),
+        case("B-463", |f| {
+            let space = f.attached_space()?;
+            answer(space.map_at(0x1000, space.va() + 0x10, P))
+        }),
+        case("B-464", |f| {
+            let space = f.attached_space()?;
+            answer(space.place(space.va() + 0x10, P))
+        }),
+        case("B-465", |f| answer(f.attached_space()?.map(0x800, P))),
+    ]
+}

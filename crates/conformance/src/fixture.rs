@@ -1,0 +1,314 @@
+//! The way to the state that a row starts from.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+use sys::{Access, Result, Suite};
+use uapi::iommufd::*;
+use uapi::vfio::*;
+use uapi::{Command, Errno};
+
+use crate::call::ioctl_value;
+use crate::outcome::{Stop, Way};
+
+/// The system under test, and the devices on it that the suite may use.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Addresses of PCI functions that are bound to vfio-pci, such as `0000:01:00.0`. The suite opens and resets them,
+    /// unbinds and binds their driver, and masters the bus with them.
+    pub devices: Vec<String>,
+}
+
+/// What a row needs of its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Any device with a memory BAR.
+    Any,
+    /// An MSI-X capability.
+    MsiX,
+    /// An MSI capability.
+    Msi,
+    /// An INTx line.
+    Line,
+    /// A way to be reset on its own.
+    Reset,
+    /// No way to be reset on its own.
+    NoReset,
+    /// An I/O BAR.
+    IoBar,
+}
+
+/// A system on the way to the state that a row starts from.
+pub(crate) struct Fixture<'a, S: Suite> {
+    pub(crate) sys: &'a S,
+    pub(crate) target: &'a Target,
+}
+
+/// A device file that is bound, with its context.
+pub(crate) struct Bound<S: Suite> {
+    pub(crate) device: S::File,
+    pub(crate) iommufd: S::File,
+    pub(crate) devid: u32,
+}
+
+/// A bound device that is attached to an IOAS.
+pub(crate) struct Attached<S: Suite> {
+    pub(crate) bound: Bound<S>,
+    pub(crate) ioas: u32,
+    pub(crate) hwpt: u32,
+}
+
+impl<'a, S: Suite> Fixture<'a, S> {
+    pub(crate) fn new(sys: &'a S, target: &'a Target) -> Self {
+        Fixture { sys, target }
+    }
+
+    /// The first device of the target.
+    pub(crate) fn address(&self) -> Way<&'a str> {
+        self.nth_address(0)
+    }
+
+    /// The n-th device of the target.
+    pub(crate) fn nth_address(&self, n: usize) -> Way<&'a str> {
+        let devices = &self.target.devices;
+        devices.get(n).map(String::as_str).ok_or_else(|| {
+            Stop::NotApplicable(format!("needs {} devices, {} were named", n + 1, devices.len()))
+        })
+    }
+
+    /// The first device that has what a row needs.
+    pub(crate) fn address_with(&self, need: Need) -> Way<&'a str> {
+        for address in &self.target.devices {
+            if self.fulfils(address, need)? {
+                return Ok(address);
+            }
+        }
+        Err(Stop::NotApplicable(format!("no device that was named has this: {need:?}")))
+    }
+
+    fn fulfils(&self, address: &str, need: Need) -> Way<bool> {
+        let bound = self.bound_at(address)?;
+        let vectors = |index| self.irq_info(&bound.device, index).map(|info| info.count);
+        Ok(match need {
+            Need::Any => self.region_info(&bound.device, 0)?.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
+            Need::MsiX => vectors(VFIO_PCI_MSIX_IRQ_INDEX)? > 0,
+            Need::Msi => vectors(VFIO_PCI_MSI_IRQ_INDEX)? > 0,
+            Need::Line => vectors(VFIO_PCI_INTX_IRQ_INDEX)? > 0,
+            Need::Reset => self.device_info(&bound.device)?.flags & VFIO_DEVICE_FLAGS_RESET != 0,
+            Need::NoReset => self.device_info(&bound.device)?.flags & VFIO_DEVICE_FLAGS_RESET == 0,
+            Need::IoBar => self.io_bar(address)?.is_some(),
+        })
+    }
+
+    /// The index of the first I/O BAR, from the sysfs `resource` file.
+    pub(crate) fn io_bar(&self, address: &str) -> Way<Option<u32>> {
+        const IORESOURCE_IO: u64 = 0x100;
+        let text = self.text(&self.sysfs(address).join("resource"))?;
+        let flags = text.lines().take(6).map(|line| {
+            let flags = line.split_whitespace().nth(2).unwrap_or_default();
+            u64::from_str_radix(flags.trim_start_matches("0x"), 16).unwrap_or(0)
+        });
+        Ok(flags.zip(0..).find(|(flags, _)| flags & IORESOURCE_IO != 0).map(|(_, index)| index))
+    }
+
+    /// A device's folder below `/sys`.
+    pub(crate) fn sysfs(&self, address: &str) -> PathBuf {
+        Path::new("/sys/bus/pci/devices").join(address)
+    }
+
+    /// The text of a small file, without the newline at its end.
+    pub(crate) fn text(&self, path: &Path) -> Way<String> {
+        let bytes = self.sys.read(path)?;
+        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
+    }
+
+    /// The name of a device's cdev, as its own `vfio-dev` folder tells.
+    pub(crate) fn cdev_name(&self, address: &str) -> Way<String> {
+        let folder = self.sysfs(address).join("vfio-dev");
+        let names = self.sys.read_dir(&folder)?;
+        names.into_iter().next().ok_or_else(|| Stop::Broken(format!("{} is empty", folder.display())))
+    }
+
+    /// The path of a device's cdev.
+    pub(crate) fn cdev_path(&self, address: &str) -> Way<PathBuf> {
+        Ok(Path::new("/dev/vfio/devices").join(self.cdev_name(address)?))
+    }
+
+    /// Opens a device's cdev.
+    pub(crate) fn open_at(&self, address: &str) -> Way<S::File> {
+        Ok(self.sys.open(&self.cdev_path(address)?, Access::ReadWrite)?)
+    }
+
+    /// Opens the first device's cdev.
+    pub(crate) fn opened(&self) -> Way<S::File> {
+        self.open_at(self.address()?)
+    }
+
+    /// Opens `/dev/iommu`.
+    pub(crate) fn iommufd(&self) -> Way<S::File> {
+        Ok(self.sys.open(Path::new("/dev/iommu"), Access::ReadWrite)?)
+    }
+
+    /// Binds a device file to a context; the device id.
+    pub(crate) fn bind(&self, device: &S::File, iommufd: &S::File) -> Result<u32> {
+        let iommufd = iommufd.as_fd().as_raw_fd();
+        let mut bind = VfioDeviceBindIommufd { iommufd, ..VfioDeviceBindIommufd::new() };
+        self.call(device, &mut bind)?;
+        Ok(bind.out_devid)
+    }
+
+    /// The first device, bound to a fresh context.
+    pub(crate) fn bound(&self) -> Way<Bound<S>> {
+        self.bound_at(self.address()?)
+    }
+
+    /// A device with what a row needs, bound to a fresh context.
+    pub(crate) fn bound_with(&self, need: Need) -> Way<Bound<S>> {
+        self.bound_at(self.address_with(need)?)
+    }
+
+    /// A device, bound to a fresh context.
+    pub(crate) fn bound_at(&self, address: &str) -> Way<Bound<S>> {
+        let iommufd = self.iommufd()?;
+        self.bound_in(address, iommufd)
+    }
+
+    /// A device, bound to a context.
+    pub(crate) fn bound_in(&self, address: &str, iommufd: S::File) -> Way<Bound<S>> {
+        let device = self.open_at(address)?;
+        let devid = self.bind(&device, &iommufd)?;
+        Ok(Bound { device, iommufd, devid })
+    }
+
+    /// The first device, bound and attached to a fresh IOAS.
+    pub(crate) fn attached(&self) -> Way<Attached<S>> {
+        let bound = self.bound()?;
+        let ioas = self.ioas(&bound.iommufd)?;
+        let hwpt = self.attach(&bound.device, ioas)?;
+        Ok(Attached { bound, ioas, hwpt })
+    }
+
+    /// Attaches a bound device; the page table's id.
+    pub(crate) fn attach(&self, device: &S::File, pt_id: u32) -> Result<u32> {
+        let mut attach = VfioDeviceAttachIommufdPt { pt_id, ..VfioDeviceAttachIommufdPt::new() };
+        self.call(device, &mut attach)?;
+        Ok(attach.pt_id)
+    }
+
+    /// Detaches a bound device.
+    pub(crate) fn detach(&self, device: &S::File) -> Result<u32> {
+        self.call(device, &mut VfioDeviceDetachIommufdPt::new())
+    }
+
+    /// A new IOAS; its id.
+    pub(crate) fn ioas(&self, iommufd: &S::File) -> Result<u32> {
+        let mut alloc = IommuIoasAlloc::new();
+        self.call(iommufd, &mut alloc)?;
+        Ok(alloc.out_ioas_id)
+    }
+
+    /// Destroys an object.
+    pub(crate) fn destroy(&self, iommufd: &S::File, id: u32) -> Result<u32> {
+        self.call(iommufd, &mut IommuDestroy { id, ..IommuDestroy::new() })
+    }
+
+    /// Maps memory of the process readable and writable; the IOVA.
+    pub(crate) fn map(&self, iommufd: &S::File, ioas_id: u32, user_va: u64, length: u64) -> Result<u64> {
+        let flags = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+        let mut map = IommuIoasMap { flags, ioas_id, user_va, length, ..IommuIoasMap::new() };
+        self.call(iommufd, &mut map)?;
+        Ok(map.iova)
+    }
+
+    /// Maps memory of the process readable and writable at an IOVA.
+    pub(crate) fn map_at(
+        &self,
+        iommufd: &S::File,
+        ioas_id: u32,
+        user_va: u64,
+        length: u64,
+        iova: u64,
+    ) -> Result<u32> {
+        let flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+        self.call(iommufd, &mut IommuIoasMap { flags, ioas_id, user_va, length, iova, ..IommuIoasMap::new() })
+    }
+
+    /// Maps the start of a file readable and writable at an IOVA.
+    pub(crate) fn map_file_at(
+        &self,
+        iommufd: &S::File,
+        ioas_id: u32,
+        fd: i32,
+        length: u64,
+        iova: u64,
+    ) -> Result<u32> {
+        let flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+        self.call(
+            iommufd,
+            &mut IommuIoasMapFile { flags, ioas_id, fd, length, iova, ..IommuIoasMapFile::new() },
+        )
+    }
+
+    /// Unmaps; the number of bytes.
+    pub(crate) fn unmap(&self, iommufd: &S::File, ioas_id: u32, iova: u64, length: u64) -> Result<u64> {
+        let mut unmap = IommuIoasUnmap { ioas_id, iova, length, ..IommuIoasUnmap::new() };
+        self.call(iommufd, &mut unmap)?;
+        Ok(unmap.length)
+    }
+
+    /// The physical address behind an IOVA, and how many bytes are contiguous there.
+    pub(crate) fn get_pa(
+        &self,
+        iommufd: &S::File,
+        ioas_id: u32,
+        iova: u64,
+        length: u64,
+    ) -> Result<(u64, u64)> {
+        let mut get = IommuIoasNoiommuGetPa { ioas_id, iova, length, ..IommuIoasNoiommuGetPa::new() };
+        self.call(iommufd, &mut get)?;
+        Ok((get.out_phys, get.length))
+    }
+
+    /// `VFIO_DEVICE_GET_INFO`
+    pub(crate) fn device_info(&self, device: &S::File) -> Result<VfioDeviceInfo> {
+        let mut info = VfioDeviceInfo::new();
+        self.call(device, &mut info)?;
+        Ok(info)
+    }
+
+    /// `VFIO_DEVICE_GET_REGION_INFO`
+    pub(crate) fn region_info(&self, device: &S::File, index: u32) -> Result<VfioRegionInfo> {
+        let mut info = VfioRegionInfo { index, ..VfioRegionInfo::new() };
+        self.call(device, &mut info)?;
+        Ok(info)
+    }
+
+    /// `VFIO_DEVICE_GET_IRQ_INFO`
+    pub(crate) fn irq_info(&self, device: &S::File, index: u32) -> Result<VfioIrqInfo> {
+        let mut info = VfioIrqInfo { index, ..VfioIrqInfo::new() };
+        self.call(device, &mut info)?;
+        Ok(info)
+    }
+
+    /// Pinned memory of the process (`VmPin`) in KiB.
+    pub(crate) fn vm_pin(&self) -> Way<i64> {
+        Ok(self.sys.vm_pin()? as i64)
+    }
+
+    /// An ioctl with a whole, well-formed argument.
+    pub(crate) fn call<T: Command>(&self, file: &S::File, argument: &mut T) -> Result<u32> {
+        ioctl_value(self.sys, file, T::OPCODE, argument)
+    }
+
+    /// Not applicable unless the system's kernel was built with an option.
+    pub(crate) fn needs_option(&self, option: &str) -> Way<()> {
+        match self.sys.kconfig(option) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Stop::NotApplicable(format!("the kernel is built without {option}"))),
+            Err(error) if error.errno() == Errno::ENOENT => {
+                Err(Stop::NotApplicable(format!("the kernel does not tell whether it has {option}")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Each rule of the catalogue is broken by some row, or else here, and is the one that the refusal names.
+
+use std::collections::BTreeSet;
+
+use conformance::run;
+use machine::ram::LayoutKind;
+use subsystem::Refusal;
+use subsystem::rules::iommufd;
+
+use crate::{iommufd_rules, machine};
+
+/// A rule, and a call that must break it.
+pub(crate) type Broken = (Refusal, sys::Result<u32>);
+
+#[test]
+fn iommufd_rules_are_named() {
+    check(iommufd_rules::broken());
+}
+
+#[test]
+fn every_iommufd_rule_is_exercised() {
+    let elsewhere = iommufd_rules::broken();
+    assert_exercised(iommufd::ALL, &elsewhere, iommufd_rules::OUT_OF_REACH);
+}
+
+fn check(broken: Vec<Broken>) {
+    for (rule, answer) in broken {
+        let rule = rule.rule();
+        let error = answer.expect_err(rule.name);
+        assert_eq!(error.rule().map(|rule| rule.name), Some(rule.name), "{error}");
+        assert_eq!(error.errno(), rule.errno, "{error}");
+    }
+}
+
+/// Rules that the rows break, or a list of further calls; those that no call can break are told apart with the reason.
+fn assert_exercised(all: &[Refusal], further: &[Broken], out_of_reach: &[(Refusal, &str)]) {
+    let (machine, target) = machine(LayoutKind::Scattered);
+    let rows = run(&machine, &target, |row| row.slice == 1);
+    let mut exercised: BTreeSet<&str> = rows.iter().filter_map(|report| report.rule).collect();
+    exercised.extend(further.iter().map(|(rule, _)| rule.rule().name));
+    let unreachable: BTreeSet<&str> = out_of_reach.iter().map(|(rule, _)| rule.rule().name).collect();
+    let missing: Vec<&str> = all
+        .iter()
+        .map(|refusal| refusal.rule().name)
+        .filter(|name| !exercised.contains(name) && !unreachable.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "no test breaks these rules: {missing:#?}");
+    let reached: Vec<_> = unreachable.intersection(&exercised).collect();
+    assert!(reached.is_empty(), "these rules are not out of reach: {reached:?}");
+}

@@ -1,0 +1,38 @@
+//! What to do about a refused call.
+#![forbid(unsafe_code)]
+
+use uapi::Errno;
+
+/// What to do about a refused call, where the call and its errno tell enough.
+pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
+    let object = refusal.object();
+    Some(match (refusal.call(), refusal.errno()) {
+        ("open", Errno::EPERM) if object.contains("noiommu-") => {
+            "a device without an IOMMU needs CAP_SYS_RAWIO to be opened"
+        }
+        ("open", Errno::EACCES | Errno::EPERM) => {
+            "this user may not open the node: change its owner or mode (udev), or be root"
+        }
+        ("open", Errno::EBUSY) => "another program has the device, or its group is open",
+        ("open", Errno::ENODEV | Errno::ENXIO) => "the device has been taken from vfio-pci or has gone",
+        ("VFIO_DEVICE_BIND_IOMMUFD", Errno::EINVAL | Errno::EBUSY) => {
+            "the device is bound already, here or by another program, or the second descriptor is no /dev/iommu"
+        }
+        ("VFIO_DEVICE_BIND_IOMMUFD", Errno::ENOTTY) => {
+            "the descriptor is no device node, or the kernel is older than 6.6"
+        }
+        ("IOMMU_IOAS_MAP", Errno::ENOMEM) => {
+            "pinned memory counts against RLIMIT_MEMLOCK: raise the limit (ulimit -l), or hold CAP_IPC_LOCK"
+        }
+        ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => "asking for physical addresses needs CAP_SYS_RAWIO",
+        ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::ENOTTY) => "the kernel is older than 7.3",
+        ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EOPNOTSUPP) => {
+            "the kernel is built without IOMMUFD_NOIOMMU, or a device with an IOMMU shares the address space"
+        }
+        ("mmap", Errno::ENOMEM) if object.contains("2048 KiB pages") => {
+            "too few huge pages are reserved: write a larger number to /proc/sys/vm/nr_hugepages"
+        }
+        ("VFIO_DEVICE_RESET", Errno::EINVAL | Errno::ENOTTY) => "the function cannot be reset on its own",
+        _ => return None,
+    })
+}

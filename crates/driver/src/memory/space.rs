@@ -1,0 +1,254 @@
+//! The address space of a device: where its memory comes from.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use sys::{Memory, MemoryOptions, PageSize, Sys};
+use uapi::Command;
+use uapi::iommufd::{IommuDestroy, IommuIoasAlloc};
+
+use super::addresses::{Addresses, Segment, join};
+use super::buffer::DmaBuffer;
+use crate::calls::Calls;
+use crate::error::Attempt;
+use crate::{DeviceAddr, Error, Iova, Mode, Result};
+
+/// How many times memory is allocated and looked at before the wish is given up. Each time the kernel has to hand out
+/// other pages, since the ones before are still held.
+const TRIES: u32 = 4;
+
+/// What memory for a device has to be like.
+///
+/// ```
+/// use ioasis::{DmaOptions, PageSize};
+/// let options = DmaOptions::new().mask_bits(28).boundary(0x1_0000);
+/// let large = DmaOptions::new().page_size(PageSize::Huge2M).contiguous(true);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaOptions {
+    mask_bits: u8,
+    page_size: PageSize,
+    boundary: Option<u64>,
+    contiguous: bool,
+}
+
+impl Default for DmaOptions {
+    fn default() -> Self {
+        DmaOptions::new()
+    }
+}
+
+impl DmaOptions {
+    /// Any address, base pages, segments as they come.
+    #[must_use]
+    pub const fn new() -> Self {
+        DmaOptions { mask_bits: 64, page_size: PageSize::Base, boundary: None, contiguous: false }
+    }
+
+    /// How many address bits the device has: no byte lies at a device address of more. 64 if not set.
+    #[must_use]
+    pub const fn mask_bits(mut self, bits: u8) -> Self {
+        self.mask_bits = bits;
+        self
+    }
+
+    /// The pages that the memory is made of.
+    #[must_use]
+    pub const fn page_size(mut self, size: PageSize) -> Self {
+        self.page_size = size;
+        self
+    }
+
+    /// No segment crosses a device address that is a multiple of `bytes`: a power of two from 4096 on. Segments are cut
+    /// there.
+    #[must_use]
+    pub const fn boundary(mut self, bytes: u64) -> Self {
+        self.boundary = Some(bytes);
+        self
+    }
+
+    /// Whether all of it must be one segment.
+    #[must_use]
+    pub const fn contiguous(mut self, contiguous: bool) -> Self {
+        self.contiguous = contiguous;
+        self
+    }
+
+    /// The highest address that the device can name.
+    fn highest(&self) -> u64 {
+        u64::MAX >> (64 - u32::from(self.mask_bits))
+    }
+
+    fn check(&self, length: usize) -> Result<()> {
+        let wrong = if length == 0 {
+            "memory of 0 bytes was asked for".to_owned()
+        } else if !(12..=64).contains(&self.mask_bits) {
+            format!("a DMA mask of {} bits was asked for; 12 to 64 make sense", self.mask_bits)
+        } else if self.boundary.is_some_and(|bytes| !bytes.is_power_of_two() || bytes < 4096) {
+            "the boundary of segments must be a power of two from 4096 on".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Argument(wrong))
+    }
+}
+
+/// An I/O address space (IOAS): the memory that the devices attached to it are given.
+///
+/// Cloning gives another handle on the same one. It goes when the last handle and the last [`DmaBuffer`] are gone.
+pub struct AddressSpace<S: Sys>(Arc<Space<S>>);
+
+impl<S: Sys> Clone for AddressSpace<S> {
+    fn clone(&self) -> Self {
+        AddressSpace(self.0.clone())
+    }
+}
+
+struct Space<S: Sys> {
+    calls: Calls<S>,
+    iommufd: S::File,
+    ioas: u32,
+    mode: Mode,
+}
+
+impl<S: Sys> AddressSpace<S> {
+    /// Makes one in a context of IOMMUFD.
+    pub(crate) fn new(calls: &Calls<S>, iommufd: S::File, mode: Mode) -> Result<Self> {
+        let made = calls
+            .ioctl(&iommufd, IommuIoasAlloc::new(), |done| format!("IOAS {}", done.out_ioas_id))
+            .attempt(|| "cannot make an address space".to_owned())?;
+        Ok(AddressSpace(Arc::new(Space { calls: calls.clone(), iommufd, ioas: made.out_ioas_id, mode })))
+    }
+
+    /// Its identifier in the context, for calls of one's own.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.0.ioas
+    }
+
+    /// Whether device addresses are IOVAs (`true`) or physical addresses (`false`).
+    #[must_use]
+    pub fn has_iommu(&self) -> bool {
+        self.0.mode.has_iommu()
+    }
+
+    /// Zeroed memory of `length` bytes that the device may read and write, until the last handle on it is dropped.
+    ///
+    /// Whole pages are taken. Without an IOMMU it is pinned, and its physical addresses are asked of the kernel; it
+    /// has as many segments as it really has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] by the system, for want of memory or by a limit on pinned memory; [`Error::OutOfReach`] and
+    /// [`Error::NotContiguous`] where memory was found that is not like `options` demand.
+    pub fn allocate(&self, length: usize, options: &DmaOptions) -> Result<DmaBuffer<S>> {
+        options.check(length)?;
+        // An IOMMU gives the same kind of address each time.
+        let tries = if self.has_iommu() { 1 } else { TRIES };
+        let mut held = Vec::new();
+        loop {
+            let (pinned, segments) = self.pin(length, options)?;
+            let Some(defect) = defect(&segments, length, options, tries) else {
+                let addresses = Addresses::new(&segments, options.boundary);
+                return Ok(DmaBuffer::new(pinned, addresses, length));
+            };
+            held.push(pinned);
+            if held.len() as u32 == tries {
+                return Err(defect);
+            }
+        }
+    }
+
+    /// Allocates, maps and looks.
+    fn pin(&self, length: usize, options: &DmaOptions) -> Result<(Pinned<S>, Vec<Segment>)> {
+        let space = &self.0;
+        let highest = if self.has_iommu() { u64::MAX } else { options.highest() };
+        let wish = MemoryOptions { length, page_size: options.page_size, highest };
+        let memory = space
+            .calls
+            .allocate(&wish)
+            .attempt(|| format!("cannot allocate {length} bytes for the device"))?;
+        let iova = space
+            .calls
+            .map(&space.iommufd, space.ioas, &memory)
+            .attempt(|| format!("cannot give the device {length} bytes"))?;
+        let pinned = Pinned { space: space.clone(), iova, memory };
+        let segments = pinned.segments()?;
+        Ok((pinned, segments))
+    }
+}
+
+impl<S: Sys> Drop for Space<S> {
+    fn drop(&mut self) {
+        // The context can be shared with others, so that closing it may not be enough. A device that somebody else
+        // attached keeps it; there is nothing to be done about that here.
+        let argument = IommuDestroy { id: self.ioas, ..IommuDestroy::new() };
+        let _kept = self.calls.ioctl(&self.iommufd, argument, |_| "destroyed".to_owned());
+    }
+}
+
+/// Memory that is mapped for devices. It is unmapped, then freed.
+pub(super) struct Pinned<S: Sys> {
+    space: Arc<Space<S>>,
+    iova: Iova,
+    pub(super) memory: Memory,
+}
+
+impl<S: Sys> Pinned<S> {
+    /// What the device is to be told: the IOVA, or the physical addresses behind it, one after the other.
+    fn segments(&self) -> Result<Vec<Segment>> {
+        let length = self.memory.length();
+        if self.space.mode.has_iommu() {
+            return Ok(vec![Segment { address: self.iova.into(), length }]);
+        }
+        let Space { calls, iommufd, ioas, .. } = &*self.space;
+        let mut pieces = Vec::new();
+        let mut done = 0;
+        while done < length {
+            let at = Iova::new(self.iova.get() + done as u64);
+            let (address, run) = calls
+                .physical(iommufd, *ioas, at, (length - done) as u64)
+                .attempt(|| format!("cannot learn the physical address of IOVA {at}"))?;
+            // A run of nothing would keep this going for ever; one too long would go past the end.
+            let run = (run as usize).min(length - done);
+            if run == 0 || !run.is_multiple_of(4096) {
+                let what = format!(
+                    "the kernel gave {run} bytes at {address} for IOVA {at}, which are no whole pages"
+                );
+                return Err(Error::Argument(what));
+            }
+            pieces.push(Segment { address: address.into(), length: run });
+            done += run;
+        }
+        Ok(join(pieces))
+    }
+}
+
+impl<S: Sys> Drop for Pinned<S> {
+    fn drop(&mut self) {
+        let Space { calls, iommufd, ioas, .. } = &*self.space;
+        // Where it is refused the pages stay pinned: the process loses its mapping of them, and nobody else gets them.
+        let _pinned = calls.unmap(iommufd, *ioas, self.iova, self.memory.length() as u64);
+    }
+}
+
+/// What is wrong with memory, if anything.
+fn defect(segments: &[Segment], length: usize, options: &DmaOptions, tries: u32) -> Option<Error> {
+    let highest = options.highest();
+    let beyond = |segment: &&Segment| {
+        segment.address.get().checked_add(segment.length as u64 - 1).is_none_or(|last| last > highest)
+    };
+    if let Some(segment) = segments.iter().find(beyond) {
+        let address = DeviceAddr::new(segment.address.get().max(highest.saturating_add(1)));
+        return Some(Error::OutOfReach { address, bits: options.mask_bits, tries });
+    }
+    let crosses = options.boundary.is_some_and(|bytes| {
+        segments.first().is_some_and(|first| first.address.get() % bytes + length as u64 > bytes)
+    });
+    if options.contiguous && (segments.len() > 1 || crosses) {
+        let longest = segments.iter().map(|segment| segment.length).max().unwrap_or(0);
+        let largest = options.boundary.map_or(longest, |bytes| longest.min(bytes as usize));
+        return Some(Error::NotContiguous { needed: length, largest });
+    }
+    None
+}

@@ -1,0 +1,39 @@
+//! How a device is opened.
+#![forbid(unsafe_code)]
+
+/// How a device is opened. The default takes no device without an IOMMU and records no trace.
+///
+/// ```
+/// let options = ioasis::Options::new().allow_noiommu(true).trace(true);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub(crate) allow_noiommu: bool,
+    pub(crate) trace: bool,
+}
+
+impl Options {
+    /// The default.
+    #[must_use]
+    pub const fn new() -> Self {
+        Options { allow_noiommu: false, trace: false }
+    }
+
+    /// Whether a device without an IOMMU may be taken.
+    ///
+    /// Such a device reaches all of physical memory. A driver that tells it a wrong address, or takes memory back while
+    /// the device still writes to it, overwrites whatever is there, be it the kernel. Say `true` only where that
+    /// is understood.
+    #[must_use]
+    pub const fn allow_noiommu(mut self, allow: bool) -> Self {
+        self.allow_noiommu = allow;
+        self
+    }
+
+    /// Whether each call is recorded for [`Device::trace`](crate::Device::trace).
+    #[must_use]
+    pub const fn trace(mut self, trace: bool) -> Self {
+        self.trace = trace;
+        self
+    }
+}

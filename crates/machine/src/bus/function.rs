@@ -1,0 +1,406 @@
+//! One PCI function: configuration space, BARs and the model behind them.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use subsystem::{Function, IrqKind};
+use sys::Width;
+
+use super::config::{ConfigSpace, command};
+use super::{Doorbells, Event, Interrupts, Outbox};
+use crate::dma::{DmaPort, PortControl};
+use crate::log::Log;
+use crate::model::{BarKind, DoorbellWindow, Identity, Model, MsixSpec, Reach, Register, Work};
+use crate::spec::PciAddress;
+
+/// How many pieces of work are done before others get their turn.
+const TURN: u32 = 64;
+
+/// What a read gives that nobody answers.
+const ONES: u64 = u64::MAX;
+
+/// A function on the bus.
+pub(crate) struct PciFunction {
+    number: Function,
+    address: PciAddress,
+    identity: Identity,
+    /// Where its BARs are on the bus.
+    addresses: [u64; 6],
+    config: Mutex<ConfigSpace>,
+    /// What the configuration space says, kept where an access finds it at once.
+    decodes_memory: AtomicBool,
+    decodes_io: AtomicBool,
+    /// Whether mappings of its BARs answer.
+    mappings: AtomicBool,
+    interrupts: Interrupts,
+    doorbells: Doorbells,
+    window: Option<DoorbellWindow>,
+    dma: PortControl,
+    device: Mutex<Device>,
+    /// How many wait for the device: whoever runs the model lets them in first.
+    waiting: AtomicU32,
+    /// The model has panicked.
+    broken: AtomicBool,
+    /// The thread that runs the model sleeps, and is to be woken when there is work.
+    pub(super) asleep: AtomicBool,
+    pub(super) thread: OnceLock<Thread>,
+    log: Arc<Log>,
+}
+
+/// The device itself: its model, and its way to memory.
+struct Device {
+    model: Box<dyn Model>,
+    port: DmaPort,
+}
+
+impl PciFunction {
+    pub(super) fn new(
+        (number, address): (Function, PciAddress),
+        model: Box<dyn Model>,
+        addresses: [u64; 6],
+        (port, dma): (DmaPort, PortControl),
+        outbox: &Arc<Outbox>,
+        log: &Arc<Log>,
+    ) -> Self {
+        let identity = model.identity();
+        let window = model.doorbells();
+        PciFunction {
+            number,
+            address,
+            addresses,
+            config: Mutex::new(ConfigSpace::new(&identity, &addresses)),
+            decodes_memory: AtomicBool::new(false),
+            decodes_io: AtomicBool::new(false),
+            mappings: AtomicBool::new(false),
+            interrupts: Interrupts::new(number, Arc::clone(outbox)),
+            doorbells: Doorbells::new(window.map_or(0, |window| window.length)),
+            window,
+            dma,
+            identity,
+            device: Mutex::new(Device { model, port }),
+            waiting: AtomicU32::new(0),
+            broken: AtomicBool::new(false),
+            asleep: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            log: Arc::clone(log),
+        }
+    }
+
+    pub(crate) fn number(&self) -> Function {
+        self.number
+    }
+
+    pub(crate) fn address(&self) -> PciAddress {
+        self.address
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where BAR `index` is on the bus.
+    pub(crate) fn bar_address(&self, index: usize) -> u64 {
+        self.addresses.get(index).copied().unwrap_or(0)
+    }
+
+    /// The bus's half of its way to memory.
+    pub(crate) fn dma(&self) -> &PortControl {
+        &self.dma
+    }
+
+    pub(crate) fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
+    }
+}
+
+/// Configuration space.
+impl PciFunction {
+    pub(crate) fn config_size(&self) -> u16 {
+        lock(&self.config).size()
+    }
+
+    pub(crate) fn config_read(&self, offset: u16, width: u8) -> u32 {
+        lock(&self.config).read(offset, width, self.interrupts.line_level())
+    }
+
+    pub(crate) fn config_write(&self, offset: u16, width: u8, value: u32) {
+        let resets = {
+            let mut config = lock(&self.config);
+            let resets = config.write(offset, width, value);
+            self.follow(&config);
+            resets
+        };
+        if resets {
+            self.reset();
+        }
+    }
+
+    /// All of it, as sysfs shows it.
+    pub(crate) fn config_bytes(&self) -> Vec<u8> {
+        lock(&self.config).bytes(self.interrupts.line_level())
+    }
+
+    /// Does what the configuration space says.
+    fn follow(&self, config: &ConfigSpace) {
+        let command = config.command();
+        self.dma.set_bus_master(command & command::BUS_MASTER != 0);
+        self.interrupts.set_bus_master(command & command::BUS_MASTER != 0);
+        self.interrupts.disable_line(command & command::LINE_DISABLE != 0);
+        self.decodes_memory.store(config.decodes(BarKind::Memory32), Ordering::Release);
+        self.decodes_io.store(config.decodes(BarKind::Io), Ordering::Release);
+    }
+
+    /// Resets the function, as the host does it: configuration space is saved before and restored afterwards.
+    pub(crate) fn reset(&self) {
+        self.dma.set_bus_master(false);
+        self.with_device(|model, reach| {
+            reach.doorbells.clear();
+            model.reset(reach);
+        });
+        self.interrupts.reset();
+        let mut config = lock(&self.config);
+        config.reset();
+        self.follow(&config);
+    }
+}
+
+/// Interrupts, as the host sets them up.
+impl PciFunction {
+    /// Enables `count` vectors of a kind. Answers how many can be had; if that is less, nothing is enabled.
+    pub(crate) fn vectors_enable(&self, kind: IrqKind, count: u32) -> u32 {
+        let available = match kind {
+            IrqKind::Line => u32::from(self.identity.line),
+            IrqKind::Msi => self.identity.msi.map_or(0, u32::from),
+            IrqKind::MsiX => self.identity.msix.map_or(0, |msix| u32::from(msix.vectors)),
+        };
+        if count > available {
+            return available;
+        }
+        match kind {
+            IrqKind::Line => self.interrupts.enable(kind, 1),
+            IrqKind::Msi => {
+                self.set_messages(|config| config.enable_msi(Some(count)), true);
+                self.interrupts.enable(kind, count);
+            }
+            // The whole table is there, so that vectors can be added while MSI-X is enabled.
+            IrqKind::MsiX => {
+                self.set_messages(|config| config.enable_msix(true), true);
+                self.interrupts.enable(kind, available);
+            }
+        }
+        count
+    }
+
+    pub(crate) fn vector_set(&self, kind: IrqKind, vector: u32, event: Option<Event>) {
+        self.interrupts.set(kind, vector, event);
+    }
+
+    pub(crate) fn vectors_disable(&self, kind: IrqKind) {
+        self.interrupts.disable(kind);
+        match kind {
+            IrqKind::Line => {}
+            IrqKind::Msi => self.set_messages(|config| config.enable_msi(None), false),
+            IrqKind::MsiX => self.set_messages(|config| config.enable_msix(false), false),
+        }
+    }
+
+    /// The line is disabled while messages are enabled.
+    fn set_messages(&self, change: impl FnOnce(&mut ConfigSpace), on: bool) {
+        let mut config = lock(&self.config);
+        change(&mut config);
+        config.set_command(command::LINE_DISABLE, on);
+        self.follow(&config);
+    }
+}
+
+/// BARs.
+impl PciFunction {
+    /// Whether mappings of the BARs answer from now on.
+    pub(crate) fn enable_mappings(&self, on: bool) {
+        self.mappings.store(on, Ordering::SeqCst);
+    }
+
+    pub(crate) fn mappings_enabled(&self) -> bool {
+        self.mappings.load(Ordering::Acquire)
+    }
+
+    /// Reads a register; all ones where nothing decodes the address.
+    pub(crate) fn read(&self, at: Register) -> u64 {
+        if !self.decodes(at.bar) {
+            return ONES;
+        }
+        if let Some(offset) = self.doorbell(at) {
+            return self.doorbell_read(offset, at.width);
+        }
+        match self.msix_part(at) {
+            Some(MsixPart::Table) => ONES,
+            Some(MsixPart::Pending { word }) => u64::from(self.interrupts.pending(word)),
+            None => self.with_device(|model, reach| model.read(at, reach)).unwrap_or(ONES),
+        }
+    }
+
+    /// Writes a register; nothing happens where nothing decodes the address.
+    pub(crate) fn write(&self, at: Register, value: u64) {
+        if !self.decodes(at.bar) {
+            return;
+        }
+        if let Some(offset) = self.doorbell(at) {
+            self.doorbell_write(offset, at.width, value);
+            return;
+        }
+        if self.msix_part(at).is_none() {
+            self.with_device(|model, reach| model.write(at, value, reach));
+            self.wake_if_asleep();
+        }
+    }
+
+    fn decodes(&self, bar: u8) -> bool {
+        match self.identity.bars.get(usize::from(bar)) {
+            Some(Some(bar)) if bar.kind == BarKind::Io => self.decodes_io.load(Ordering::Acquire),
+            Some(Some(_)) => self.decodes_memory.load(Ordering::Acquire),
+            _ => false,
+        }
+    }
+
+    /// The offset of a register in the doorbell window, if it is there.
+    #[inline]
+    fn doorbell(&self, at: Register) -> Option<u64> {
+        let window = self.window.filter(|window| window.bar == at.bar)?;
+        at.offset.checked_sub(window.offset).filter(|&offset| offset < window.length)
+    }
+
+    fn doorbell_read(&self, offset: u64, width: Width) -> u64 {
+        let word = |at| u64::from(self.doorbells.load(at));
+        match width {
+            Width::U64 => word(offset) | word(offset + 4) << 32,
+            _ => word(offset) >> (8 * (offset % 4)),
+        }
+    }
+
+    /// Plain registers are 32 bits wide: a narrower write is dropped.
+    #[inline]
+    fn doorbell_write(&self, offset: u64, width: Width, value: u64) {
+        match width {
+            Width::U8 | Width::U16 => return,
+            Width::U32 => self.doorbells.store(offset, value as u32),
+            Width::U64 => {
+                self.doorbells.store(offset, value as u32);
+                self.doorbells.store(offset + 4, (value >> 32) as u32);
+            }
+        }
+        self.wake_if_asleep();
+    }
+
+    fn msix_part(&self, at: Register) -> Option<MsixPart> {
+        let MsixSpec { vectors, table_bar, table_offset, pending_bar, pending_offset } = self.identity.msix?;
+        let inside = |bar: u8, start: u32, length: u64| {
+            let offset = at.offset.checked_sub(u64::from(start)).filter(|_| at.bar == bar)?;
+            (offset < length).then_some(offset)
+        };
+        if inside(table_bar, table_offset, 16 * u64::from(vectors)).is_some() {
+            return Some(MsixPart::Table);
+        }
+        let offset = inside(pending_bar, pending_offset, u64::from(vectors).div_ceil(64) * 8)?;
+        Some(MsixPart::Pending { word: (offset / 4) as usize })
+    }
+}
+
+/// The parts of a BAR that the bus answers for the model.
+enum MsixPart {
+    /// The table: it is the host's. Reads give all ones, writes are dropped.
+    Table,
+    /// 32 pending bits.
+    Pending { word: usize },
+}
+
+/// Running the model.
+impl PciFunction {
+    /// Does some work. `Idle` if there was none, or the model is broken.
+    pub(crate) fn turn(&self) -> Work {
+        while self.waiting.load(Ordering::SeqCst) > 0 {
+            std::thread::yield_now();
+        }
+        let mut device = lock(&self.device);
+        for _ in 0..TURN {
+            if self.guard(&mut device, |model, reach| model.work(reach)) != Some(Work::More) {
+                return Work::Idle;
+            }
+            if self.waiting.load(Ordering::Relaxed) > 0 {
+                break;
+            }
+        }
+        Work::More
+    }
+
+    /// Runs `f` on what the model stores in memory, while the model does nothing else.
+    pub(crate) fn with_storage<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.with_device(|model, _| model.storage().map(f)).flatten()
+    }
+
+    /// The thread that runs the model is woken if it sleeps. Either it sees what was written before this call, or this
+    /// call sees that it sleeps: both sides write first and look then.
+    #[inline]
+    fn wake_if_asleep(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    pub(super) fn wake(&self) {
+        if self.asleep.swap(false, Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Runs `f` on the model. `None` if it is broken, or breaks now.
+    fn with_device<R>(&self, f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R) -> Option<R> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut device = lock(&self.device);
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.guard(&mut device, f)
+    }
+
+    /// A model that panics takes nothing down but itself.
+    fn guard<R>(
+        &self,
+        device: &mut Device,
+        f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R,
+    ) -> Option<R> {
+        if self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let Device { model, port } = device;
+        let mut reach = Reach { dma: port, interrupts: &self.interrupts, doorbells: &self.doorbells };
+        match catch_unwind(AssertUnwindSafe(|| f(model.as_mut(), &mut reach))) {
+            Ok(value) => Some(value),
+            Err(panic) => {
+                self.broken.store(true, Ordering::Relaxed);
+                let text = panic_text(&*panic);
+                let address = self.address;
+                self.log
+                    .line(format_args!("{address}: the device model panicked and answers no more: {text}"));
+                None
+            }
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+/// A panic of a model is caught inside; nothing else panics under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

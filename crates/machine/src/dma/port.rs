@@ -1,0 +1,430 @@
+//! A device's way to memory.
+//!
+//! Each access is checked frame by frame against the context that the device is attached to. What was found there last
+//! is remembered by the port and asked first, so that a check costs no lock and no search.
+//!
+//! Taking memory away waits for accesses that are under way, and only for those: the port says which epoch it is in while
+//! it is inside an access; whoever takes something away begins a new epoch, and waits until the port is outside, or
+//! inside in the new epoch, where it looks everything up again. An access is cut into segments, so that the wait is short.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex};
+
+use super::checker::{Checker, Mode};
+use super::finding::{Access, Finding, Mapped, Why};
+use super::reach::Stray;
+use super::views::Context;
+use crate::ram::{FRAME, FramePointer, Ram, lock};
+
+/// The most bytes that are copied before an unmap gets its turn.
+const SEGMENT: u64 = 64 << 10;
+/// How many spans of frames a port remembers.
+const REMEMBERED: usize = 8;
+
+/// What a device is executing, for findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doing {
+    /// Such as `WRITE`.
+    pub what: &'static str,
+    /// The queue that it came from.
+    pub queue: Option<u16>,
+    /// Its number there.
+    pub id: Option<u32>,
+}
+
+/// An access was aborted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("access to {address:#x} aborted: {why}")]
+pub struct DmaError {
+    /// The physical address of the first byte that was neither read nor written.
+    pub address: u64,
+    /// What was wrong.
+    pub why: Why,
+}
+
+/// What the model's half of a port and the bus's half share.
+#[derive(Debug)]
+pub(super) struct PortState {
+    device: Arc<str>,
+    bus_master: AtomicBool,
+    /// How many address bits the device drives.
+    bits: u8,
+    /// Counts the times that something was taken away.
+    epoch: AtomicU64,
+    /// The epoch of the access that is under way, 0 if there is none.
+    inside: AtomicU64,
+    context: Mutex<Option<Arc<Context>>>,
+}
+
+impl PortState {
+    /// Attaches the device; answers what it was attached to before.
+    pub(super) fn set_context(&self, context: Option<Arc<Context>>) -> Option<Arc<Context>> {
+        std::mem::replace(&mut lock(&self.context), context)
+    }
+
+    /// Begins a new epoch, and returns when no access of an older one is under way. Called without locks that an access
+    /// takes.
+    pub(super) fn quiesce(&self) {
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        // Pairs with the fence in `enter`: either the access sees the new epoch, or it is seen here.
+        fence(Ordering::SeqCst);
+        while (1..epoch).contains(&self.inside.load(Ordering::Acquire)) {
+            std::thread::yield_now();
+        }
+    }
+
+    fn enter(&self) -> Inside<'_> {
+        let mut epoch = self.epoch.load(Ordering::Relaxed);
+        loop {
+            self.inside.store(epoch, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            let now = self.epoch.load(Ordering::Acquire);
+            if now == epoch {
+                return Inside { port: self, epoch };
+            }
+            epoch = now;
+        }
+    }
+}
+
+/// An access is under way.
+struct Inside<'a> {
+    port: &'a PortState,
+    epoch: u64,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.port.inside.store(0, Ordering::Release);
+    }
+}
+
+/// What a port remembers of its context.
+#[derive(Debug, Default)]
+struct Memo {
+    /// The epoch that it is good for.
+    epoch: u64,
+    context: Option<Arc<Context>>,
+    spans: [(Range<u64>, bool); REMEMBERED],
+    oldest: usize,
+}
+
+impl Memo {
+    /// Whether a frame may be accessed, by an access that is under way.
+    #[inline]
+    fn allows(&mut self, inside: &Inside<'_>, frame: u64, write: bool) -> bool {
+        if self.epoch != inside.epoch {
+            let context = lock(&inside.port.context).clone();
+            *self = Memo { epoch: inside.epoch, context, ..Memo::default() };
+        }
+        let known = self.spans.iter().find(|(frames, _)| frames.contains(&frame));
+        known.is_some_and(|&(_, writable)| writable || !write) || self.look_up(frame, write)
+    }
+
+    fn look_up(&mut self, frame: u64, write: bool) -> bool {
+        let Some((frames, writable)) =
+            self.context.as_ref().and_then(|context| context.reach().around(frame))
+        else {
+            return false;
+        };
+        // What was known of the frame before is out of date: mappings were added since.
+        let at = self.spans.iter().position(|(frames, _)| frames.contains(&frame)).unwrap_or(self.oldest);
+        self.spans[at] = (frames, writable);
+        self.oldest = (self.oldest + 1) % REMEMBERED;
+        writable || !write
+    }
+}
+
+/// Why an access does not go on.
+enum Stop {
+    BusMasterOff,
+    /// It has come to a page that the device is not entitled to, this many bytes after its start.
+    Stray(u64),
+}
+
+/// A device's way to memory: bus addresses, checked one by one against what the device is entitled to.
+#[derive(Debug)]
+pub struct DmaPort {
+    ram: Arc<Ram>,
+    checker: Arc<Checker>,
+    state: Arc<PortState>,
+    doing: Option<Doing>,
+    memo: Memo,
+}
+
+impl DmaPort {
+    pub(super) fn new(ram: Arc<Ram>, checker: Arc<Checker>, state: Arc<PortState>) -> Self {
+        DmaPort { ram, checker, state, doing: None, memo: Memo::default() }
+    }
+
+    /// What the device executes from now on, for findings.
+    pub fn doing(&mut self, doing: Doing) {
+        self.doing = Some(doing);
+    }
+
+    /// Reads memory. Aborted: the bytes from the error's address on are all ones.
+    pub fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), DmaError> {
+        let result = self.access(Access::Read, address, bytes.len(), |frame, offset, part| match frame {
+            Some(frame) => frame.read(offset, &mut bytes[part]),
+            None => bytes[part].fill(0xff),
+        });
+        if let Err(error) = &result {
+            bytes[(error.address - address) as usize..].fill(0xff);
+        }
+        result
+    }
+
+    /// Writes memory. Aborted: nothing is written from the error's address on.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), DmaError> {
+        self.access(Access::Write, address, bytes.len(), |frame, offset, part| {
+            if let Some(frame) = frame {
+                frame.write(offset, &bytes[part]);
+            }
+        })
+    }
+
+    /// Walks through the memory of an access, part by part within a frame: `part` gets the frame, the offset in it,
+    /// and which bytes of the access these are. No frame: they are dropped.
+    #[inline]
+    fn access(
+        &mut self,
+        access: Access,
+        address: u64,
+        length: usize,
+        mut part: impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>),
+    ) -> Result<(), DmaError> {
+        let length = length as u64;
+        self.admit(access, address, length)?;
+        let mut blamed = false;
+        let mut at = 0;
+        while at < length {
+            let end = (at + SEGMENT).min(length);
+            at = match self.segment(access, address, at..end, &mut part) {
+                Ok(()) => end,
+                Err(Stop::BusMasterOff) => {
+                    return Err(self.abort(access, address + at, length - at, Why::BusMasterOff));
+                }
+                Err(Stop::Stray(at)) => {
+                    let (here, call) = (address + at, self.checker.calls());
+                    let stray = Stray { access, address: here, entered: at > 0, call };
+                    let frame = self.refuse(&stray, length - at, &mut blamed)?;
+                    let end = length.min(at + (FRAME - here % FRAME));
+                    let frame = frame.and_then(|frame| self.ram.frame(frame));
+                    part(frame, (here % FRAME) as usize, at as usize..end as usize);
+                    end
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// The part of an access that whoever takes memory away waits for.
+    #[inline]
+    fn segment(
+        &mut self,
+        access: Access,
+        address: u64,
+        bytes: Range<u64>,
+        part: &mut impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>),
+    ) -> Result<(), Stop> {
+        let inside = self.state.enter();
+        if !self.state.bus_master.load(Ordering::Relaxed) {
+            return Err(Stop::BusMasterOff);
+        }
+        let mut at = bytes.start;
+        while at < bytes.end {
+            let here = address + at;
+            let end = bytes.end.min(at + (FRAME - here % FRAME));
+            let frame = self.ram.layout().frame_at(here).ok_or(Stop::Stray(at))?;
+            if !self.memo.allows(&inside, frame, access == Access::Write) {
+                return Err(Stop::Stray(at));
+            }
+            let frame = self.ram.frame(frame).ok_or(Stop::Stray(at))?;
+            part(Some(frame), (here % FRAME) as usize, at as usize..end as usize);
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Whether the device can drive the addresses of an access.
+    #[inline]
+    fn admit(&self, access: Access, address: u64, length: u64) -> Result<(), DmaError> {
+        let bits = self.state.bits;
+        let highest = if bits < 64 { (1 << bits) - 1 } else { u64::MAX };
+        match address.checked_add(length.saturating_sub(1)) {
+            Some(last) if last <= highest => Ok(()),
+            _ => Err(self.abort(access, address, length, Why::BeyondMask { bits })),
+        }
+    }
+
+    /// The device cannot send the rest of an access at all.
+    #[cold]
+    fn abort(&self, access: Access, address: u64, length: u64, why: Why) -> DmaError {
+        self.blame(access, address, length, why, None);
+        DmaError { address, why }
+    }
+
+    /// An access has come to a page that the device is not entitled to. Answers the frame that is accessed
+    /// nevertheless, if any.
+    #[cold]
+    fn refuse(&self, stray: &Stray, length: u64, blamed: &mut bool) -> Result<Option<u64>, DmaError> {
+        let &Stray { access, address, .. } = stray;
+        let context = lock(&self.state.context).clone();
+        let (why, mapping) = match context {
+            Some(context) => context.reach().explain(&self.ram, stray),
+            None => (Why::NoContext, None),
+        };
+        if !std::mem::replace(blamed, true) {
+            self.blame(access, address, length, why, mapping);
+        }
+        match self.checker.mode() {
+            Mode::Enforce => Err(DmaError { address, why }),
+            Mode::Report => {
+                let frame = self.ram.layout().frame_at(address);
+                Ok(frame.filter(|&frame| self.ram.is_machine_ram(frame)))
+            }
+        }
+    }
+
+    fn blame(&self, access: Access, address: u64, length: u64, why: Why, mapping: Option<Mapped>) {
+        let device = Arc::clone(&self.state.device);
+        self.checker.add(Finding { device, doing: self.doing, access, address, length, why, mapping });
+    }
+}
+
+macro_rules! words {
+    ($($read:ident, $write:ident, $load:ident, $store:ident, $type:ty;)*) => {
+        impl DmaPort {$(
+            #[doc = concat!("Reads a little-endian `", stringify!($type), "`: if aligned, in one load, and what was")]
+            /// written before it is seen by later reads. All ones if the access is dropped.
+            pub fn $read(&mut self, address: u64) -> Result<$type, DmaError> {
+                if !address.is_multiple_of(size_of::<$type>() as u64) {
+                    let mut bytes = [0; size_of::<$type>()];
+                    return self.read(address, &mut bytes).map(|()| <$type>::from_le_bytes(bytes));
+                }
+                let mut value = <$type>::MAX;
+                self.access(Access::Read, address, size_of::<$type>(), |frame, offset, _| {
+                    if let Some(frame) = frame {
+                        value = frame.$load(offset);
+                    }
+                })?;
+                Ok(value)
+            }
+
+            #[doc = concat!("Writes a little-endian `", stringify!($type), "`: if aligned, in one store, which is seen after")]
+            /// everything that was written before it.
+            pub fn $write(&mut self, address: u64, value: $type) -> Result<(), DmaError> {
+                if !address.is_multiple_of(size_of::<$type>() as u64) {
+                    return self.write(address, &value.to_le_bytes());
+                }
+                self.access(Access::Write, address, size_of::<$type>(), |frame, offset, _| {
+                    if let Some(frame) = frame {
+                        frame.$store(offset, value);
+                    }
+                })
+            }
+        )*}
+    };
+}
+
+words! {
+    read_u32, write_u32_release, load_u32, store_u32, u32;
+    read_u64, write_u64_release, load_u64, store_u64, u64;
+}
+
+/// The bus's half of a port.
+#[derive(Clone, Debug)]
+pub struct PortControl(Arc<PortState>);
+
+impl PortControl {
+    pub(super) fn new(device: &str, bits: u8) -> Self {
+        PortControl(Arc::new(PortState {
+            device: device.into(),
+            bus_master: AtomicBool::new(false),
+            bits,
+            epoch: AtomicU64::new(1),
+            inside: AtomicU64::new(0),
+            context: Mutex::new(None),
+        }))
+    }
+
+    pub(super) fn state(&self) -> &Arc<PortState> {
+        &self.0
+    }
+
+    /// Switches bus mastering. Off: returns when no access is under way any more.
+    pub fn set_bus_master(&self, on: bool) {
+        self.0.bus_master.store(on, Ordering::Relaxed);
+        if !on {
+            self.0.quiesce();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use sys::{MemoryOptions, PageSize};
+
+    use super::*;
+    use crate::dma::Views;
+    use crate::ram::{LayoutKind, RamSpec};
+
+    /// Whoever takes memory away returns only when an access that began before is over.
+    #[test]
+    fn taking_away_waits_for_an_access_under_way() {
+        let ram =
+            Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Scattered, seed: 1 }).expect("RAM");
+        let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
+        let (_port, control) = views.port("0000:01:00.0", 64);
+        let view = views.create();
+        views.attach(&control, Some(view));
+        let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
+        let memory = ram.allocate(&options).expect("memory");
+        let task = ram.accounts().task(1, 0, None);
+        let source = subsystem::Source::User { task, address: memory.start().as_ptr() as u64 };
+        let pin = ram.pin(source, 0, 1, true).expect("machine RAM");
+        let grant = subsystem::Grant { iova: 0, pin, first: 0, pages: 1, writable: true };
+        views.grant(view, &grant);
+
+        let takers: [(&str, &(dyn Fn() + Sync)); 3] = [
+            ("revoke", &|| views.revoke(view, &grant)),
+            ("bus master", &|| control.set_bus_master(false)),
+            ("attach", &|| views.attach(&control, None)),
+        ];
+        for (name, take) in takers {
+            let left = AtomicBool::new(false);
+            let epoch = control.0.epoch.load(SeqCst);
+            let inside = control.0.enter();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    take();
+                    assert!(left.load(SeqCst), "{name} did not wait");
+                });
+                while control.0.epoch.load(SeqCst) == epoch {
+                    std::thread::yield_now();
+                }
+                // By now nothing but the wait keeps the other thread from returning.
+                for _ in 0..1000 {
+                    std::thread::yield_now();
+                }
+                left.store(true, SeqCst);
+                drop(inside);
+            });
+        }
+    }
+
+    /// An access that begins in the new epoch is not waited for.
+    #[test]
+    fn later_accesses_are_not_waited_for() {
+        let control = PortControl::new("0000:01:00.0", 64);
+        control.0.quiesce();
+        let inside = control.0.enter();
+        assert_eq!(control.0.epoch.load(SeqCst), inside.epoch);
+        control.0.inside.store(inside.epoch + 1, SeqCst);
+        control.0.quiesce();
+    }
+}

@@ -1,0 +1,26 @@
+//! What the subsystem runs on when there is no kernel: memory, a PCI bus, device models, the checker of their memory
+//! accesses, and a small file system of nodes and sysfs.
+//!
+//! [`Machine`] implements `sys::Sys`, so that whatever is written for the kernel runs on it unchanged, without hardware
+//! and without privileges.
+
+mod bus;
+pub mod dma;
+mod file;
+mod log;
+mod machine;
+pub mod model;
+mod models;
+mod process;
+pub mod ram;
+mod spec;
+mod tree;
+mod world;
+
+pub use bus::{Doorbells, Interrupts};
+pub use file::File;
+pub use machine::{CustomDevice, Handle, Machine};
+pub use spec::{
+    CAPABILITIES, DeviceSpec, Driver, Iommu, Limits, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
+    PciAddress, Size, SpecError,
+};

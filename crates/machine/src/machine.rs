@@ -1,0 +1,191 @@
+//! A machine: the subsystem, the world around it, and the process that calls it.
+
+mod build;
+mod calls;
+mod driver;
+mod live;
+mod registers;
+mod suite;
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use subsystem::{CallCtx, Caps, Descriptors, FileId, Refusal, Subsystem, Task, Usage, UserMemory};
+use uapi::Errno;
+
+use crate::bus::{Event, PciFunction, Runner};
+use crate::dma::Finding;
+use crate::file::{Files, Opened};
+use crate::model::Work;
+use crate::process;
+use crate::spec::PciAddress;
+use crate::world::{Upward, World};
+
+pub use build::CustomDevice;
+use driver::Binding;
+pub use suite::Handle;
+
+/// A machine without hardware: VFIO and IOMMUFD as Linux has them, over device models in this process.
+///
+/// It is a handle: clones are the same machine. The last one gone, and every file and mapping with it, its devices stop and
+/// write out what they hold. It implements `sys::Sys`; its calls are safe to make from any thread.
+#[derive(Clone)]
+pub struct Machine {
+    shared: Arc<Shared>,
+    caller: Caller,
+}
+
+/// Who the calls through a handle are made as.
+#[derive(Clone, Debug)]
+struct Caller {
+    task: Task,
+    caps: Caps,
+    /// CAP_SYS_ADMIN, of which only sysfs asks.
+    admin: bool,
+    memlock: Option<u64>,
+}
+
+/// What all handles, files and mappings of a machine have in common.
+pub(crate) struct Shared {
+    runners: Mutex<Vec<Runner>>,
+    subsystem: Subsystem<World>,
+    /// The functions whose models run inline.
+    inline: Vec<Arc<PciFunction>>,
+    /// What driver each function has, by number.
+    bindings: Vec<Binding>,
+    files: Files,
+    /// The process that built the machine.
+    task: Task,
+}
+
+impl Machine {
+    /// What devices did that they were not entitled to, oldest first. A run with findings has failed.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        self.world().views().checker().findings()
+    }
+
+    /// The `n`-th allocation of the subsystem from now on fails, counted from 1; `None` cancels. Answers what was left of
+    /// the order before: `None` if that failure has happened.
+    pub fn fail_allocation(&self, n: Option<u64>) -> Option<u64> {
+        self.world().allocations().order(n)
+    }
+
+    /// The `n`-th pinning of memory from now on fails with ENOMEM, counted from 1; otherwise as
+    /// [`Machine::fail_allocation`].
+    pub fn fail_pin(&self, n: Option<u64>) -> Option<u64> {
+        self.world().pins().order(n)
+    }
+
+    /// What the subsystem holds at the moment.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.shared.subsystem.usage()
+    }
+
+    /// Runs `f` on what a device stores in memory (a namespace without an image), while the device does nothing else.
+    /// `None` if there is no such device, or it stores nothing in memory.
+    pub fn with_storage<R>(&self, address: PciAddress, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.world().bus().at(address)?.with_storage(f)
+    }
+
+    /// The machine's log from its start on, as far as it is kept: the newest few thousand lines.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.world().log().since(0)
+    }
+
+    fn world(&self) -> &World {
+        self.shared.world()
+    }
+
+    /// Makes a call on the subsystem, and lets happen what follows from it.
+    fn call<R>(
+        &self,
+        memory: &dyn UserMemory,
+        f: impl FnOnce(&Subsystem<World>, &CallCtx<'_, World>) -> R,
+    ) -> R {
+        let shared = &*self.shared;
+        self.world().views().checker().call();
+        shared.settle();
+        let ctx = CallCtx { memory, files: shared, task: self.caller.task, caps: self.caller.caps };
+        let answer = f(&shared.subsystem, &ctx);
+        shared.settle();
+        answer
+    }
+}
+
+impl Shared {
+    pub(crate) fn world(&self) -> &World {
+        self.subsystem.host()
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// The last descriptor and mapping of a file of the subsystem are gone.
+    pub(crate) fn release(&self, file: FileId) {
+        self.subsystem.release(file);
+        self.settle();
+    }
+
+    /// Inline devices do the work that is waiting, and what devices have to say is told to the subsystem. Called with no
+    /// lock held, after everything that may have given a device something to do.
+    #[inline]
+    fn settle(&self) {
+        loop {
+            for function in &self.inline {
+                while function.turn() == Work::More {}
+            }
+            let Upward { risen, unmasked } = self.world().upward();
+            if risen.is_empty() && unmasked.is_empty() {
+                return;
+            }
+            risen.into_iter().for_each(|function| self.subsystem.line_event(function));
+            unmasked.into_iter().for_each(|function| self.subsystem.unmask_event(function));
+        }
+    }
+}
+
+impl Descriptors<World> for Shared {
+    fn ours(&self, fd: i32) -> Result<Option<FileId>, Errno> {
+        let descriptor = process::duplicate(fd)?;
+        Ok(match self.files.peek(&descriptor).map_err(process::errno)? {
+            Some(Opened::Node(file)) => Some(file),
+            Some(Opened::Text(_) | Opened::Live(_)) | None => None,
+        })
+    }
+
+    fn event(&self, fd: i32) -> Result<Event, Errno> {
+        let descriptor = process::duplicate(fd)?;
+        if process::is_eventfd(&descriptor) { Ok(Event::new(descriptor)) } else { Err(Errno::EINVAL) }
+    }
+
+    fn backing(&self, fd: i32) -> Result<subsystem::Backing, Errno> {
+        let descriptor = process::duplicate(fd)?;
+        let ram = self.world().ram();
+        if self.files.peek(&descriptor).map_err(process::errno)?.is_some() {
+            // The placeholder of one of our files is a memory file, and what it stands for is not: a file that is none
+            // either stands in for it.
+            let none = Event::create().map_err(process::errno)?;
+            return ram.hold_backing(none.as_fd());
+        }
+        ram.hold_backing(descriptor.as_fd())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The device threads end before anything that they use goes.
+        self.runners.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.world().ram().accounts().exit(self.task);
+    }
+}
+
+/// A refusal of the subsystem as an error of the system-call boundary.
+fn refused(call: &'static str, object: impl std::fmt::Display, refusal: Refusal) -> sys::Error {
+    let rule = refusal.rule();
+    sys::Error::new(call, object, refusal.errno())
+        .with_rule(sys::Rule { name: rule.name, sentence: rule.sentence })
+}

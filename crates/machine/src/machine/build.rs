@@ -1,0 +1,182 @@
+//! Building a machine from its specification.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, Weak};
+
+use subsystem::{Kconfig, Parameters, Subsystem};
+
+use super::driver::Binding;
+use super::{Caller, Machine, Shared};
+use crate::bus::{Bus, Outbox, PciFunction, Runner};
+use crate::dma::{Checker, Views};
+use crate::file::Files;
+use crate::log::Log;
+use crate::model::Model;
+use crate::models::{Edu, Namespace, Nvme};
+use crate::ram::Ram;
+use crate::spec::{DeviceSpec, Driver, MachineSpec, ModelSpec, NvmeBacking, PciAddress, SpecError};
+use crate::tree::Tree;
+use crate::world::World;
+
+/// A device whose model comes from the caller.
+pub struct CustomDevice {
+    /// Where it is on the bus.
+    pub address: PciAddress,
+    /// What it is.
+    pub model: Box<dyn Model>,
+    /// Whether it runs on a thread of its own, or else inline.
+    pub thread: bool,
+    /// The driver that is bound to it when the machine starts.
+    pub driver: Driver,
+}
+
+/// A device before it is on the bus.
+struct Device {
+    address: PciAddress,
+    model: Box<dyn Model>,
+    dma_bits: u8,
+    thread: bool,
+    driver: Driver,
+}
+
+impl Machine {
+    /// Builds a machine from a machine file.
+    pub fn from_file(path: &Path) -> Result<Self, SpecError> {
+        Self::from_spec(MachineSpec::from_file(path)?).map_err(|error| error.in_file(path))
+    }
+
+    /// Builds a machine. The calls through the handle are made as the process that the specification describes.
+    pub fn from_spec(spec: MachineSpec) -> Result<Self, SpecError> {
+        Self::with_devices(spec, Vec::new())
+    }
+
+    /// Builds a machine with devices of the caller's own besides those of the specification.
+    pub fn with_devices(spec: MachineSpec, custom: Vec<CustomDevice>) -> Result<Self, SpecError> {
+        spec.check()?;
+        let devices = devices(&spec, custom)?;
+        let ram = Ram::new(&spec.ram()).map_err(|error| SpecError::key("memory.size", error))?;
+        let memlock = Some(spec.limits.memlock.0);
+        let uid = rustix::process::getuid().as_raw();
+        let task = ram.accounts().task(std::process::id(), uid, memlock);
+        let views = Views::new(ram, Arc::new(Checker::new(spec.dma)));
+
+        let log = Arc::new(Log::default());
+        let mut bus = Bus::new();
+        let mut threaded = Vec::new();
+        let mut inline = Vec::new();
+        let mut bindings = Vec::new();
+        for Device { address, model, dma_bits, thread, driver } in devices {
+            let ports = views.port(&address.to_string(), dma_bits);
+            let function = bus.add(address, model, ports, &log);
+            if thread { &mut threaded } else { &mut inline }.push(function);
+            bindings.push(Binding::new(driver));
+        }
+
+        let subsystem = subsystem(&spec, bus, views, log)?;
+        let caller = Caller::new(task, &spec.capabilities, memlock);
+        let runners = Mutex::default();
+        let shared = Shared { runners, subsystem, inline, bindings, files: Files::default(), task };
+        let machine = Machine { shared: Arc::new(shared), caller };
+        machine.start(threaded)?;
+        Ok(machine)
+    }
+
+    /// Starts the device threads, then binds the drivers.
+    fn start(&self, threaded: Vec<Arc<PciFunction>>) -> Result<(), SpecError> {
+        let mut runners = self.shared.runners.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for function in threaded {
+            let shared = Arc::downgrade(&self.shared);
+            let outbox = Arc::clone(self.world().bus().outbox());
+            let address = function.address();
+            let runner = Runner::spawn(function, move || settle(&outbox, &shared)).map_err(|error| {
+                SpecError::other(format_args!("device {address}: cannot start its thread: {error}"))
+            })?;
+            runners.push(runner);
+        }
+        drop(runners);
+        self.shared.bind_at_start();
+        Ok(())
+    }
+}
+
+/// After a turn of a device thread. Once the machine is going there is nobody left to tell.
+fn settle(outbox: &Outbox, shared: &Weak<Shared>) {
+    if outbox.waits()
+        && let Some(shared) = shared.upgrade()
+    {
+        shared.settle();
+    }
+}
+
+impl Caller {
+    pub(super) fn new(task: subsystem::Task, capabilities: &[String], memlock: Option<u64>) -> Self {
+        let holds = |name: &str| capabilities.iter().any(|held| held == name);
+        let caps = subsystem::Caps {
+            sys_rawio: holds("CAP_SYS_RAWIO"),
+            ipc_lock: holds("CAP_IPC_LOCK"),
+            sys_resource: holds("CAP_SYS_RESOURCE"),
+        };
+        Caller { task, caps, admin: holds("CAP_SYS_ADMIN"), memlock }
+    }
+}
+
+/// All devices, by ascending address: the order in which a bus scan finds them.
+fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>, SpecError> {
+    let mut devices = spec.devices.iter().map(specified).collect::<Result<Vec<_>, _>>()?;
+    devices.extend(custom.into_iter().map(|CustomDevice { address, model, thread, driver }| {
+        let dma_bits = model.identity().dma_bits;
+        Device { address, model, dma_bits, thread, driver }
+    }));
+    devices.sort_by_key(|device| device.address);
+    if let Some(pair) = devices.windows(2).find(|pair| pair[0].address == pair[1].address) {
+        return Err(SpecError::duplicate(pair[0].address));
+    }
+    Ok(devices)
+}
+
+fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
+    let model: Box<dyn Model> = match &spec.model {
+        ModelSpec::Edu => Box::new(Edu::new()),
+        ModelSpec::Nvme(backing) => {
+            Box::new(Nvme::new(namespace(backing)?, &format!("ioasis-{}", spec.address)))
+        }
+    };
+    let dma_bits = spec.dma_mask.unwrap_or(model.identity().dma_bits);
+    Ok(Device { address: spec.address, model, dma_bits, thread: spec.thread, driver: spec.driver })
+}
+
+fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {
+    match backing {
+        NvmeBacking::Image(path) => {
+            Namespace::image(path).map_err(|error| SpecError::key("device.image", error))
+        }
+        NvmeBacking::Memory(size) => {
+            Namespace::memory(size.0).map_err(|error| SpecError::key("device.size", error))
+        }
+    }
+}
+
+/// The world with its files, and the subsystem on it.
+fn subsystem(
+    spec: &MachineSpec,
+    bus: Bus,
+    views: Views,
+    log: Arc<Log>,
+) -> Result<Subsystem<World>, SpecError> {
+    let kconfig = Kconfig::FULL;
+    let tree = Tree::new();
+    let added = tree.add_vfio(kconfig).and_then(|()| tree.add_pci());
+    bus.functions()
+        .iter()
+        .fold(added, |added, function| added.and_then(|()| tree.add_device(function)))
+        .map_err(failed("file tree"))?;
+    let world = World::new(bus, views, tree, log).map_err(failed("eventfds"))?;
+    let unsafe_noiommu_mode = spec.unsafe_noiommu_mode;
+    Subsystem::new(world, Parameters { kconfig, unsafe_noiommu_mode, dynamic_msix: true })
+        .map_err(failed("subsystem"))
+}
+
+fn failed<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> SpecError {
+    move |error| SpecError::other(format_args!("cannot build the machine: {what}: {error}"))
+}

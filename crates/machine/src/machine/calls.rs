@@ -1,0 +1,279 @@
+//! The system calls of a machine.
+
+use std::ffi::c_void;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use subsystem::{FileId, NodeKind, UserMemory};
+use sys::{
+    Access, Error, FileKind, Mapping, Memory, MemoryOptions, Mmio, Readiness, Result, Stat, Sys, Tailed,
+};
+use uapi::{Command, Errno, SelfContained};
+
+use super::{Machine, live, refused, registers};
+use crate::file::{File, Open, Opened};
+use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory};
+use crate::ram::FRAME;
+use crate::tree::Entry;
+
+/// How long a wait is at a time while devices run inline: another thread may have given one of them something to do.
+const SLICE: Duration = Duration::from_millis(10);
+
+/// What there is to open at a path.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// An attribute, with the mode that says how it may be opened.
+    File { mode: u32, opened: Opened },
+    /// A node of the subsystem.
+    Node(NodeKind),
+}
+
+impl Sys for Machine {
+    type File = File;
+
+    fn name(&self) -> String {
+        "embedded machine".to_string()
+    }
+
+    fn open(&self, path: &Path, access: Access) -> Result<File> {
+        self.open_target(&self.look_up_target(path)?, path, access)
+    }
+
+    fn path_of(&self, file: &File) -> PathBuf {
+        file.path().to_path_buf()
+    }
+
+    fn try_clone(&self, file: &File) -> Result<File> {
+        file.try_clone()
+    }
+
+    fn adopt(&self, fd: OwnedFd, path: &Path) -> Result<File> {
+        match self.shared.files().find(&fd) {
+            Ok(Some(open)) => Ok(File::with_descriptor(fd, open, path)),
+            Ok(None) => Err(Error::new("adopt", path.display(), Errno::EBADF)),
+            Err(error) => Err(Error::new("adopt", path.display(), process::errno(error))),
+        }
+    }
+
+    fn stat(&self, path: &Path) -> Result<Stat> {
+        self.look_up_entry("stat", path, false, |entry| {
+            let (kind, mode, size) = match entry {
+                Entry::Directory(_) => (FileKind::Directory, 0o755, 0),
+                Entry::Link(target) => (FileKind::Link, 0o777, target.as_os_str().len() as u64),
+                Entry::Text { mode, .. } | Entry::Live { mode, .. } => (FileKind::Regular, *mode, FRAME),
+                Entry::Node { mode, major, minor, .. } => {
+                    (FileKind::CharDevice { major: *major, minor: *minor }, *mode, 0)
+                }
+            };
+            Ok(Stat { kind, mode, size })
+        })
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf> {
+        self.look_up_entry("readlink", path, false, |entry| match entry {
+            Entry::Link(target) => Ok(target.clone()),
+            _ => Err(Errno::EINVAL),
+        })
+    }
+
+    fn read_dir(&self, path: &Path) -> Result<Vec<String>> {
+        self.look_up_entry("readdir", path, true, |entry| match entry {
+            Entry::Directory(below) => Ok(below.keys().cloned().collect()),
+            _ => Err(Errno::ENOTDIR),
+        })
+    }
+
+    fn pread(&self, file: &File, bytes: &mut [u8], offset: u64) -> Result<usize> {
+        let failed = |errno| Error::new("pread", file.path().display(), errno);
+        if !file.opened().readable() {
+            return Err(failed(Errno::EBADF));
+        }
+        match file.opened().opened() {
+            Opened::Node(id) => self
+                .call(&NoMemory, |subsystem, ctx| subsystem.read(ctx, *id, offset, bytes))
+                .map_err(|refusal| refused("pread", file.path().display(), refusal)),
+            Opened::Text(text) => Ok(live::copy(text.as_bytes(), bytes, offset)),
+            Opened::Live(live) => self.live_read(*live, bytes, offset).map_err(failed),
+        }
+    }
+
+    fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize> {
+        let failed = |errno| Error::new("pwrite", file.path().display(), errno);
+        if !file.opened().writable() {
+            return Err(failed(Errno::EBADF));
+        }
+        match file.opened().opened() {
+            Opened::Node(id) => self
+                .call(&NoMemory, |subsystem, ctx| subsystem.write(ctx, *id, offset, bytes))
+                .map_err(|refusal| refused("pwrite", file.path().display(), refusal)),
+            Opened::Text(_) => Err(failed(Errno::EIO)),
+            Opened::Live(live) => {
+                let written = self.live_write(*live, bytes, offset).map_err(failed);
+                self.shared.settle();
+                written
+            }
+        }
+    }
+
+    fn poll(&self, _: &File) -> Result<Readiness> {
+        Ok(Readiness::IN | Readiness::OUT)
+    }
+
+    fn ioctl<T: SelfContained>(&self, file: &File, argument: &mut T) -> Result<u32> {
+        let memory = ArgumentMemory::new(argument.as_mut_bytes(), &NoMemory);
+        self.ioctl_at(T::NAME, file, T::OPCODE, &memory)
+    }
+
+    fn ioctl_tailed<T: SelfContained>(&self, file: &File, argument: &mut Tailed<T>) -> Result<u32> {
+        let memory = ArgumentMemory::new(argument.bytes_mut(), &NoMemory);
+        self.ioctl_at(T::NAME, file, T::OPCODE, &memory)
+    }
+
+    unsafe fn ioctl_typed<T: Command>(&self, file: &File, argument: &mut T) -> Result<u32> {
+        // SAFETY: the caller has promised that each address in the argument is what the call expects there.
+        let process = unsafe { ProcessMemory::new() };
+        let memory = ArgumentMemory::new(argument.as_mut_bytes(), &process);
+        self.ioctl_at(T::NAME, file, T::OPCODE, &memory)
+    }
+
+    unsafe fn ioctl_raw(&self, fd: BorrowedFd<'_>, command: u32, argument: *mut c_void) -> Result<u32> {
+        // SAFETY: the caller has promised it, for the argument itself too.
+        let process = unsafe { ProcessMemory::new() };
+        let object = format_args!("descriptor {}, command {command:#x}", fd.as_raw_fd()).to_string();
+        let failed = |errno| Error::new("ioctl", &object, errno);
+        let open = self.shared.files().find(fd).map_err(|error| failed(process::errno(error)))?;
+        let file = open.as_deref().and_then(node).ok_or_else(|| failed(Errno::ENOTTY))?;
+        self.call(&process, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument.addr() as u64))
+            .map_err(|refusal| refused("ioctl", &object, refusal))
+    }
+
+    fn map_region(&self, file: &File, mapping: Mapping) -> Result<Mmio> {
+        let failed = |errno| Error::new("mmap", file.path().display(), errno);
+        let Mapping { offset, length, writable, shared } = mapping;
+        let pages = length.checked_next_multiple_of(FRAME as usize).filter(|&pages| pages != 0);
+        let pages = pages.ok_or_else(|| failed(Errno::EINVAL))?;
+        if !offset.is_multiple_of(FRAME) {
+            return Err(failed(Errno::EINVAL));
+        }
+        let open = file.opened();
+        if !open.readable() || shared && writable && !open.writable() {
+            return Err(failed(Errno::EACCES));
+        }
+        let id = node(open).ok_or_else(|| failed(Errno::ENODEV))?;
+        let region = self
+            .call(&NoMemory, |subsystem, ctx| subsystem.map(ctx, id, offset, pages as u64, shared, writable))
+            .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
+        let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
+        registers::map(Arc::clone(function), region, length, Arc::clone(open))
+            .map_err(|error| failed(process::errno(error)))
+    }
+
+    fn allocate(&self, options: &MemoryOptions) -> Result<Memory> {
+        self.world().ram().allocate(options)
+    }
+
+    fn wait(&self, fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<bool>> {
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            self.shared.settle();
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let ready = self.poll_once(fds, left).map_err(|error| {
+                Error::new("poll", format_args!("{} descriptors", fds.len()), process::errno(error))
+            })?;
+            if ready.contains(&true) || left == Some(Duration::ZERO) {
+                return Ok(ready);
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// What a path stands for, as far as `f` asks for it.
+    fn look_up_entry<R>(
+        &self,
+        call: &'static str,
+        path: &Path,
+        follow: bool,
+        f: impl FnOnce(&Entry) -> std::result::Result<R, Errno>,
+    ) -> Result<R> {
+        let found = self.world().tree().look_up(path, follow, f).and_then(|answer| answer);
+        found.map_err(|errno| Error::new(call, path.display(), errno))
+    }
+
+    /// What there is to open at a path.
+    pub(super) fn look_up_target(&self, path: &Path) -> Result<Target> {
+        self.look_up_entry("open", path, true, |entry| match entry {
+            Entry::Text { mode, text } => {
+                Ok(Target::File { mode: *mode, opened: Opened::Text(text.as_str().into()) })
+            }
+            Entry::Live { mode, live } => Ok(Target::File { mode: *mode, opened: Opened::Live(*live) }),
+            Entry::Node { kind, .. } => Ok(Target::Node(*kind)),
+            Entry::Directory(_) => Err(Errno::EISDIR),
+            Entry::Link(_) => Err(Errno::ELOOP),
+        })
+    }
+
+    /// Opens what was looked up.
+    pub(super) fn open_target(&self, target: &Target, path: &Path, access: Access) -> Result<File> {
+        let (read, write) = (access != Access::Write, access != Access::Read);
+        File::open(&self.shared, path, access, || match target {
+            Target::File { mode, .. } if read && mode & 0o400 == 0 || write && mode & 0o200 == 0 => {
+                Err(Error::new("open", path.display(), Errno::EACCES))
+            }
+            Target::File { opened, .. } => Ok(opened.clone()),
+            Target::Node(kind) => self
+                .call(&NoMemory, |subsystem, ctx| {
+                    subsystem.open(ctx, *kind, subsystem::Access { read, write })
+                })
+                .map(Opened::Node)
+                .map_err(|refusal| refused("open", path.display(), refusal)),
+        })
+    }
+
+    fn ioctl_at(
+        &self,
+        call: &'static str,
+        file: &File,
+        command: u32,
+        memory: &ArgumentMemory<'_>,
+    ) -> Result<u32> {
+        let path = file.path().display();
+        let id = node(file.opened()).ok_or_else(|| Error::new(call, &path, Errno::ENOTTY))?;
+        let argument = memory.address();
+        self.call(memory as &dyn UserMemory, |subsystem, ctx| subsystem.ioctl(ctx, id, command, argument))
+            .map_err(|refusal| refused(call, path, refusal))
+    }
+
+    /// Polls once, for at most `left`, and not for long at a time while devices run inline.
+    fn poll_once(&self, fds: &[BorrowedFd<'_>], left: Option<Duration>) -> rustix::io::Result<Vec<bool>> {
+        let unmasks = self.world().unmask_events();
+        let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+        polled.extend(unmasks.iter().map(|event| PollFd::new(event, PollFlags::IN)));
+        let slice = if self.shared.inline.is_empty() {
+            left
+        } else {
+            Some(left.map_or(SLICE, |left| left.min(SLICE)))
+        };
+        let timeout = slice.and_then(|slice| Timespec::try_from(slice).ok());
+        poll(&mut polled, timeout.as_ref())?;
+        Ok(polled[..fds.len()].iter().map(|fd| !fd.revents().is_empty()).collect())
+    }
+}
+
+/// The file of the subsystem behind an open file; `None` for an attribute.
+fn node(open: &Open) -> Option<FileId> {
+    match open.opened() {
+        Opened::Node(file) => Some(*file),
+        Opened::Text(_) | Opened::Live(_) => None,
+    }
+}
+
+impl Machine {
+    /// The file of the subsystem behind an open file.
+    pub(super) fn node_of(&self, file: &File) -> Option<FileId> {
+        node(file.opened())
+    }
+}

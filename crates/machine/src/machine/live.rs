@@ -1,0 +1,117 @@
+//! What the files do that answer for themselves.
+
+use subsystem::Function;
+use uapi::Errno;
+
+use super::Machine;
+use crate::bus::PciFunction;
+use crate::ram::FRAME;
+use crate::tree::Live;
+
+/// How much of configuration space anybody may read.
+const PUBLIC_CONFIG: usize = 64;
+
+impl Machine {
+    /// Reads from such a file.
+    pub(super) fn live_read(&self, live: Live, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let line = match live {
+            Live::UnsafeNoiommuMode if self.shared.subsystem.unsafe_noiommu_mode() => "Y\n".to_string(),
+            Live::UnsafeNoiommuMode => "N\n".to_string(),
+            Live::Tainted => format!("{}\n", self.world().tainted()),
+            Live::DriverOverride(function) => {
+                let only = self.shared.binding(function).and_then(|binding| binding.only());
+                format!("{}\n", only.as_deref().unwrap_or("(null)"))
+            }
+            Live::Config(function) => return Ok(copy(&self.config(function)?, bytes, offset)),
+            Live::Pagemap => return self.pagemap(bytes, offset),
+            Live::Bind | Live::Unbind | Live::Probe => return Err(Errno::EIO),
+        };
+        Ok(copy(line.as_bytes(), bytes, offset))
+    }
+
+    /// Writes to such a file: what is written is taken as a whole.
+    pub(super) fn live_write(&self, live: Live, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        if let Live::Config(function) = live {
+            return self.write_config(function, bytes, offset);
+        }
+        let text = str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim_end_matches('\n');
+        match live {
+            Live::UnsafeNoiommuMode => self.shared.subsystem.set_unsafe_noiommu_mode(parse_bool(text)?),
+            Live::DriverOverride(function) => {
+                let binding = self.shared.binding(function).ok_or(Errno::ENODEV)?;
+                binding.set_only(Some(text.to_string()).filter(|name| !name.is_empty()));
+            }
+            Live::Bind => self.shared.bind(text)?,
+            Live::Unbind => self.shared.unbind(text)?,
+            Live::Probe => self.shared.rescan(text)?,
+            Live::Config(_) | Live::Tainted | Live::Pagemap => return Err(Errno::EIO),
+        }
+        Ok(bytes.len())
+    }
+
+    fn function(&self, function: Function) -> Result<&PciFunction, Errno> {
+        self.world().bus().get(function).map(|function| &**function).ok_or(Errno::ENODEV)
+    }
+
+    /// The part of configuration space that the caller may read.
+    fn config(&self, function: Function) -> Result<Vec<u8>, Errno> {
+        let mut config = self.function(function)?.config_bytes();
+        if !self.caller.admin {
+            config.truncate(PUBLIC_CONFIG);
+        }
+        Ok(config)
+    }
+
+    /// Writes configuration space in naturally aligned pieces of at most 4 bytes.
+    fn write_config(&self, function: Function, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        let function = self.function(function)?;
+        let mut at = u16::try_from(offset).unwrap_or(u16::MAX).min(function.config_size());
+        let length = bytes.len().min(usize::from(function.config_size() - at));
+        let mut left = &bytes[..length];
+        while !left.is_empty() {
+            let width = [4, 2, 1]
+                .into_iter()
+                .find(|&width| at.is_multiple_of(width) && left.len() >= usize::from(width));
+            let (piece, rest) = left.split_at(usize::from(width.unwrap_or(1)));
+            let value = piece.iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
+            function.config_write(at, piece.len() as u8, value);
+            at += piece.len() as u16;
+            left = rest;
+        }
+        Ok(length)
+    }
+
+    /// One word for each page: whether it is present, and its frame for who may know it
+    /// (`Documentation/admin-guide/mm/pagemap.rst`).
+    fn pagemap(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        const PRESENT: u64 = 1 << 63;
+        if !offset.is_multiple_of(8) || !bytes.len().is_multiple_of(8) {
+            return Err(Errno::EINVAL);
+        }
+        for (word, page) in bytes.chunks_exact_mut(8).zip(offset / 8..) {
+            let address = page.checked_mul(FRAME).and_then(|address| usize::try_from(address).ok());
+            let physical = address.and_then(|address| self.world().ram().physical_address(address));
+            let frame = physical.filter(|_| self.caller.admin).map_or(0, |physical| physical / FRAME);
+            let entry = physical.map_or(0, |_| PRESENT | frame);
+            word.copy_from_slice(&entry.to_ne_bytes());
+        }
+        Ok(bytes.len())
+    }
+}
+
+/// The bytes of a file from an offset on, as many as fit.
+pub(super) fn copy(content: &[u8], bytes: &mut [u8], offset: u64) -> usize {
+    let content = usize::try_from(offset).ok().and_then(|offset| content.get(offset..)).unwrap_or(&[]);
+    let length = content.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&content[..length]);
+    length
+}
+
+/// A boolean, as module parameters are written.
+fn parse_bool(text: &str) -> Result<bool, Errno> {
+    match text.as_bytes() {
+        [b'y' | b'Y' | b't' | b'T' | b'1', ..] | [b'o' | b'O', b'n' | b'N', ..] => Ok(true),
+        [b'n' | b'N' | b'f' | b'F' | b'0', ..] | [b'o' | b'O', b'f' | b'F', ..] => Ok(false),
+        _ => Err(Errno::EINVAL),
+    }
+}

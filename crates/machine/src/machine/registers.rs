@@ -1,0 +1,69 @@
+//! Mappings of BARs.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use subsystem::MappedRegion;
+use sys::{Mmio, MmioError, Registers, Width};
+
+use crate::bus::PciFunction;
+use crate::file::Open;
+use crate::model::Register;
+use crate::process::Reserved;
+
+/// A mapping of a part of a BAR. It keeps its file open.
+struct MappedBar {
+    function: Arc<PciFunction>,
+    bar: u8,
+    /// Where the mapping starts in the BAR.
+    start: u64,
+    /// The length of the BAR. A mapping of a small one is longer: nothing answers behind its end.
+    size: u64,
+    addresses: Reserved,
+    open: Arc<Open>,
+}
+
+/// A mapping of `length` bytes of a region.
+pub(super) fn map(
+    function: Arc<PciFunction>,
+    region: MappedRegion,
+    length: usize,
+    open: Arc<Open>,
+) -> rustix::io::Result<Mmio> {
+    let size =
+        function.identity().bars.get(usize::from(region.index)).copied().flatten().map_or(0, |bar| bar.size);
+    let addresses = Reserved::new(length.next_multiple_of(crate::ram::FRAME as usize))?;
+    let mapped = MappedBar { function, bar: region.index, start: region.offset, size, addresses, open };
+    Ok(Mmio::called(Arc::new(mapped), length))
+}
+
+impl MappedBar {
+    /// The register at an offset of the mapping; `None` behind the end of the BAR.
+    fn register(&self, offset: usize, width: Width) -> Result<Option<Register>, MmioError> {
+        if !self.function.mappings_enabled() {
+            return Err(MmioError::Revoked { offset });
+        }
+        let offset = self.start + offset as u64;
+        Ok((offset < self.size).then_some(Register { bar: self.bar, offset, width }))
+    }
+}
+
+impl Registers for MappedBar {
+    fn read(&self, offset: usize, width: Width) -> Result<u64, MmioError> {
+        let value = self.register(offset, width)?.map_or(u64::MAX, |register| self.function.read(register));
+        self.open.shared().settle();
+        Ok(value)
+    }
+
+    fn write(&self, offset: usize, width: Width, value: u64) -> Result<(), MmioError> {
+        if let Some(register) = self.register(offset, width)? {
+            self.function.write(register, value);
+        }
+        self.open.shared().settle();
+        Ok(())
+    }
+
+    fn address(&self) -> Option<NonNull<u8>> {
+        Some(self.addresses.start())
+    }
+}

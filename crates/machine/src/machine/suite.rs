@@ -1,0 +1,148 @@
+//! What the conformance suite asks of a machine.
+
+use std::path::{Path, PathBuf};
+
+use sys::{Access, Creds, Error, Result, Suite};
+use uapi::Errno;
+
+use super::calls::Target;
+use super::{Caller, Machine, refused};
+use crate::file::File;
+use crate::spec::CAPABILITIES;
+
+/// A path that was looked up and not opened.
+#[derive(Debug)]
+pub struct Handle {
+    path: PathBuf,
+    target: Target,
+}
+
+impl Suite for Machine {
+    type Handle = Handle;
+
+    fn look_up(&self, path: &Path) -> Result<Handle> {
+        Ok(Handle { path: path.to_path_buf(), target: self.look_up_target(path)? })
+    }
+
+    fn open_handle(&self, handle: &Handle, access: Access) -> Result<File> {
+        self.open_target(&handle.target, &handle.path, access)
+    }
+
+    fn taint(&self) -> Result<u64> {
+        Ok(self.world().tainted())
+    }
+
+    fn log_mark(&self) -> Result<u64> {
+        Ok(self.world().log().mark())
+    }
+
+    fn log_since(&self, mark: u64) -> Result<Vec<String>> {
+        Ok(self.world().log().since(mark))
+    }
+
+    /// The handle that `f` gets makes its calls with the other credentials; this one keeps its own. The memory limit is
+    /// the process's, as on Linux, so it is another one for both while `f` runs.
+    fn as_caller<R>(&self, creds: &Creds, f: impl FnOnce(&Self) -> R) -> Result<R> {
+        if let Some(unknown) = creds.capabilities.iter().find(|name| !CAPABILITIES.contains(&name.as_str())) {
+            return Err(Error::new("capset", unknown, Errno::EINVAL));
+        }
+        let caller = Caller::new(self.caller.task, &creds.capabilities, creds.memlock);
+        let other = Machine { caller, ..self.clone() };
+        let _limit = Limit::set(self, creds.memlock);
+        Ok(f(&other))
+    }
+
+    /// The handle that `f` gets has an identity of its own, to which memory is accounted. Address space and descriptors are
+    /// those of the one real process, so what depends on their being different is not shown by this.
+    fn second_process<R: Send>(&self, f: impl FnOnce(&Self) -> R + Send) -> Result<R> {
+        let accounts = self.world().ram().accounts();
+        let uid = rustix::process::getuid().as_raw();
+        // A number that no process has: above the largest that Linux gives out.
+        let task = accounts.task((1 << 22) + 1, uid, self.caller.memlock);
+        let _task = Ended { machine: self, task };
+        let caller = Caller { task, ..self.caller.clone() };
+        Ok(f(&Machine { caller, ..self.clone() }))
+    }
+
+    fn vm_pin(&self) -> Result<u64> {
+        Ok(self.world().ram().accounts().vm_pin(self.caller.task))
+    }
+
+    fn kconfig(&self, option: &str) -> Result<bool> {
+        let kconfig = subsystem::Kconfig::FULL;
+        Ok(match option {
+            "VFIO_GROUP" => kconfig.vfio_group,
+            "VFIO_CONTAINER" => kconfig.vfio_container,
+            "VFIO_NOIOMMU" | "IOMMUFD_NOIOMMU" => kconfig.vfio_noiommu,
+            "VFIO"
+            | "VFIO_PCI"
+            | "VFIO_DEVICE_CDEV"
+            | "VFIO_DEBUGFS"
+            | "IOMMUFD"
+            | "TRANSPARENT_HUGEPAGE" => true,
+            _ => false,
+        })
+    }
+
+    fn physical_address(&self, address: usize) -> Result<u64> {
+        let physical = self.world().ram().physical_address(address);
+        physical.ok_or_else(|| Error::new("pagemap", format_args!("{address:#x}"), Errno::ENOENT))
+    }
+
+    fn seek(&self, file: &File, offset: i64) -> Result<u64> {
+        match self.node_of(file) {
+            Some(id) => self
+                .shared
+                .subsystem
+                .seek(id)
+                .map_err(|refusal| refused("lseek", file.path().display(), refusal)),
+            None => {
+                u64::try_from(offset).map_err(|_| Error::new("lseek", file.path().display(), Errno::EINVAL))
+            }
+        }
+    }
+
+    fn fdinfo(&self, file: &File) -> Result<String> {
+        let flags = match (file.opened().readable(), file.opened().writable()) {
+            (true, true) => 0o2000002,
+            (false, _) => 0o2000001,
+            (true, false) => 0o2000000,
+        };
+        let mut text = format!("pos:\t0\nflags:\t0{flags:o}\n");
+        if let Some(id) = self.node_of(file) {
+            self.shared.subsystem.fdinfo(id, &mut |line| text.push_str(line));
+        }
+        Ok(text)
+    }
+}
+
+/// Another memory limit for as long as this lives.
+struct Limit<'a> {
+    machine: &'a Machine,
+}
+
+impl<'a> Limit<'a> {
+    fn set(machine: &'a Machine, memlock: Option<u64>) -> Self {
+        machine.world().ram().accounts().set_memlock(machine.caller.task, memlock);
+        Limit { machine }
+    }
+}
+
+impl Drop for Limit<'_> {
+    fn drop(&mut self) {
+        let Caller { task, memlock, .. } = self.machine.caller;
+        self.machine.world().ram().accounts().set_memlock(task, memlock);
+    }
+}
+
+/// A process that ends with this.
+struct Ended<'a> {
+    machine: &'a Machine,
+    task: subsystem::Task,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.machine.world().ram().accounts().exit(self.task);
+    }
+}

@@ -1,0 +1,12 @@
+//! The device models that come with the machine.
+//!
+//! Each is one [`Model`](crate::model::Model): it sees registers, its [`Reach`](crate::model::Reach) and nothing else.
+#![forbid(unsafe_code)]
+
+mod edu;
+mod nvme;
+#[cfg(test)]
+mod rig;
+
+pub(crate) use edu::Edu;
+pub(crate) use nvme::{Namespace, Nvme};

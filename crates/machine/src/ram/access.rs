@@ -1,0 +1,98 @@
+//! Reading and writing a frame as a device does.
+//!
+//! The program has the same bytes mapped and may use them from other threads. Who may touch them when is settled
+//! between driver and device (doorbells, phase bits), not by Rust's types. So no reference to such memory is ever made;
+//! a word by which ownership passes is one atomic access; and a program that breaks the hand-over gets bytes of both sides,
+//! as on hardware.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::FRAME;
+
+/// The bytes of a frame that is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FramePointer<'a> {
+    start: NonNull<u8>,
+    mapped: std::marker::PhantomData<&'a ()>,
+}
+
+impl<'a> FramePointer<'a> {
+    /// The frame that starts here.
+    ///
+    /// # Safety
+    ///
+    /// `start` is aligned to a frame, and one frame from there is mapped for reading, and for writing if it is written
+    /// to, as long as `'a`.
+    pub(super) unsafe fn new(start: NonNull<u8>) -> Self {
+        FramePointer { start, mapped: std::marker::PhantomData }
+    }
+
+    /// The address of `length` bytes at `offset`.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within the frame.
+    #[inline]
+    fn bytes(self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= FRAME as usize),
+            "an access within one frame"
+        );
+        self.start.as_ptr().wrapping_add(offset)
+    }
+
+    /// Copies from the frame.
+    #[inline]
+    pub(crate) fn read(self, offset: usize, bytes: &mut [u8]) {
+        let source = self.bytes(offset, bytes.len());
+        // SAFETY: `bytes()` has shown that the source lies within the mapped frame; the target is a slice of Rust's own,
+        // which no frame overlaps. Any bytes are valid bytes.
+        unsafe { source.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
+    /// Copies to the frame.
+    #[inline]
+    pub(crate) fn write(self, offset: usize, bytes: &[u8]) {
+        let target = self.bytes(offset, bytes.len());
+        // SAFETY: as in `read`, the other way round.
+        unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+    }
+}
+
+macro_rules! words {
+    ($($load:ident, $store:ident, $type:ty, $atomic:ty;)*) => {
+        impl FramePointer<'_> {$(
+            /// One load of a little-endian word; what was written before it elsewhere is seen by later reads.
+            ///
+            /// # Panics
+            ///
+            /// If it is not aligned or not within the frame.
+            #[inline]
+            pub(crate) fn $load(self, offset: usize) -> $type {
+                let word = self.bytes(offset, size_of::<$type>()).cast::<$type>();
+                assert!(word.is_aligned(), "a word is aligned");
+                // SAFETY: within the mapped frame and aligned, as just shown.
+                <$type>::from_le(unsafe { <$atomic>::from_ptr(word) }.load(Ordering::Acquire))
+            }
+
+            /// One store of a little-endian word, seen after everything that was written before it.
+            ///
+            /// # Panics
+            ///
+            /// If it is not aligned or not within the frame.
+            #[inline]
+            pub(crate) fn $store(self, offset: usize, value: $type) {
+                let word = self.bytes(offset, size_of::<$type>()).cast::<$type>();
+                assert!(word.is_aligned(), "a word is aligned");
+                // SAFETY: within the mapped frame and aligned, as just shown.
+                unsafe { <$atomic>::from_ptr(word) }.store(value.to_le(), Ordering::Release);
+            }
+        )*}
+    };
+}
+
+words! {
+    load_u32, store_u32, u32, AtomicU32;
+    load_u64, store_u64, u64, AtomicU64;
+}

@@ -1,0 +1,203 @@
+//! Processes and users, and the pinned memory that is charged to them.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use subsystem::{Account, Task};
+
+use super::{FRAME, lock};
+
+/// Processes and users, and what is charged to them.
+#[derive(Debug, Default)]
+pub struct Accounts(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last_task: u32,
+    tasks: HashMap<u32, Process>,
+    /// Pages that count against the limit of a user (`locked_vm`).
+    users: HashMap<u32, u64>,
+}
+
+#[derive(Debug)]
+struct Process {
+    pid: u32,
+    uid: u32,
+    /// In pages; `None` for no limit.
+    memlock: Option<u64>,
+    holders: u32,
+    exited: bool,
+    /// Pages that count against the limit of the address space.
+    locked: u64,
+    /// Pages pinned, in every mode.
+    pinned: u64,
+}
+
+impl Process {
+    fn allows(&self, pages: u64) -> bool {
+        self.memlock.is_none_or(|limit| pages <= limit)
+    }
+}
+
+impl Accounts {
+    /// A new process. `memlock` is its `RLIMIT_MEMLOCK` in bytes, `None` for no limit. The caller is its first holder;
+    /// [`Accounts::exit`] and [`Accounts::put`] end that.
+    pub fn task(&self, pid: u32, uid: u32, memlock: Option<u64>) -> Task {
+        let mut state = lock(&self.0);
+        state.last_task += 1;
+        let task = state.last_task;
+        let memlock = memlock.map(|bytes| bytes / FRAME);
+        let process = Process { pid, uid, memlock, holders: 1, exited: false, locked: 0, pinned: 0 };
+        state.tasks.insert(task, process);
+        Task(task)
+    }
+
+    /// The process ID of a task that is still held.
+    #[must_use]
+    pub fn pid(&self, task: Task) -> Option<u32> {
+        lock(&self.0).tasks.get(&task.0).map(|process| process.pid)
+    }
+
+    /// The process has another limit from now on, in bytes.
+    pub fn set_memlock(&self, task: Task, memlock: Option<u64>) {
+        if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
+            process.memlock = memlock.map(|bytes| bytes / FRAME);
+        }
+    }
+
+    /// The process ends: its address space is gone, and nothing of it can be pinned any more. What is pinned stays.
+    pub fn exit(&self, task: Task) {
+        if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
+            process.exited = true;
+        }
+    }
+
+    /// Whether the process has an address space.
+    pub(super) fn is_alive(&self, task: Task) -> bool {
+        lock(&self.0).tasks.get(&task.0).is_some_and(|process| !process.exited)
+    }
+
+    /// One more holder.
+    pub fn hold(&self, task: Task) {
+        if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
+            process.holders += 1;
+        }
+    }
+
+    /// One holder less; with the last one the task is forgotten.
+    pub fn put(&self, task: Task) {
+        let mut state = lock(&self.0);
+        if let Some(process) = state.tasks.get_mut(&task.0) {
+            process.holders -= 1;
+            if process.holders == 0 {
+                state.tasks.remove(&task.0);
+            }
+        }
+    }
+
+    /// Adds pages to an account; false if the limit is reached, and nothing is added then.
+    #[must_use]
+    pub fn charge(&self, task: Task, account: Account, pages: u64) -> bool {
+        let state = &mut *lock(&self.0);
+        let Some(process) = state.tasks.get_mut(&task.0) else { return false };
+        match account {
+            Account::None => {}
+            Account::User => {
+                let user = state.users.entry(process.uid).or_default();
+                if !process.allows(user.saturating_add(pages)) {
+                    return false;
+                }
+                *user += pages;
+            }
+            Account::Space => {
+                if !process.allows(process.locked.saturating_add(pages)) {
+                    return false;
+                }
+                process.locked += pages;
+            }
+        }
+        process.pinned += pages;
+        true
+    }
+
+    /// Takes pages from an account.
+    pub fn uncharge(&self, task: Task, account: Account, pages: u64) {
+        let state = &mut *lock(&self.0);
+        let Some(process) = state.tasks.get_mut(&task.0) else { return };
+        match account {
+            Account::None => {}
+            Account::User => {
+                if let Some(user) = state.users.get_mut(&process.uid) {
+                    *user = user.saturating_sub(pages);
+                }
+            }
+            Account::Space => process.locked = process.locked.saturating_sub(pages),
+        }
+        process.pinned = process.pinned.saturating_sub(pages);
+    }
+
+    /// `VmPin` of the process in KiB: what is charged to it, in every mode.
+    #[must_use]
+    pub fn vm_pin(&self, task: Task) -> u64 {
+        lock(&self.0).tasks.get(&task.0).map_or(0, |process| process.pinned * FRAME / 1024)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = FRAME;
+
+    #[test]
+    fn processes_of_one_user_share_its_account() {
+        let accounts = Accounts::default();
+        let [a, b] = [1, 2].map(|pid| accounts.task(pid, 1000, Some(4 * PAGE)));
+        let other = accounts.task(3, 1001, Some(4 * PAGE));
+        assert!(accounts.charge(a, Account::User, 3));
+        assert!(!accounts.charge(b, Account::User, 2));
+        assert!(accounts.charge(b, Account::User, 1));
+        assert!(accounts.charge(other, Account::User, 4));
+        accounts.uncharge(a, Account::User, 3);
+        assert!(accounts.charge(b, Account::User, 3));
+    }
+
+    #[test]
+    fn an_address_space_has_an_account_of_its_own() {
+        let accounts = Accounts::default();
+        let [a, b] = [1, 2].map(|pid| accounts.task(pid, 1000, Some(4 * PAGE)));
+        assert!(accounts.charge(a, Account::Space, 4));
+        assert!(accounts.charge(b, Account::Space, 4));
+        assert!(!accounts.charge(a, Account::Space, 1));
+        accounts.set_memlock(a, None);
+        assert!(accounts.charge(a, Account::Space, 1));
+    }
+
+    #[test]
+    fn vm_pin_counts_every_mode_and_nothing_refused() {
+        let accounts = Accounts::default();
+        let task = accounts.task(1, 1000, Some(2 * PAGE));
+        for account in [Account::None, Account::User, Account::Space] {
+            assert!(accounts.charge(task, account, 2));
+        }
+        assert!(!accounts.charge(task, Account::User, 1));
+        assert_eq!(accounts.vm_pin(task), 24);
+        accounts.uncharge(task, Account::None, 2);
+        assert_eq!(accounts.vm_pin(task), 16);
+    }
+
+    #[test]
+    fn a_held_task_outlives_its_process() {
+        let accounts = Accounts::default();
+        let task = accounts.task(7, 0, None);
+        accounts.hold(task);
+        assert!(accounts.is_alive(task));
+        accounts.exit(task);
+        accounts.put(task);
+        assert!(!accounts.is_alive(task));
+        assert_eq!(accounts.pid(task), Some(7));
+        accounts.put(task);
+        assert_eq!(accounts.pid(task), None);
+    }
+}

@@ -1,0 +1,279 @@
+//! The machine file: what a machine is built from.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::dma::Mode;
+use crate::ram::{LayoutKind, RamSpec};
+
+mod error;
+mod units;
+
+pub use error::SpecError;
+pub use units::{CAPABILITIES, PciAddress, Size};
+
+/// How many address bits a device may drive.
+const DMA_BITS: RangeInclusive<u8> = 12..=64;
+
+/// What a machine is built from. The default has no device.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MachineSpec {
+    /// The IOMMU between the devices and memory.
+    pub iommu: Iommu,
+    /// The `vfio` module parameter `enable_unsafe_noiommu_mode`, as it is when the devices are probed.
+    pub unsafe_noiommu_mode: bool,
+    /// The capabilities that the process is taken to hold, by name.
+    pub capabilities: Vec<String>,
+    /// What becomes of a memory access that a device was not entitled to.
+    pub dma: Mode,
+    /// Physical memory.
+    pub memory: MemorySpec,
+    /// The devices, in any order.
+    #[serde(rename = "device")]
+    pub devices: Vec<DeviceSpec>,
+    /// Limits of the process.
+    pub limits: Limits,
+}
+
+impl Default for MachineSpec {
+    fn default() -> Self {
+        MachineSpec {
+            iommu: Iommu::None,
+            unsafe_noiommu_mode: true,
+            capabilities: ["CAP_SYS_RAWIO", "CAP_IPC_LOCK"].map(String::from).to_vec(),
+            dma: Mode::Enforce,
+            memory: MemorySpec::default(),
+            devices: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The IOMMU of a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Iommu {
+    /// There is none: devices reach all of memory by physical address.
+    #[default]
+    None,
+    /// One that translates. Not built yet: a machine with it is refused.
+    Translating,
+}
+
+/// The physical memory of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemorySpec {
+    /// How much there is. It takes real memory only where it is touched.
+    pub size: Size,
+    /// Where its frames are.
+    pub layout: LayoutKind,
+    /// What the scattering is drawn from.
+    pub seed: u64,
+}
+
+impl Default for MemorySpec {
+    fn default() -> Self {
+        let RamSpec { bytes, layout, seed } = RamSpec::default();
+        MemorySpec { size: Size(bytes), layout, seed }
+    }
+}
+
+/// Limits of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// `RLIMIT_MEMLOCK`. Who holds `CAP_IPC_LOCK` is not held to it.
+    pub memlock: Size,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memlock: Size(8 << 20) }
+    }
+}
+
+/// A device of a machine.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "RawDevice")]
+pub struct DeviceSpec {
+    /// Where it is on the bus.
+    pub address: PciAddress,
+    /// What it is.
+    pub model: ModelSpec,
+    /// How many address bits its DMA engine drives; `None` for as many as the model has by default.
+    pub dma_mask: Option<u8>,
+    /// Whether it runs on a thread of its own, or else inline: deterministically, whenever it is accessed.
+    pub thread: bool,
+    /// The driver that is bound to it when the machine starts.
+    pub driver: Driver,
+}
+
+impl DeviceSpec {
+    /// A device on a thread of its own, bound to vfio-pci.
+    #[must_use]
+    pub fn new(address: PciAddress, model: ModelSpec) -> Self {
+        DeviceSpec { address, model, dma_mask: None, thread: true, driver: Driver::VfioPci }
+    }
+
+    /// The same, run inline.
+    #[must_use]
+    pub fn inline(self) -> Self {
+        DeviceSpec { thread: false, ..self }
+    }
+}
+
+/// A device model and what it is made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelSpec {
+    /// An NVMe controller with one namespace.
+    Nvme(NvmeBacking),
+    /// QEMU's educational device.
+    Edu,
+}
+
+/// What holds the blocks of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NvmeBacking {
+    /// A file, with a length that is a multiple of 512 bytes.
+    Image(PathBuf),
+    /// Memory that goes with the machine, zeroed; a multiple of 512 bytes.
+    Memory(Size),
+}
+
+/// The driver that a device has when the machine starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Driver {
+    /// `vfio-pci`
+    #[default]
+    #[serde(rename = "vfio-pci")]
+    VfioPci,
+    /// None.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// A device as the file has it: which keys go together depends on the model.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDevice {
+    address: PciAddress,
+    model: RawModel,
+    image: Option<PathBuf>,
+    size: Option<Size>,
+    #[serde(default, deserialize_with = "dma_mask")]
+    dma_mask: Option<u8>,
+    #[serde(default = "yes")]
+    thread: bool,
+    #[serde(default)]
+    driver: Driver,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawModel {
+    Nvme,
+    Edu,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn dma_mask<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
+    let bits = u8::deserialize(deserializer)?;
+    if DMA_BITS.contains(&bits) {
+        Ok(Some(bits))
+    } else {
+        Err(de::Error::custom(format_args!(
+            "dma_mask = {bits}: a number of address bits from 12 to 64 is needed"
+        )))
+    }
+}
+
+impl TryFrom<RawDevice> for DeviceSpec {
+    type Error = String;
+
+    fn try_from(raw: RawDevice) -> Result<Self, String> {
+        let RawDevice { address, model, image, size, dma_mask, thread, driver } = raw;
+        let model = match (model, image, size) {
+            (RawModel::Nvme, Some(image), None) => ModelSpec::Nvme(NvmeBacking::Image(image)),
+            (RawModel::Nvme, None, Some(size)) => ModelSpec::Nvme(NvmeBacking::Memory(size)),
+            (RawModel::Nvme, None, None) => {
+                return Err(format!("device {address}: `image` or `size` is needed for model \"nvme\""));
+            }
+            (RawModel::Nvme, Some(_), Some(_)) => {
+                return Err(format!("device {address}: `image` and `size` exclude each other"));
+            }
+            (RawModel::Edu, None, None) => ModelSpec::Edu,
+            (RawModel::Edu, ..) => {
+                return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
+            }
+        };
+        Ok(DeviceSpec { address, model, dma_mask, thread, driver })
+    }
+}
+
+impl MachineSpec {
+    /// Reads a machine file. A relative `image` counts from the folder of the file.
+    pub fn from_file(path: &Path) -> Result<Self, SpecError> {
+        let text = std::fs::read_to_string(path).map_err(|error| SpecError::file(path, &error))?;
+        let mut spec = Self::parse(&text).map_err(|error| error.in_file(path))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for device in &mut spec.devices {
+            if let ModelSpec::Nvme(NvmeBacking::Image(image)) = &mut device.model {
+                *image = folder.join(&*image);
+            }
+        }
+        Ok(spec)
+    }
+
+    /// Reads the text of a machine file; nothing outside it is looked at.
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        toml::from_str(text).map_err(|error| SpecError::syntax(text, &error))
+    }
+
+    /// What the parser cannot know, since it concerns several keys, or values that were not parsed.
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
+        if self.iommu == Iommu::Translating {
+            return Err(SpecError::key("iommu", "\"translating\" is not built yet; use \"none\""));
+        }
+        if let Some(unknown) = self.capabilities.iter().find(|name| !CAPABILITIES.contains(&name.as_str())) {
+            return Err(SpecError::key(
+                "capabilities",
+                format_args!("{unknown:?} is not a capability of Linux"),
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        for device in &self.devices {
+            if !seen.insert(device.address) {
+                return Err(SpecError::duplicate(device.address));
+            }
+            if device.dma_mask.is_some_and(|bits| !DMA_BITS.contains(&bits)) {
+                return Err(SpecError::key(
+                    "device.dma_mask",
+                    "a number of address bits from 12 to 64 is needed",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn ram(&self) -> RamSpec {
+        RamSpec { bytes: self.memory.size.0, layout: self.memory.layout, seed: self.memory.seed }
+    }
+}
+
+impl FromStr for MachineSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        Self::parse(text)
+    }
+}

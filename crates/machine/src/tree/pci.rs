@@ -1,0 +1,88 @@
+//! PCI devices and their driver in sysfs (kernel documentation, `Documentation/ABI/testing/sysfs-bus-pci`).
+
+use std::fmt::Write;
+
+use uapi::Errno;
+
+use super::{Entry, Live, Tree};
+use crate::bus::PciFunction;
+use crate::model::{Bar, BarKind};
+use crate::spec::PciAddress;
+
+const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
+
+/// The directory of a device, without `/sys`: each bus hangs on a host bridge of its own.
+pub(crate) fn device_path(address: PciAddress) -> String {
+    format!("/devices/pci{:04x}:{:02x}/{address}", address.domain(), address.bus())
+}
+
+impl Tree {
+    /// The bus and its one driver.
+    pub(crate) fn add_pci(&self) -> Result<(), Errno> {
+        for (path, live) in [
+            (format!("{DRIVER}/bind"), Live::Bind),
+            (format!("{DRIVER}/unbind"), Live::Unbind),
+            ("/sys/bus/pci/drivers_probe".to_string(), Live::Probe),
+        ] {
+            self.add(&path, Entry::Live { mode: 0o200, live })?;
+        }
+        self.add("/sys/bus/pci/devices", Entry::directory())
+    }
+
+    /// A device, without a driver.
+    pub(crate) fn add_device(&self, function: &PciFunction) -> Result<(), Errno> {
+        let (address, number, identity) = (function.address(), function.number(), function.identity());
+        let path = device_path(address);
+        let attribute = |name: &str, entry| self.add(&format!("/sys{path}/{name}"), entry);
+        attribute("vendor", Entry::text(format_args!("{:#06x}", identity.vendor)))?;
+        attribute("device", Entry::text(format_args!("{:#06x}", identity.device)))?;
+        attribute("subsystem_vendor", Entry::text(format_args!("{:#06x}", identity.subsystem_vendor)))?;
+        attribute("subsystem_device", Entry::text(format_args!("{:#06x}", identity.subsystem)))?;
+        attribute("class", Entry::text(format_args!("{:#08x}", identity.class)))?;
+        attribute("revision", Entry::text(format_args!("{:#04x}", identity.revision)))?;
+        attribute("resource", Entry::Text { mode: 0o444, text: resources(function) })?;
+        attribute("config", Entry::Live { mode: 0o644, live: Live::Config(number) })?;
+        attribute("driver_override", Entry::Live { mode: 0o644, live: Live::DriverOverride(number) })?;
+        attribute("subsystem", Entry::link("../../../bus/pci"))?;
+        self.add(&format!("/sys/bus/pci/devices/{address}"), Entry::link(format!("../../..{path}")))
+    }
+
+    /// The driver is bound to a device.
+    pub(crate) fn link_driver(&self, address: PciAddress) -> Result<(), Errno> {
+        let path = device_path(address);
+        self.add(&format!("/sys{path}/driver"), Entry::link("../../../bus/pci/drivers/vfio-pci"))?;
+        self.add(&format!("{DRIVER}/{address}"), Entry::link(format!("../../../..{path}")))
+    }
+
+    /// The driver is unbound.
+    pub(crate) fn unlink_driver(&self, address: PciAddress) {
+        self.remove(&format!("/sys{}/driver", device_path(address)));
+        self.remove(&format!("{DRIVER}/{address}"));
+    }
+}
+
+/// One line for each BAR, the ROM and six more that a plain function does not have: first and last address, and flags.
+fn resources(function: &PciFunction) -> String {
+    let mut text = String::new();
+    for index in 0..13 {
+        let (first, last, flags) = match function.identity().bars.get(index) {
+            Some(Some(bar)) => {
+                let first = function.bar_address(index);
+                (first, first + bar.size - 1, resource_flags(*bar))
+            }
+            _ => (0, 0, 0),
+        };
+        // Writing to a string does not fail.
+        let _infallible = writeln!(text, "{first:#018x} {last:#018x} {flags:#018x}");
+    }
+    text
+}
+
+/// The kernel's `IORESOURCE_*` bits: kind, alignment by size, and the type bits of the BAR.
+fn resource_flags(bar: Bar) -> u64 {
+    match bar.kind {
+        BarKind::Memory32 => 0x4_0200,
+        BarKind::Memory64 => 0x14_0204,
+        BarKind::Io => 0x4_0101,
+    }
+}

@@ -1,0 +1,124 @@
+//! What VFIO and IOMMUFD show of themselves in `/dev`, `/sys` and `/proc`.
+
+use subsystem::{Kconfig, Node, NodeKind};
+use uapi::Errno;
+
+use super::pci::device_path;
+use super::{Entry, Live, Tree};
+use crate::spec::PciAddress;
+
+/// Major numbers: those that a kernel gives out first, and the one of miscellaneous devices.
+const VFIO_DEV: u32 = 511;
+const VFIO: u32 = 510;
+const MISC: u32 = 10;
+/// Minor numbers of miscellaneous devices.
+const CONTAINER: u32 = 196;
+const IOMMUFD: u32 = 122;
+
+impl Tree {
+    /// What is there before any device.
+    pub(crate) fn add_vfio(&self, kconfig: Kconfig) -> Result<(), Errno> {
+        self.add("/proc/sys/kernel/tainted", Entry::Live { mode: 0o444, live: Live::Tainted })?;
+        self.add("/proc/self/pagemap", Entry::Live { mode: 0o400, live: Live::Pagemap })?;
+        let mut devices = format!("Character devices:\n{MISC:3} misc\n{VFIO_DEV:3} vfio-dev\n");
+        if kconfig.vfio_group {
+            devices += &format!("{VFIO:3} vfio\n");
+            self.add("/sys/class/vfio", Entry::directory())?;
+        }
+        self.add("/proc/devices", Entry::Text { mode: 0o444, text: devices })?;
+        if kconfig.vfio_noiommu {
+            let parameter = Entry::Live { mode: 0o644, live: Live::UnsafeNoiommuMode };
+            self.add("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", parameter)?;
+        }
+        self.add("/sys/class/vfio-dev", Entry::directory())?;
+        self.add("/sys/kernel/iommu_groups", Entry::directory())?;
+        self.add("/sys/kernel/debug/vfio", Entry::directory())?;
+        self.add("/dev/vfio/devices", Entry::directory())
+    }
+
+    /// A node appears, with its class device. `address` is that of its function, `minor` its minor number where the node
+    /// itself does not say it. What was added before a failure is taken away again.
+    pub(crate) fn add_node(&self, node: Node, address: Option<PciAddress>, minor: u32) -> Result<(), Errno> {
+        let entries = entries(node, address, minor);
+        for (added, (path, entry)) in entries.iter().enumerate() {
+            if let Err(errno) = self.add(path, entry.clone()) {
+                entries.iter().take(added).for_each(|(path, _)| self.remove(path));
+                return Err(errno);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node goes, with its class device.
+    pub(crate) fn remove_node(&self, node: Node, address: Option<PciAddress>) {
+        for (path, _) in entries(node, address, 0).iter().rev() {
+            self.remove(path);
+        }
+    }
+}
+
+/// Everything that a node brings along. What holds others comes first, the node itself last.
+fn entries(node: Node, address: Option<PciAddress>, minor: u32) -> Vec<(String, Entry)> {
+    let mode = u32::from(node.mode);
+    let device = |major, minor| Entry::Node { mode, major, minor, kind: node.kind };
+    match (node.kind, address) {
+        (NodeKind::Iommufd, _) => vec![("/dev/iommu".into(), device(MISC, IOMMUFD))],
+        (NodeKind::Container, _) => vec![("/dev/vfio/vfio".into(), device(MISC, CONTAINER))],
+        (NodeKind::Device { index, noiommu, .. }, Some(address)) => {
+            let (name, above) = (format!("{}vfio{index}", prefix(noiommu)), device_path(address));
+            let mut entries = vec![(format!("/sys{above}/vfio-dev"), Entry::directory())];
+            entries.extend(class_device(
+                &format!("{above}/vfio-dev/{name}"),
+                &format!("/sys/class/vfio-dev/{name}"),
+                &format!("vfio/devices/{name}"),
+                (VFIO_DEV, index),
+            ));
+            entries.push((
+                format!("/sys{above}/vfio-dev/{name}/device"),
+                Entry::link(format!("../../../{address}")),
+            ));
+            entries.push((format!("/sys/kernel/debug/vfio/{address}"), Entry::directory()));
+            entries.push((format!("/dev/vfio/devices/{name}"), device(VFIO_DEV, index)));
+            entries
+        }
+        (NodeKind::Group { group, noiommu, .. }, Some(address)) => {
+            let (name, above) = (format!("{}{group}", prefix(noiommu)), device_path(address));
+            let kernel = format!("/sys/kernel/iommu_groups/{group}");
+            let mut entries = vec![(kernel.clone(), Entry::directory())];
+            if noiommu {
+                entries.push((format!("{kernel}/name"), Entry::text("vfio-noiommu")));
+            }
+            entries.push((format!("{kernel}/type"), Entry::text("unknown")));
+            entries.push((format!("{kernel}/devices/{address}"), Entry::link(format!("../../../..{above}"))));
+            let link = Entry::link(format!("../../../kernel/iommu_groups/{group}"));
+            entries.push((format!("/sys{above}/iommu_group"), link));
+            entries.extend(class_device(
+                &format!("/devices/virtual/vfio/{name}"),
+                &format!("/sys/class/vfio/{name}"),
+                &format!("vfio/{name}"),
+                (VFIO, minor),
+            ));
+            entries.push((format!("/dev/vfio/{name}"), device(VFIO, minor)));
+            entries
+        }
+        // A device and a group have a function.
+        (NodeKind::Device { .. } | NodeKind::Group { .. }, None) => Vec::new(),
+    }
+}
+
+fn prefix(noiommu: bool) -> &'static str {
+    if noiommu { "noiommu-" } else { "" }
+}
+
+/// The directory of a class device (`path` is without `/sys`), its attributes, and the link from its class.
+fn class_device(path: &str, class: &str, node: &str, (major, minor): (u32, u32)) -> Vec<(String, Entry)> {
+    vec![
+        (format!("/sys{path}"), Entry::directory()),
+        (format!("/sys{path}/dev"), Entry::text(format_args!("{major}:{minor}"))),
+        (
+            format!("/sys{path}/uevent"),
+            Entry::Text { mode: 0o644, text: format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={node}\n") },
+        ),
+        (class.to_string(), Entry::link(format!("../..{path}"))),
+    ]
+}

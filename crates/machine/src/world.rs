@@ -1,0 +1,391 @@
+//! Everything around the subsystem: memory, the bus, files, the log. It implements the subsystem's `Host` and knows
+//! nothing of the subsystem: what goes up waits in an outbox.
+#![forbid(unsafe_code)]
+
+mod fault;
+mod locks;
+mod sleep;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use subsystem::{
+    Account, Backing, Function, Grant, Host, IrqKind, Level, Node, NodeKind, PinError, Region, RegionKind,
+    Run, Slept, Source, Task,
+};
+use sys::Width;
+use uapi::Errno;
+
+use crate::bus::{Bus, Event, PciFunction};
+use crate::dma::{View, Views};
+use crate::log::Log;
+use crate::model::{BarKind, Register};
+use crate::ram::{Pin, Ram};
+use crate::spec::PciAddress;
+use crate::tree::{Tree, device_path};
+
+use fault::Fault;
+use sleep::Sleepers;
+
+/// What the subsystem of a machine runs on.
+pub(crate) struct World {
+    bus: Bus,
+    ram: Arc<Ram>,
+    views: Views,
+    tree: Tree,
+    log: Arc<Log>,
+    taint: AtomicU64,
+    allocations: Fault,
+    pins: Fault,
+    sleepers: Sleepers,
+    unmasks: Unmasks,
+    /// Minor numbers of groups that are taken, with the group that has them.
+    group_minors: Mutex<Vec<Option<u32>>>,
+}
+
+/// The eventfds that unmask a line.
+#[derive(Default)]
+struct Unmasks {
+    some: AtomicBool,
+    events: Mutex<Vec<(Function, Event)>>,
+}
+
+/// What waits to be told to the subsystem.
+#[derive(Default)]
+pub(crate) struct Upward {
+    /// Functions whose line has risen.
+    pub(crate) risen: Vec<Function>,
+    /// Functions whose unmask event was signalled.
+    pub(crate) unmasked: Vec<Function>,
+}
+
+impl World {
+    pub(crate) fn new(bus: Bus, views: Views, tree: Tree, log: Arc<Log>) -> rustix::io::Result<Self> {
+        let functions = bus.functions().len();
+        Ok(World {
+            bus,
+            ram: Arc::clone(views.ram()),
+            views,
+            tree,
+            log,
+            taint: AtomicU64::new(0),
+            allocations: Fault::default(),
+            pins: Fault::default(),
+            sleepers: Sleepers::new(functions)?,
+            unmasks: Unmasks::default(),
+            group_minors: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    pub(crate) fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+
+    pub(crate) fn views(&self) -> &Views {
+        &self.views
+    }
+
+    pub(crate) fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The kernel's taint flags.
+    pub(crate) fn tainted(&self) -> u64 {
+        self.taint.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn allocations(&self) -> &Fault {
+        &self.allocations
+    }
+
+    pub(crate) fn pins(&self) -> &Fault {
+        &self.pins
+    }
+
+    /// Takes what waits to be told to the subsystem; cheap when nothing does.
+    pub(crate) fn upward(&self) -> Upward {
+        Upward { risen: self.bus.outbox().take(), unmasked: self.unmasks.take() }
+    }
+
+    /// The events that unmask a line, to wait for.
+    pub(crate) fn unmask_events(&self) -> Vec<Event> {
+        if !self.unmasks.some.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        lock(&self.unmasks.events).iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    fn with<R>(&self, function: Function, otherwise: R, f: impl FnOnce(&PciFunction) -> R) -> R {
+        self.bus.get(function).map_or(otherwise, |function| f(function))
+    }
+}
+
+impl Unmasks {
+    fn set(&self, function: Function, event: Option<Event>) {
+        let mut events = lock(&self.events);
+        events.retain(|(other, _)| *other != function);
+        events.extend(event.map(|event| (function, event)));
+        self.some.store(!events.is_empty(), Ordering::Release);
+    }
+
+    fn take(&self) -> Vec<Function> {
+        if !self.some.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let events = lock(&self.events);
+        events.iter().filter(|(_, event)| event.take()).map(|(function, _)| *function).collect()
+    }
+}
+
+impl Host for World {}
+
+impl subsystem::Alloc for World {
+    fn permit(&self) -> bool {
+        self.allocations.permit()
+    }
+}
+
+impl subsystem::Locks for World {
+    type Mutex<T: Send> = locks::Mutex<T>;
+    type RwLock<T: Send + Sync> = locks::RwLock<T>;
+}
+
+impl subsystem::Memory for World {
+    type Pin = Pin;
+    type View = View;
+
+    fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
+        if self.pins.permit() { self.ram.pin(source, first, pages, write) } else { Err(PinError::NoMemory) }
+    }
+
+    fn unpin(&self, pin: Pin, first: u64, pages: u64) {
+        self.ram.unpin(pin, first, pages);
+    }
+
+    fn run(&self, pin: Pin, page: u64, left: u64) -> Run {
+        self.ram.run(pin, page, left)
+    }
+
+    fn charge(&self, task: Task, account: Account, pages: u64) -> bool {
+        self.ram.accounts().charge(task, account, pages)
+    }
+
+    fn uncharge(&self, task: Task, account: Account, pages: u64) {
+        self.ram.accounts().uncharge(task, account, pages);
+    }
+
+    fn hold_task(&self, task: Task) {
+        self.ram.accounts().hold(task);
+    }
+
+    fn put_task(&self, task: Task) {
+        self.ram.accounts().put(task);
+    }
+
+    fn put_backing(&self, backing: Backing) {
+        self.ram.put_backing(backing);
+    }
+
+    fn view_new(&self) -> Option<View> {
+        Some(self.views.create())
+    }
+
+    fn view_drop(&self, view: View) {
+        self.views.remove(view);
+    }
+
+    fn grant(&self, view: View, grant: Grant<Pin>) -> bool {
+        self.views.grant(view, &grant);
+        true
+    }
+
+    fn revoke(&self, view: View, grant: Grant<Pin>) {
+        self.views.revoke(view, &grant);
+    }
+
+    fn device_view(&self, function: Function, view: Option<View>) {
+        self.with(function, (), |function| self.views.attach(function.dma(), view));
+    }
+}
+
+impl subsystem::Bus for World {
+    type Event = Event;
+
+    fn signal(&self, event: &Event) {
+        event.signal();
+    }
+
+    fn has_iommu(&self, _: Function) -> bool {
+        // A machine with an IOMMU is refused when it is to be built.
+        false
+    }
+
+    fn config_read(&self, function: Function, offset: u16, width: u8) -> u32 {
+        self.with(function, u32::MAX, |function| function.config_read(offset, width))
+    }
+
+    fn config_write(&self, function: Function, offset: u16, width: u8, value: u32) {
+        self.with(function, (), |function| function.config_write(offset, width, value));
+    }
+
+    fn config_size(&self, function: Function) -> u16 {
+        self.with(function, 256, PciFunction::config_size)
+    }
+
+    fn region(&self, function: Function, index: u8) -> Option<Region> {
+        let function = self.bus.get(function)?;
+        let bar = (*function.identity().bars.get(usize::from(index))?)?;
+        let kind = match bar.kind {
+            BarKind::Memory32 => RegionKind::Memory { wide: false, prefetchable: false },
+            BarKind::Memory64 => RegionKind::Memory { wide: true, prefetchable: false },
+            BarKind::Io => RegionKind::Io,
+        };
+        Some(Region { kind, size: bar.size, address: function.bar_address(usize::from(index)) })
+    }
+
+    fn region_read(&self, function: Function, index: u8, offset: u64, width: u8) -> u64 {
+        let Some(width) = register_width(width) else { return u64::MAX };
+        self.with(function, u64::MAX, |function| function.read(Register { bar: index, offset, width }))
+    }
+
+    fn region_write(&self, function: Function, index: u8, offset: u64, width: u8, value: u64) {
+        let Some(width) = register_width(width) else { return };
+        self.with(function, (), |function| function.write(Register { bar: index, offset, width }, value));
+    }
+
+    fn regions_enable(&self, function: Function, enabled: bool) {
+        self.with(function, (), |function| function.enable_mappings(enabled));
+    }
+
+    fn can_reset(&self, function: Function) -> bool {
+        self.with(function, false, |function| {
+            function.identity().express.is_some_and(|express| express.function_reset)
+        })
+    }
+
+    fn reset(&self, function: Function) -> Result<(), Errno> {
+        if !self.can_reset(function) {
+            return Err(Errno::ENOTTY);
+        }
+        self.with(function, (), PciFunction::reset);
+        Ok(())
+    }
+
+    fn has_line(&self, function: Function) -> bool {
+        self.with(function, false, |function| function.identity().line)
+    }
+
+    fn vectors_enable(&self, function: Function, kind: IrqKind, count: u32) -> u32 {
+        self.with(function, 0, |function| function.vectors_enable(kind, count))
+    }
+
+    fn vector_set(&self, function: Function, kind: IrqKind, vector: u32, event: Option<Event>) {
+        self.with(function, (), |function| function.vector_set(kind, vector, event));
+    }
+
+    fn vectors_disable(&self, function: Function, kind: IrqKind) {
+        self.with(function, (), |function| function.vectors_disable(kind));
+    }
+
+    fn line_level(&self, function: Function) -> bool {
+        self.with(function, false, |function| function.interrupts().line_level())
+    }
+
+    fn line_unmask(&self, function: Function, event: Option<Event>) {
+        self.unmasks.set(function, event);
+    }
+
+    fn log(&self, _: Level, function: Option<Function>, line: fmt::Arguments<'_>) {
+        match function.and_then(|function| self.bus.get(function)) {
+            Some(function) => self.log.line(format_args!("vfio-pci {}: {line}", function.address())),
+            None => self.log.line(line),
+        }
+    }
+
+    fn taint(&self, flags: u64) {
+        self.taint.fetch_or(flags, Ordering::SeqCst);
+    }
+
+    fn sysfs_path(&self, function: Function, write: &mut dyn FnMut(&str)) {
+        self.with(function, (), |function| write(&device_path(function.address())));
+    }
+}
+
+impl subsystem::Nodes for World {
+    fn node_add(&self, node: Node) -> Result<(), Errno> {
+        let (address, minor) = self.node_place(node.kind, true);
+        self.tree.add_node(node, address, minor).inspect_err(|_| self.free_group(node.kind))
+    }
+
+    fn node_remove(&self, node: Node) {
+        let (address, _) = self.node_place(node.kind, false);
+        self.tree.remove_node(node, address);
+        self.free_group(node.kind);
+        if let NodeKind::Device { function, .. } = node.kind {
+            self.sleepers.begin(function);
+        }
+    }
+
+    fn sleep(&self, function: Function, seconds: u32) -> Slept {
+        self.sleepers.sleep(function, seconds)
+    }
+
+    fn wake(&self, function: Function) {
+        self.sleepers.wake(function);
+    }
+}
+
+impl World {
+    /// The bus address of a node's function, and the minor number of a group: the lowest that is free.
+    fn node_place(&self, kind: NodeKind, take: bool) -> (Option<PciAddress>, u32) {
+        let address = |function| self.bus.get(function).map(|function| function.address());
+        match kind {
+            NodeKind::Device { function, index, .. } => (address(function), index),
+            NodeKind::Group { function, group, .. } => {
+                let mut minors = lock(&self.group_minors);
+                let free = minors.iter().position(Option::is_none).unwrap_or(minors.len());
+                if take {
+                    match minors.get_mut(free) {
+                        Some(minor) => *minor = Some(group),
+                        None => minors.push(Some(group)),
+                    }
+                }
+                (address(function), free as u32)
+            }
+            NodeKind::Iommufd | NodeKind::Container => (None, 0),
+        }
+    }
+
+    fn free_group(&self, kind: NodeKind) {
+        if let NodeKind::Group { group, .. } = kind {
+            lock(&self.group_minors)
+                .iter_mut()
+                .filter(|minor| **minor == Some(group))
+                .for_each(|minor| *minor = None);
+        }
+    }
+}
+
+fn register_width(bytes: u8) -> Option<Width> {
+    match bytes {
+        1 => Some(Width::U8),
+        2 => Some(Width::U16),
+        4 => Some(Width::U32),
+        8 => Some(Width::U64),
+        _ => None,
+    }
+}
+
+/// Nothing panics under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,9 @@
+//! A machine as its user sees it: through the machine file and the system calls.
+
+mod common;
+mod descriptors;
+mod devices;
+mod files;
+mod main_path;
+mod spec;
+mod unbind;

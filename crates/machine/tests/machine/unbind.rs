@@ -1,0 +1,69 @@
+//! The driver is unbound while the device is in use.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use machine::Machine;
+use sys::{Access, Suite, Sys};
+use uapi::Errno;
+
+use crate::common::*;
+
+/// Unbinds on another thread, and returns when the node is gone. What is received then tells that the write has
+/// returned.
+fn begin_unbind(machine: &Machine) -> mpsc::Receiver<sys::Result<()>> {
+    let (done, answer) = mpsc::channel();
+    let other = machine.clone();
+    thread::spawn(move || done.send(write(&other, &format!("{DRIVER}/unbind"), EDU)));
+    while exists(machine, NODE) {
+        thread::yield_now();
+    }
+    answer
+}
+
+#[test]
+fn unbinding_waits_for_the_last_file() {
+    let machine = edu_machine();
+    let device = open(&machine, NODE).unwrap();
+    let second = machine.try_clone(&device).unwrap();
+    let answer = begin_unbind(&machine);
+    drop(device);
+    assert!(answer.recv_timeout(Duration::from_millis(50)).is_err(), "a file is still open");
+    assert!(machine.log().iter().any(|line| line.contains("No device request channel registered")));
+    drop(second);
+    answer.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    assert!(!exists(&machine, &format!("{DRIVER}/{EDU}")));
+    assert_eq!(machine.usage().devices, 0);
+}
+
+#[test]
+fn a_handle_from_before_still_opens_while_unbinding_waits() {
+    let machine = edu_machine();
+    let handle = machine.look_up(Path::new(NODE)).unwrap();
+    let device = open(&machine, NODE).unwrap();
+    let answer = begin_unbind(&machine);
+    let late = machine.open_handle(&handle, Access::ReadWrite).unwrap();
+    drop(device);
+    let iommufd = open(&machine, "/dev/iommu").unwrap();
+    bind_to(&machine, &late, iommufd.as_fd().as_raw_fd()).unwrap();
+    drop(late);
+    answer.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    let gone = machine.open_handle(&handle, Access::ReadWrite).unwrap_err().errno();
+    assert!(matches!(gone, Errno::ENODEV | Errno::ENXIO), "{gone}");
+}
+
+#[test]
+fn a_device_comes_back_under_the_same_name() {
+    let machine = edu_machine();
+    for _ in 0..3 {
+        write(&machine, &format!("{DRIVER}/unbind"), EDU).unwrap();
+        assert!(!exists(&machine, NODE));
+        let again = write(&machine, &format!("{DRIVER}/unbind"), EDU).unwrap_err();
+        assert_eq!(again.errno(), Errno::ENODEV);
+        write(&machine, &format!("{DRIVER}/bind"), EDU).unwrap();
+        assert!(exists(&machine, NODE));
+    }
+}

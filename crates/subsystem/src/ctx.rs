@@ -1,0 +1,71 @@
+//! The caller of a call.
+
+use uapi::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::host::{Backing, Host, Task};
+use crate::vfio::FileId;
+
+/// Capabilities of a caller: those that the subsystem asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// CAP_SYS_RAWIO
+    pub sys_rawio: bool,
+    /// CAP_IPC_LOCK
+    pub ipc_lock: bool,
+    /// CAP_SYS_RESOURCE
+    pub sys_resource: bool,
+}
+
+/// Who makes a call, and what the call can reach of it. Passed with each call, never kept.
+pub struct CallCtx<'a, H: Host> {
+    /// The caller's memory, as the arguments of the call point to it.
+    pub memory: &'a dyn UserMemory,
+    /// The caller's descriptors.
+    pub files: &'a dyn Descriptors<H>,
+    /// The process that memory is pinned in and accounted to.
+    pub task: Task,
+    /// Its capabilities in the initial user namespace.
+    pub caps: Caps,
+}
+
+/// The memory of a caller. Addresses are the caller's own; one that cannot be read or written is EFAULT, and
+/// nothing is promised about the bytes before it.
+///
+/// Implementations keep the bytes behind locks or raw pointers: both directions take `&self`.
+pub trait UserMemory {
+    /// Copies from the caller.
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno>;
+    /// Copies to the caller.
+    fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno>;
+}
+
+/// Typed access to a caller's memory.
+pub trait UserMemoryExt {
+    /// Reads a value.
+    fn get<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno>;
+    /// Writes a value.
+    fn put<T: IntoBytes + Immutable>(&self, address: u64, value: &T) -> Result<(), Errno>;
+}
+
+impl UserMemoryExt for dyn UserMemory + '_ {
+    fn get<T: FromBytes + IntoBytes>(&self, address: u64) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.read(address, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    fn put<T: IntoBytes + Immutable>(&self, address: u64, value: &T) -> Result<(), Errno> {
+        self.write(address, value.as_bytes())
+    }
+}
+
+/// The descriptor table of a caller. A number that is not open is EBADF.
+pub trait Descriptors<H: Host> {
+    /// The file of this subsystem that a number stands for; `None` if it is some other file.
+    fn ours(&self, fd: i32) -> Result<Option<FileId>, Errno>;
+    /// The eventfd that a number stands for; EINVAL if it is some other file.
+    fn event(&self, fd: i32) -> Result<H::Event, Errno>;
+    /// The file behind a number, whatever it is, to be asked for memory later.
+    fn backing(&self, fd: i32) -> Result<Backing, Errno>;
+}

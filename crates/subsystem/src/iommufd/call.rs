@@ -1,0 +1,67 @@
+//! The argument of an ioctl: copied from the caller and back.
+
+use uapi::Command;
+
+use crate::rules::iommufd as rule;
+use crate::{CallCtx, Host, Refusal, UserMemoryExt};
+
+/// One ioctl under way.
+pub(super) struct Call<'a, H: Host> {
+    pub(super) host: &'a H,
+    pub(super) caller: &'a CallCtx<'a, H>,
+    pub(super) argument: u64,
+}
+
+/// The argument of an ioctl, with the size that the caller stated.
+pub(super) struct Argument<T> {
+    pub(super) value: T,
+    size: usize,
+}
+
+impl<H: Host> Call<'_, H> {
+    /// The stated size, which leads every argument.
+    pub(super) fn stated_size(&self) -> Result<u32, Refusal> {
+        self.caller.memory.get(self.argument).map_err(|_| rule::ARGUMENT_UNREADABLE)
+    }
+
+    /// Copies the argument. What the caller leaves out of it is zero; what it adds must be zero.
+    pub(super) fn take<T: Command>(&self) -> Result<Argument<T>, Refusal> {
+        let size = self.stated_size()? as usize;
+        if size < T::MIN_SIZE {
+            return Err(rule::ARGUMENT_TOO_SMALL);
+        }
+        let known = size_of::<T>();
+        self.check_tail(known, size)?;
+        let mut value = T::new_zeroed();
+        let bytes = value.as_mut_bytes().get_mut(..size.min(known)).unwrap_or_default();
+        self.caller.memory.read(self.argument, bytes).map_err(|_| rule::ARGUMENT_UNREADABLE)?;
+        Ok(Argument { value, size })
+    }
+
+    /// Copies the argument back, as much of it as the caller stated.
+    pub(super) fn reply<T: Command>(&self, argument: &Argument<T>) -> Result<(), Refusal> {
+        let bytes = argument.value.as_bytes();
+        let bytes = bytes.get(..argument.size).unwrap_or(bytes);
+        self.caller.memory.write(self.argument, bytes).map_err(|_| rule::ARGUMENT_UNWRITABLE)
+    }
+
+    /// Bytes `from` to `to` of the argument must be zero. Looks at them in order, so that the first byte that is
+    /// not readable or not zero decides.
+    fn check_tail(&self, from: usize, to: usize) -> Result<(), Refusal> {
+        const CHUNK: u64 = 64;
+        let end = self.argument.checked_add(to as u64).ok_or(rule::ARGUMENT_UNREADABLE)?;
+        let mut at = self.argument.saturating_add(from as u64);
+        while at < end {
+            // Never across a multiple of the chunk size, hence never across a page.
+            let next = (at | CHUNK.saturating_sub(1)).saturating_add(1).min(end);
+            let mut chunk = [0; CHUNK as usize];
+            let bytes = chunk.get_mut(..next.saturating_sub(at) as usize).unwrap_or_default();
+            self.caller.memory.read(at, bytes).map_err(|_| rule::ARGUMENT_UNREADABLE)?;
+            if bytes.iter().any(|byte| *byte != 0) {
+                return Err(rule::ARGUMENT_TAIL);
+            }
+            at = next;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,130 @@
+//! One open of `/dev/iommu`: which command is which, and what a context begins and ends with.
+
+use uapi::iommufd as command;
+
+use super::call::Call;
+use super::objects::{Object, Objects};
+use super::records::Records;
+use crate::rules::iommufd as rule;
+use crate::{Account, CallCtx, Host, Mutex, Refusal, RwLock};
+
+/// One open of `/dev/iommu`.
+///
+/// Whoever holds it calls [`Context::close`] once, when the file and every device bound to it are gone.
+pub struct Context<H: Host> {
+    /// What the devices of this context may reach.
+    pub(super) view: H::View,
+    pub(super) objects: H::RwLock<Objects<H>>,
+    /// The memory behind the areas of every IOAS; COPY shares it among them.
+    pub(super) records: H::Mutex<Records<H>>,
+}
+
+/// What a context holds, for leak checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Objects of every type.
+    pub objects: usize,
+    /// Mapped areas.
+    pub areas: usize,
+    /// Backing records: one for each MAP or MAP_FILE of which something is still mapped.
+    pub pages: usize,
+}
+
+impl<H: Host> Context<H> {
+    /// A context as `/dev/iommu` opens it, without objects.
+    pub fn new(host: &H) -> Result<Self, Refusal> {
+        Self::with_account(host, Account::User)
+    }
+
+    /// A context as `/dev/vfio/vfio` opens it where IOMMUFD provides that node: memory is charged to the address
+    /// space, as containers do.
+    pub fn new_container(host: &H) -> Result<Self, Refusal> {
+        Self::with_account(host, Account::Space)
+    }
+
+    fn with_account(host: &H, account: Account) -> Result<Self, Refusal> {
+        const {
+            assert!(
+                H::PAGE == super::PAGE,
+                "page tables here have pages of 4 KiB, and the CPU must have the same"
+            )
+        }
+        let view = host.view_new().ok_or(rule::NO_MEMORY)?;
+        Ok(Self {
+            view,
+            objects: H::RwLock::new(Objects::new(account)),
+            records: H::Mutex::new(Records::new()),
+        })
+    }
+
+    /// An ioctl on the context's file. Returns what `ioctl(2)` does.
+    pub fn ioctl(&self, host: &H, caller: &CallCtx<H>, number: u32, argument: u64) -> Result<u32, Refusal> {
+        let call = Call { host, caller, argument };
+        if !is_native(number) {
+            return self.compat(&call, number);
+        }
+        // An argument that cannot be read comes before a command that differs in its upper bits.
+        call.stated_size()?;
+        let result = match number {
+            command::IOMMU_DESTROY => self.destroy(&call),
+            command::IOMMU_IOAS_ALLOC => self.ioas_alloc(&call),
+            command::IOMMU_IOAS_ALLOW_IOVAS => self.ioas_allow_iovas(&call),
+            command::IOMMU_IOAS_COPY => self.ioas_copy(&call),
+            command::IOMMU_IOAS_IOVA_RANGES => self.ioas_iova_ranges(&call),
+            command::IOMMU_IOAS_MAP => self.ioas_map(&call),
+            command::IOMMU_IOAS_UNMAP => self.ioas_unmap(&call),
+            command::IOMMU_OPTION => self.option(&call),
+            command::IOMMU_VFIO_IOAS => self.vfio_ioas(&call),
+            command::IOMMU_HWPT_ALLOC => self.hwpt_alloc(&call),
+            command::IOMMU_GET_HW_INFO => self.get_hw_info(&call),
+            command::IOMMU_HWPT_SET_DIRTY_TRACKING => self.hwpt_set_dirty_tracking(&call),
+            command::IOMMU_HWPT_GET_DIRTY_BITMAP => self.hwpt_get_dirty_bitmap(&call),
+            command::IOMMU_HWPT_INVALIDATE => self.hwpt_invalidate(&call),
+            command::IOMMU_FAULT_QUEUE_ALLOC => self.fault_queue_alloc(&call),
+            command::IOMMU_IOAS_MAP_FILE => self.ioas_map_file(&call),
+            command::IOMMU_VIOMMU_ALLOC => self.viommu_alloc(&call),
+            command::IOMMU_VDEVICE_ALLOC => self.vdevice_alloc(&call),
+            command::IOMMU_IOAS_CHANGE_PROCESS => self.change_process(&call),
+            command::IOMMU_VEVENTQ_ALLOC => self.veventq_alloc(&call),
+            command::IOMMU_HW_QUEUE_ALLOC => self.hw_queue_alloc(&call),
+            command::IOMMU_IOAS_NOIOMMU_GET_PA => self.noiommu_get_pa(&call),
+            _ => Err(rule::UNKNOWN_COMMAND),
+        };
+        result.map(|()| 0)
+    }
+
+    /// The context's last reference is gone: destroys every object, leaves first. To be called once.
+    pub fn close(&self, host: &H) {
+        self.objects.write(|objects| {
+            let last = objects.ids().last().unwrap_or(0);
+            for id in 1..=last {
+                self.unbind_locked(host, objects, id);
+            }
+            for id in 1..=last {
+                if objects.hwpt(id).is_some() {
+                    self.destroy_hwpt(host, objects, id);
+                }
+            }
+            for id in 1..=last {
+                if matches!(objects.get(id), Some(Object::Ioas(_))) {
+                    self.destroy_ioas(host, objects, id);
+                }
+            }
+        });
+        host.view_drop(self.view);
+    }
+
+    /// What the context holds.
+    pub fn usage(&self) -> Usage {
+        self.objects.read(|objects| Usage {
+            objects: objects.len(),
+            areas: objects.all_ioas().map(|ioas| ioas.areas.with(|areas| areas.len())).sum(),
+            pages: self.records.with(|records| records.len()),
+        })
+    }
+}
+
+/// Whether the low byte, the number of the command, is one of IOMMUFD's own.
+fn is_native(number: u32) -> bool {
+    (command::IOMMUFD_CMD_BASE..=command::IOMMUFD_CMD_IOAS_NOIOMMU_GET_PA).contains(&(number & 0xff))
+}

@@ -1,0 +1,111 @@
+//! The IOAS: an address space, with the commands on it as a whole.
+
+use uapi::iommufd::{IommuIoasAlloc, IommuIoasAllowIovas, IommuIoasIovaRanges, IommuIovaRange};
+
+use super::areas::{Areas, Linker};
+use super::call::Call;
+use super::context::Context;
+use super::objects::Object;
+use crate::mem::{IntervalMap, OutOfMemory};
+use crate::rules::iommufd as rule;
+use crate::{Host, Mutex, Refusal, RwLock, UserMemoryExt};
+
+/// An address space. It is in use while it has page tables.
+pub(super) struct Ioas<H: Host> {
+    pub(super) areas: H::Mutex<Areas>,
+    /// How many page tables it has.
+    pub(super) hwpts: u32,
+    /// The one among them that attaching a device has made, and that the next device gets too.
+    pub(super) auto_hwpt: Option<u32>,
+}
+
+impl<H: Host> Ioas<H> {
+    fn new() -> Self {
+        Self { areas: H::Mutex::new(Areas::new()), hwpts: 0, auto_hwpt: None }
+    }
+}
+
+impl<H: Host> Context<H> {
+    /// Runs `f` with the areas of an IOAS and the records of the context locked, in this order.
+    pub(super) fn with_areas<R>(
+        &self,
+        host: &H,
+        ioas: &Ioas<H>,
+        f: impl FnOnce(&mut Areas, &mut Linker<'_, H>) -> R,
+    ) -> R {
+        ioas.areas.with(|areas| {
+            self.records.with(|records| f(areas, &mut Linker { host, view: self.view, records }))
+        })
+    }
+
+    /// `IOMMU_IOAS_ALLOC`
+    pub(super) fn ioas_alloc(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
+        let mut argument = call.take::<IommuIoasAlloc>()?;
+        if argument.value.flags != 0 {
+            return Err(rule::IOAS_ALLOC_FLAGS);
+        }
+        self.objects.write(|objects| {
+            let id = objects.insert(call.host, Object::Ioas(Ioas::new()))?;
+            argument.value.out_ioas_id = id;
+            let replied = call.reply(&argument);
+            if replied.is_err() {
+                objects.remove(id);
+            }
+            replied
+        })
+    }
+
+    /// `IOMMU_IOAS_IOVA_RANGES`: nothing is reserved for devices without an IOMMU, so there is one range.
+    pub(super) fn ioas_iova_ranges(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
+        let mut argument = call.take::<IommuIoasIovaRanges>()?;
+        let command = &mut argument.value;
+        if command.reserved != 0 {
+            return Err(rule::IOVA_RANGES_RESERVED);
+        }
+        command.out_iova_alignment = self.objects.read(|objects| {
+            objects.ioas(command.ioas_id).map(|ioas| ioas.areas.with(|areas| areas.alignment()))
+        })?;
+        let room = command.num_iovas;
+        command.num_iovas = 1;
+        if room > 0 {
+            let everything = IommuIovaRange { start: 0, last: u64::MAX };
+            call.caller
+                .memory
+                .put(command.allowed_iovas, &everything)
+                .map_err(|_| rule::IOVA_RANGES_ARRAY)?;
+        }
+        call.reply(&argument)?;
+        if room == 0 { Err(rule::IOVA_RANGES_ROOM) } else { Ok(()) }
+    }
+
+    /// `IOMMU_IOAS_ALLOW_IOVAS`
+    pub(super) fn ioas_allow_iovas(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
+        let command = call.take::<IommuIoasAllowIovas>()?.value;
+        if command.reserved != 0 {
+            return Err(rule::ALLOW_IOVAS_RESERVED);
+        }
+        self.objects.read(|objects| {
+            let ioas = objects.ioas(command.ioas_id)?;
+            let allowed = read_ranges(call, command.allowed_iovas, command.num_iovas)?;
+            ioas.areas.with(|areas| areas.set_allowed(allowed));
+            Ok(())
+        })
+    }
+}
+
+/// Reads disjoint ranges from the caller's array.
+fn read_ranges<H: Host>(call: &Call<'_, H>, array: u64, count: u32) -> Result<IntervalMap<()>, Refusal> {
+    let mut ranges = IntervalMap::new();
+    for index in 0..u64::from(count) {
+        let at = index.saturating_mul(size_of::<IommuIovaRange>() as u64).checked_add(array);
+        let range: IommuIovaRange = at
+            .ok_or(rule::ALLOW_IOVAS_ARRAY)
+            .and_then(|at| call.caller.memory.get(at).map_err(|_| rule::ALLOW_IOVAS_ARRAY))?;
+        if range.start >= range.last {
+            return Err(rule::ALLOW_IOVAS_RANGE);
+        }
+        ranges.reserve(call.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
+        ranges.insert(range.start, range.last, ()).map_err(|_| rule::ALLOW_IOVAS_OVERLAP)?;
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,42 @@
+//! IOMMUFD: contexts, their objects, and memory mapped for devices.
+//!
+//! A [`Context`] is one open of `/dev/iommu`. It holds a table of objects:
+//!
+//! * a **device** for each device file that was bound to it,
+//! * an **IOAS** for each address space: which memory is mapped at which IOVA, as *areas*,
+//! * an **HWPT** (page table) for each linked use of an IOAS: made by attaching a device, or by hand.
+//!
+//! An area is a slice of a *record*: the memory that one MAP call named. COPY makes more areas of one record. While
+//! an IOAS has a page table, the pages of its areas are pinned and granted to the devices of the context; a page is
+//! pinned once per record, however many areas share it.
+//!
+//! No device here is behind an IOMMU: a page table is a promise that memory stays where it is, and
+//! `IOMMU_IOAS_NOIOMMU_GET_PA` tells where that is.
+//!
+//! Order of locks: object table, IOAS, records. Source of all behaviour: Linux 7.3, `drivers/iommu/iommufd` as
+//! observed, and `Documentation/userspace-api/iommufd.rst`.
+#![forbid(unsafe_code)]
+
+mod areas;
+mod call;
+mod change_process;
+mod compat;
+mod context;
+mod device;
+mod get_pa;
+mod hardware;
+mod hwpt;
+mod ioas;
+mod map;
+mod objects;
+mod option;
+mod pinned;
+mod placement;
+mod records;
+mod span;
+
+pub use context::{Context, Usage};
+pub use device::DeviceObject;
+
+/// The page size, of the CPU and of every page table here. [`Context::new`] holds the host's against it.
+const PAGE: u64 = 4096;

@@ -1,0 +1,145 @@
+//! The objects of a context.
+
+use uapi::iommufd::IommuDestroy;
+
+use super::call::Call;
+use super::context::Context;
+use super::device::Device;
+use super::hwpt::Hwpt;
+use super::ioas::Ioas;
+use crate::mem::{IdError, IdMap};
+use crate::rules::iommufd as rule;
+use crate::{Account, Host, Refusal, RwLock};
+
+/// The highest identifier of an object.
+const LAST_ID: u32 = i32::MAX as u32;
+
+/// An object of a context.
+pub(super) enum Object<H: Host> {
+    Device(Device),
+    Ioas(Ioas<H>),
+    Hwpt(Hwpt),
+}
+
+/// The objects of a context by identifier, and what belongs to the context as a whole.
+pub(super) struct Objects<H: Host> {
+    table: IdMap<Object<H>>,
+    /// Against which counter memory is charged that is mapped without CAP_IPC_LOCK.
+    pub(super) account: Account,
+    /// The IOAS that container ioctls work on.
+    pub(super) compat_ioas: Option<u32>,
+}
+
+impl<H: Host> Objects<H> {
+    pub(super) const fn new(account: Account) -> Self {
+        Self { table: IdMap::new(1, LAST_ID), account, compat_ioas: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Adds an object under the lowest identifier that is free.
+    pub(super) fn insert(&mut self, host: &H, object: Object<H>) -> Result<u32, Refusal> {
+        self.table.insert(host, object).map_err(|error| match error {
+            IdError::OutOfMemory => rule::NO_MEMORY,
+            IdError::Exhausted => rule::OBJECTS_EXHAUSTED,
+        })
+    }
+
+    /// Takes an object away.
+    pub(super) fn remove(&mut self, id: u32) -> Option<Object<H>> {
+        if self.compat_ioas == Some(id) {
+            self.compat_ioas = None;
+        }
+        self.table.remove(id)
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&Object<H>> {
+        self.table.get(id)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.table.iter().map(|(id, _)| id)
+    }
+
+    pub(super) fn all_ioas(&self) -> impl Iterator<Item = &Ioas<H>> {
+        self.table.iter().filter_map(|(_, object)| match object {
+            Object::Ioas(ioas) => Some(ioas),
+            _ => None,
+        })
+    }
+
+    pub(super) fn device(&self, id: u32) -> Option<&Device> {
+        match self.table.get(id) {
+            Some(Object::Device(device)) => Some(device),
+            _ => None,
+        }
+    }
+
+    pub(super) fn device_mut(&mut self, id: u32) -> Option<&mut Device> {
+        match self.table.get_mut(id) {
+            Some(Object::Device(device)) => Some(device),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ioas(&self, id: u32) -> Result<&Ioas<H>, Refusal> {
+        match self.table.get(id) {
+            Some(Object::Ioas(ioas)) => Ok(ioas),
+            _ => Err(rule::IOAS_UNKNOWN),
+        }
+    }
+
+    pub(super) fn ioas_mut(&mut self, id: u32) -> Option<&mut Ioas<H>> {
+        match self.table.get_mut(id) {
+            Some(Object::Ioas(ioas)) => Some(ioas),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hwpt(&self, id: u32) -> Option<&Hwpt> {
+        match self.table.get(id) {
+            Some(Object::Hwpt(hwpt)) => Some(hwpt),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hwpt_mut(&mut self, id: u32) -> Option<&mut Hwpt> {
+        match self.table.get_mut(id) {
+            Some(Object::Hwpt(hwpt)) => Some(hwpt),
+            _ => None,
+        }
+    }
+}
+
+impl<H: Host> Context<H> {
+    /// `IOMMU_DESTROY`
+    pub(super) fn destroy(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
+        let id = call.take::<IommuDestroy>()?.value.id;
+        self.objects.write(|objects| match objects.get(id).ok_or(rule::DESTROY_UNKNOWN)? {
+            Object::Device(_) => Err(rule::DESTROY_DEVICE),
+            Object::Ioas(ioas) if ioas.hwpts > 0 => Err(rule::DESTROY_IOAS_IN_USE),
+            Object::Hwpt(hwpt) if hwpt.devices > 0 => Err(rule::DESTROY_HWPT_IN_USE),
+            Object::Ioas(_) => {
+                self.destroy_ioas(call.host, objects, id);
+                Ok(())
+            }
+            Object::Hwpt(_) => {
+                self.destroy_hwpt(call.host, objects, id);
+                Ok(())
+            }
+        })
+    }
+
+    /// Takes away an IOAS without page tables, with everything that is mapped in it.
+    pub(super) fn destroy_ioas(&self, host: &H, objects: &mut Objects<H>, id: u32) {
+        if let Some(Object::Ioas(ioas)) = objects.remove(id) {
+            self.with_areas(host, &ioas, |areas, linker| areas.unmap_all(linker));
+        }
+    }
+}

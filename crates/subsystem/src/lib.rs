@@ -1,0 +1,36 @@
+//! VFIO and IOMMUFD, behaving as Linux 7.3 behaves: the kernel's side of the system-call boundary.
+//!
+//! The crate knows no host. It meets its surroundings through two things: [`Host`], which lends memory, locks, a bus
+//! and a log, and [`CallCtx`], which stands for the caller of each call and is passed with it. Every refusal names the
+//! rule that was broken ([`Refusal`], [`rules`]).
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+extern crate alloc;
+
+mod ctx;
+mod host;
+pub mod iommufd;
+pub mod kconfig;
+pub mod mem;
+pub mod rules;
+mod subsystem;
+mod tables;
+pub mod vfio;
+
+pub use ctx::{CallCtx, Caps, Descriptors, UserMemory, UserMemoryExt};
+pub use host::{
+    Account, Alloc, Backing, Bus, Function, Grant, Host, IrqKind, Level, Locks, Memory, Mutex, Nodes, Node, NodeKind, PinError, Region,
+    RegionKind, Run, RwLock, Slept, Source, Task,
+};
+pub use kconfig::Kconfig;
+pub use rules::{Refusal, Rule};
+pub use subsystem::{Parameters, Subsystem, Usage};
+pub use vfio::{Access, FileId, MappedRegion};

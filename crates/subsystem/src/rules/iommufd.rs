@@ -1,0 +1,130 @@
+//! The rules of IOMMUFD.
+
+use super::rules;
+
+rules! {
+    // Every command.
+    UNKNOWN_COMMAND = ENOTTY, "iommufd.unknown-command", "the command is one that an iommufd file knows";
+    ARGUMENT_UNREADABLE = EFAULT, "iommufd.argument-unreadable", "the argument is in memory that the caller can read";
+    ARGUMENT_UNWRITABLE = EFAULT, "iommufd.argument-unwritable", "the argument is in memory that the caller can write";
+    ARGUMENT_TOO_SMALL = EINVAL, "iommufd.argument-too-small", "size is at least the least size of the command";
+    ARGUMENT_TAIL = E2BIG, "iommufd.argument-tail", "bytes behind those that this version knows are zero";
+    NO_MEMORY = ENOMEM, "iommufd.no-memory", "there is memory for what the subsystem has to keep";
+
+    // Objects.
+    OBJECTS_EXHAUSTED = EBUSY, "object.exhausted", "a context has less than 2^31 objects";
+    DESTROY_UNKNOWN = ENOENT, "destroy.unknown", "the id is that of an object of this context";
+    DESTROY_DEVICE = EBUSY, "destroy.device", "a device object lives until its device file is closed";
+    DESTROY_IOAS_IN_USE = EBUSY, "destroy.ioas-in-use", "an IOAS that is destroyed has no page table";
+    DESTROY_HWPT_IN_USE = EBUSY, "destroy.hwpt-in-use", "a page table that is destroyed has no device attached";
+    IOAS_UNKNOWN = ENOENT, "ioas.unknown", "the id is that of an IOAS of this context";
+    IOAS_ALLOC_FLAGS = EOPNOTSUPP, "ioas-alloc.flags", "flags is zero";
+    IOVA_RANGES_RESERVED = EOPNOTSUPP, "iova-ranges.reserved", "the reserved field is zero";
+    IOVA_RANGES_ARRAY = EFAULT, "iova-ranges.array", "the array is in memory that the caller can write";
+    IOVA_RANGES_ROOM = EMSGSIZE, "iova-ranges.room", "the array has room for every range (the reply says how many there are)";
+    ALLOW_IOVAS_RESERVED = EOPNOTSUPP, "allow-iovas.reserved", "the reserved field is zero";
+    ALLOW_IOVAS_ARRAY = EFAULT, "allow-iovas.array", "the array is in memory that the caller can read";
+    ALLOW_IOVAS_RANGE = EINVAL, "allow-iovas.range", "each range ends behind its start";
+    ALLOW_IOVAS_OVERLAP = EINVAL, "allow-iovas.overlap", "no two ranges overlap";
+
+    // Placing a mapping: MAP, MAP_FILE, COPY.
+    MAP_FLAGS = EOPNOTSUPP, "map.flags", "flags are FIXED_IOVA, WRITEABLE and READABLE, and the reserved field is zero";
+    MAP_LIMIT = EOVERFLOW, "map.limit", "no IOVA and no length is 2^64-1";
+    MAP_ACCESS = EINVAL, "map.access", "a mapping is readable or writeable for devices";
+    MAP_SOURCE_WRAPS = EOVERFLOW, "map.source-wraps", "the memory to be mapped ends below 2^64";
+    MAP_LENGTH = EINVAL, "map.length", "a length is neither 0 nor within a page of 2^64";
+    MAP_LENGTH_ALIGNMENT = EINVAL, "map.length-alignment", "the length is a multiple of the alignment of the IOAS";
+    MAP_IOVA_ALIGNMENT = EINVAL, "map.iova-alignment", "a fixed IOVA is a multiple of the alignment of the IOAS";
+    MAP_IOVA_WRAPS = EOVERFLOW, "map.iova-wraps", "a mapping at a fixed IOVA ends below 2^64";
+    MAP_OVERLAP = EEXIST, "map.overlap", "nothing is mapped at the IOVAs of a new mapping";
+    MAP_SOURCE_ALIGNMENT = EINVAL, "map.source-alignment", "the offset of the memory in its page is a multiple of the alignment of the IOAS";
+    MAP_PIECE_ALIGNMENT = EINVAL, "map.piece-alignment", "each piece of a copy begins and ends at a multiple of the alignment of the IOAS";
+    MAP_TOO_LONG = EOVERFLOW, "map.too-long", "a mapping without a fixed IOVA is shorter than half of the address space";
+    MAP_NATURAL_ALIGNMENT = EINVAL, "map.natural-alignment", "without a fixed IOVA, the address and the length of the memory allow the alignment of the IOAS";
+    MAP_NO_ROOM = ENOSPC, "map.no-room", "the allowed IOVAs have a hole that is large enough";
+    MAP_FILE_DESCRIPTOR = EBADF, "map-file.descriptor", "the descriptor is open";
+    COPY_UNCOVERED = ENOENT, "copy.uncovered", "the whole source is mapped, without gaps";
+    COPY_WRITEABLE = EPERM, "copy.writeable", "a writeable mapping is copied from memory that was mapped writeable";
+
+    // Pinning.
+    PIN_FAULT = EFAULT, "pin.fault", "every page that a device is to reach is there and can be accessed in the way that was asked for";
+    PIN_NO_MEMORY = ENOMEM, "pin.no-memory", "the host has memory for pinning";
+    PIN_FILE = EINVAL, "pin.file", "a file that is mapped is a memory file and holds all of the pages";
+    PIN_LIMIT = ENOMEM, "pin.limit", "without CAP_IPC_LOCK, pinned memory stays below RLIMIT_MEMLOCK";
+
+    // UNMAP.
+    UNMAP_LIMIT = EOVERFLOW, "unmap.limit", "neither the IOVA nor the length is 2^64-1, unless everything is unmapped";
+    UNMAP_LENGTH = EINVAL, "unmap.length", "a length is not 0";
+    UNMAP_WRAPS = EOVERFLOW, "unmap.wraps", "the range ends below 2^64";
+    UNMAP_PARTIAL = ENOENT, "unmap.partial", "each mapping that the range touches is inside it";
+    UNMAP_NOTHING = ENOENT, "unmap.nothing", "something is mapped in the range";
+
+    // NOIOMMU_GET_PA.
+    GET_PA_RAWIO = EPERM, "get-pa.rawio", "the caller has CAP_SYS_RAWIO";
+    GET_PA_FLAGS = EOPNOTSUPP, "get-pa.flags", "flags and the reserved field are zero";
+    GET_PA_LENGTH = EINVAL, "get-pa.length", "the length is not 0";
+    GET_PA_LIMIT = EOVERFLOW, "get-pa.limit", "the IOVA is not 2^64-1";
+    GET_PA_UNMAPPED = ENOENT, "get-pa.unmapped", "the IOVA is mapped";
+    GET_PA_NO_PAGE_TABLE = EOPNOTSUPP, "get-pa.no-page-table", "the IOAS has a page table that was made for a device without IOMMU";
+
+    // OPTION.
+    OPTION_UNKNOWN = EOPNOTSUPP, "option.unknown", "the option and the operation exist, and the reserved field is zero";
+    OPTION_RLIMIT_OBJECT = EOPNOTSUPP, "option.rlimit-object", "RLIMIT_MODE belongs to no object";
+    OPTION_RLIMIT_CAPABILITY = EPERM, "option.rlimit-capability", "who sets RLIMIT_MODE has CAP_SYS_RESOURCE";
+    OPTION_RLIMIT_LATE = EBUSY, "option.rlimit-late", "RLIMIT_MODE is set before the context has objects";
+    OPTION_RLIMIT_VALUE = EINVAL, "option.rlimit-value", "RLIMIT_MODE is 0 or 1";
+    OPTION_HUGE_VALUE = EINVAL, "option.huge-value", "HUGE_PAGES is 0 or 1";
+    OPTION_HUGE_FILLED = EINVAL, "option.huge-filled", "large pages are switched off while no page table has mappings";
+    OPTION_HUGE_ALIGNMENT = EADDRINUSE, "option.huge-alignment", "without large pages, every mapping is page-aligned";
+
+    // Devices.
+    BIND_IOMMU = EINVAL, "bind.iommu", "a device behind an IOMMU is bound only if the IOMMU keeps its DMA coherent, which no host of this subsystem offers";
+    DEVICE_GONE = EINVAL, "attach.unbound", "a device that is attached is bound";
+    ATTACH_UNKNOWN = ENOENT, "attach.unknown", "pt_id is that of an object of the context that the device is bound to";
+    ATTACH_TYPE = EINVAL, "attach.type", "pt_id is that of an IOAS or a page table";
+    LINK_ALIGNMENT = EADDRINUSE, "attach.alignment", "every mapping of an IOAS that gets a page table is page-aligned: IOVA, length and address";
+
+    // Page tables.
+    HWPT_ALLOC_RESERVED = EOPNOTSUPP, "hwpt-alloc.reserved", "the reserved field is zero";
+    HWPT_ALLOC_DATA = EINVAL, "hwpt-alloc.data", "there is data exactly if data_type names its kind";
+    HWPT_ALLOC_DEVICE = ENOENT, "hwpt-alloc.device", "dev_id is that of a bound device";
+    HWPT_ALLOC_PARENT = EINVAL, "hwpt-alloc.parent", "pt_id is that of an IOAS, a page table or a vIOMMU";
+    HWPT_ALLOC_FLAGS = EOPNOTSUPP, "hwpt-alloc.flags", "a page table for a device without IOMMU has no flags but FAULT_ID_VALID, and no data";
+    HWPT_ALLOC_NESTED = EOPNOTSUPP, "hwpt-alloc.nested", "a page table is nested in another only for a device behind an IOMMU";
+    HWPT_ALLOC_FAULT_QUEUE = ENOENT, "hwpt-alloc.fault-queue", "fault_id is that of a fault queue";
+    HWPT_UNKNOWN = ENOENT, "hwpt.unknown", "the id is that of a page table of an IOAS";
+
+    // What only hardware could do.
+    HW_INFO_FIELDS = EOPNOTSUPP, "hw-info.fields", "flags are known and the reserved field is zero";
+    HW_INFO_DEVICE = ENOENT, "hw-info.device", "dev_id is that of a bound device";
+    HW_INFO_NOIOMMU = EOPNOTSUPP, "hw-info.noiommu", "only an IOMMU has hardware information";
+    DIRTY_FIELDS = EOPNOTSUPP, "dirty.fields", "flags are known and the reserved field is zero";
+    DIRTY_LENGTH = EINVAL, "dirty.length", "the length is not 0";
+    DIRTY_WRAPS = EOVERFLOW, "dirty.wraps", "the range ends below 2^64";
+    DIRTY_ALIGNMENT = EINVAL, "dirty.alignment", "the range is a multiple of the alignment of the IOAS and of page_size, which is not 0";
+    DIRTY_NOIOMMU = EOPNOTSUPP, "dirty.noiommu", "only the page table of an IOMMU tracks dirty pages";
+    INVALIDATE_RESERVED = EOPNOTSUPP, "invalidate.reserved", "the reserved field is zero";
+    INVALIDATE_ARRAY = EINVAL, "invalidate.array", "there is an array, of at most 2^19 entries of at most a page";
+    INVALIDATE_UNKNOWN = ENOENT, "invalidate.unknown", "the id is that of an object of this context";
+    INVALIDATE_TYPE = EINVAL, "invalidate.type", "the id is that of a nested page table or a vIOMMU";
+    FAULT_QUEUE_FLAGS = EOPNOTSUPP, "fault-queue.flags", "flags is zero";
+    FAULT_QUEUE_UNBUILT = EOPNOTSUPP, "fault-queue.unbuilt", "this subsystem has no fault queues yet";
+    VIOMMU_FIELDS = EOPNOTSUPP, "viommu.fields", "flags is zero and the type is not";
+    VIOMMU_DEVICE = ENOENT, "viommu.device", "dev_id is that of a bound device";
+    VIOMMU_NOIOMMU = EOPNOTSUPP, "viommu.noiommu", "only an IOMMU can be virtualised";
+    VIOMMU_UNKNOWN = ENOENT, "viommu.unknown", "the id is that of a vIOMMU, which only an IOMMU can have";
+    EVENT_QUEUE_FIELDS = EOPNOTSUPP, "event-queue.fields", "flags and the reserved field are zero and the type is not";
+    EVENT_QUEUE_DEPTH = EINVAL, "event-queue.depth", "the depth is between 1 and 2^19";
+    HW_QUEUE_FIELDS = EOPNOTSUPP, "hw-queue.fields", "flags is zero and the type is not";
+    HW_QUEUE_LENGTH = EINVAL, "hw-queue.length", "the length is not 0";
+    HW_QUEUE_WRAPS = EOVERFLOW, "hw-queue.wraps", "the queue ends below 2^64";
+
+    // Change of process.
+    CHANGE_PROCESS_RESERVED = EOPNOTSUPP, "change-process.reserved", "the reserved field is zero";
+    CHANGE_PROCESS_USER = EINVAL, "change-process.user", "every mapping is one of a file";
+
+    // As a container.
+    VFIO_IOAS_FIELDS = EOPNOTSUPP, "vfio-ioas.fields", "the operation exists and the reserved field is zero";
+    VFIO_IOAS_NONE = ENODEV, "vfio-ioas.none", "an IOAS was chosen for container ioctls";
+    COMPAT_IOMMU_TYPE = EINVAL, "compat.iommu-type", "the kind of IOMMU is one that the context offers to containers";
+}

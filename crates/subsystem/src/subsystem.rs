@@ -1,0 +1,326 @@
+//! The subsystem: the calls that the host passes on to it.
+//!
+//! # Lock order
+//!
+//! Each lock is taken before those behind it, and never twice:
+//!
+//! 1. the tables: read for each call, written only to register, unregister, open and release;
+//! 2. the lock of a device set: opening, binding, attaching;
+//! 3. within iommufd: objects of a context, an IOAS, its pages;
+//! 4. a device: its interrupts and the shadow of its configuration space;
+//! 5. a device: whether its memory answers (read for each access to a BAR);
+//! 6. whatever the host takes to answer [`Host`], which never calls back.
+//!
+//! Removal sleeps without any of them.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::ctx::CallCtx;
+use crate::host::{Function, Host, Node, NodeKind, RwLock as _};
+use crate::iommufd::Context;
+use crate::kconfig::Kconfig;
+use crate::rules::{Refusal, vfio as rules};
+use crate::tables::{Kind, Tables};
+use crate::vfio::device::{Device, wait_for_users};
+use crate::vfio::file::{DeviceFile, File, FileKind};
+use crate::vfio::{Access, FileId, MappedRegion, cdev, noiommu, pci};
+
+/// How a subsystem starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    /// Which parts are built in.
+    pub kconfig: Kconfig,
+    /// The module parameter `enable_unsafe_noiommu_mode` of vfio, changed later with
+    /// [`Subsystem::set_unsafe_noiommu_mode`].
+    pub unsafe_noiommu_mode: bool,
+    /// Whether the platform adds MSI-X vectors while others are enabled, as x86 does.
+    pub dynamic_msix: bool,
+}
+
+/// What the subsystem holds at a moment. All zero when every file is closed and every function removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Open files.
+    pub files: u64,
+    /// Registered devices.
+    pub devices: u64,
+    /// iommufd contexts.
+    pub contexts: u64,
+    /// Objects in them.
+    pub objects: u64,
+    /// Mapped areas in them.
+    pub areas: u64,
+    /// Records of backing memory in them.
+    pub pages: u64,
+}
+
+/// VFIO and IOMMUFD on a host.
+pub struct Subsystem<H: Host> {
+    host: H,
+    kconfig: Kconfig,
+    dynamic_msix: bool,
+    noiommu_mode: AtomicBool,
+    tables: H::RwLock<Tables<H>>,
+}
+
+const IOMMUFD_NODE: Node = Node { kind: NodeKind::Iommufd, mode: 0o660 };
+const CONTAINER_NODE: Node = Node { kind: NodeKind::Container, mode: 0o666 };
+
+/// Registration.
+impl<H: Host> Subsystem<H> {
+    /// Starts, and makes the nodes appear that are always there.
+    pub fn new(host: H, parameters: Parameters) -> Result<Self, Refusal> {
+        host.node_add(IOMMUFD_NODE).map_err(|_| rules::PROBE_NODE)?;
+        if parameters.kconfig.vfio_container {
+            host.node_add(CONTAINER_NODE).map_err(|_| {
+                host.node_remove(IOMMUFD_NODE);
+                rules::PROBE_NODE
+            })?;
+        }
+        Ok(Subsystem {
+            host,
+            kconfig: parameters.kconfig,
+            dynamic_msix: parameters.dynamic_msix,
+            noiommu_mode: AtomicBool::new(parameters.unsafe_noiommu_mode),
+            tables: H::RwLock::new(Tables::new()),
+        })
+    }
+
+    /// The host.
+    pub fn host(&self) -> &H {
+        &self.host
+    }
+
+    /// Sets the module parameter. Devices that are registered already keep what they are.
+    pub fn set_unsafe_noiommu_mode(&self, on: bool) {
+        self.noiommu_mode.store(on, Ordering::Relaxed);
+    }
+
+    /// The module parameter.
+    pub fn unsafe_noiommu_mode(&self) -> bool {
+        self.noiommu_mode.load(Ordering::Relaxed)
+    }
+
+    /// The driver vfio-pci is bound to a function: registers a device and makes its nodes appear. What is refused leaves
+    /// no trace.
+    pub fn probe(&self, function: Function) -> Result<(), Refusal> {
+        if pci::is_bridge(&self.host, function) {
+            return Err(rules::PROBE_BRIDGE);
+        }
+        let noiommu = noiommu::decide(&self.host, self.kconfig, self.unsafe_noiommu_mode(), function)?;
+        let kind = Kind { noiommu, grouped: self.kconfig.vfio_group, dynamic_msix: self.dynamic_msix };
+        self.tables.write(|tables| {
+            tables.register(&self.host, function, kind, |identity| {
+                identity.publish(&self.host)?;
+                identity.taint(&self.host);
+                Ok(())
+            })
+        })
+    }
+
+    /// The driver is unbound: takes the device's node away, then sleeps until every file of the device is closed. Does
+    /// nothing if the driver is not bound to the function.
+    pub fn remove(&self, function: Function) {
+        let Some(identity) = self.tables.write(|tables| tables.unbind_driver(function)) else { return };
+        identity.withdraw(&self.host);
+        let request = |round| {
+            self.tables.read(|tables| {
+                let users = tables.device_of(function).filter(|device| device.registration > 0);
+                users.inspect(|device| device.pci.request(&self.host, round)).is_some()
+            })
+        };
+        wait_for_users(&self.host, function, request);
+        identity.withdraw_group(&self.host);
+        self.tables.write(|tables| tables.unregister(identity));
+    }
+
+    /// What is held at the moment.
+    pub fn usage(&self) -> Usage {
+        self.tables.read(|tables| {
+            let (files, devices, contexts) = tables.counts();
+            let mut usage = Usage {
+                files: files as u64,
+                devices: devices as u64,
+                contexts: contexts as u64,
+                ..Usage::default()
+            };
+            for held in tables.contexts().map(|context| context.usage()) {
+                usage.objects = usage.objects.saturating_add(held.objects as u64);
+                usage.areas = usage.areas.saturating_add(held.areas as u64);
+                usage.pages = usage.pages.saturating_add(held.pages as u64);
+            }
+            usage
+        })
+    }
+}
+
+/// Opening and closing.
+impl<H: Host> Subsystem<H> {
+    /// Opens a node.
+    pub fn open(&self, ctx: &CallCtx<'_, H>, node: NodeKind, access: Access) -> Result<FileId, Refusal> {
+        match node {
+            NodeKind::Device { function, index, .. } => self
+                .tables
+                .write(|tables| tables.open_device(&self.host, access, function, index, ctx.caps.sys_rawio)),
+            NodeKind::Iommufd => self
+                .tables
+                .write(|tables| tables.open_context(&self.host, access, || Context::new(&self.host))),
+            NodeKind::Group { .. } => Err(rules::GROUP_NOT_BUILT),
+            NodeKind::Container => Err(rules::CONTAINER_NOT_BUILT),
+        }
+    }
+
+    /// The last descriptor and the last mapping of a file are gone.
+    pub fn release(&self, id: FileId) {
+        let unbound = self.tables.read(|tables| match tables.file(id).map(|file| &file.kind) {
+            Ok(FileKind::Device(file)) => cdev::close(tables, &self.host, file),
+            _ => None,
+        });
+        let closed = self.tables.write(|tables| tables.close(id).map(|file| file.kind));
+        match closed {
+            Some(FileKind::Iommufd(context)) => self.put_context(context),
+            Some(FileKind::Device(file)) => {
+                if let Some(context) = unbound {
+                    self.put_context(context);
+                }
+                if let Some(function) = self.tables.write(|tables| tables.put_registration(file.device)) {
+                    self.host.wake(function);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn put_context(&self, number: u32) {
+        if let Some(context) = self.tables.write(|tables| tables.put_context(number)) {
+            context.close(&self.host);
+        }
+    }
+}
+
+/// Calls on open files.
+impl<H: Host> Subsystem<H> {
+    /// `ioctl(2)`; the value is what a successful call returns.
+    pub fn ioctl(
+        &self,
+        ctx: &CallCtx<'_, H>,
+        file: FileId,
+        command: u32,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        self.tables.read(|tables| match &tables.file(file)?.kind {
+            FileKind::Iommufd(number) => {
+                tables.context(*number)?.context.ioctl(&self.host, ctx, command, argument)
+            }
+            FileKind::Device(file) => cdev::ioctl(tables, &self.host, ctx, file, command, argument),
+        })
+    }
+
+    /// `pread(2)`; the number of bytes that were read.
+    pub fn read(
+        &self,
+        _ctx: &CallCtx<'_, H>,
+        file: FileId,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> Result<usize, Refusal> {
+        self.tables.read(|tables| {
+            let File { access, kind } = tables.file(file)?;
+            match kind {
+                _ if !access.read => Err(rules::FILE_NOT_READABLE),
+                FileKind::Iommufd(_) => Err(rules::IOMMUFD_READ),
+                FileKind::Device(file) => bound(tables, file)?.pci.read(&self.host, offset, bytes),
+            }
+        })
+    }
+
+    /// `pwrite(2)`; the number of bytes that were written.
+    pub fn write(
+        &self,
+        _ctx: &CallCtx<'_, H>,
+        file: FileId,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<usize, Refusal> {
+        self.tables.read(|tables| {
+            let File { access, kind } = tables.file(file)?;
+            match kind {
+                _ if !access.write => Err(rules::FILE_NOT_WRITABLE),
+                FileKind::Iommufd(_) => Err(rules::IOMMUFD_WRITE),
+                FileKind::Device(file) => bound(tables, file)?.pci.write(&self.host, offset, bytes),
+            }
+        })
+    }
+
+    /// `mmap(2)` of `length` bytes from `offset` on; the file is not released while the mapping lives.
+    pub fn map(
+        &self,
+        _ctx: &CallCtx<'_, H>,
+        file: FileId,
+        offset: u64,
+        length: u64,
+        shared: bool,
+        writable: bool,
+    ) -> Result<MappedRegion, Refusal> {
+        self.tables.read(|tables| {
+            let File { access, kind } = tables.file(file)?;
+            match kind {
+                _ if length == 0 => Err(rules::MAP_EMPTY),
+                _ if !offset.is_multiple_of(H::PAGE) => Err(rules::MAP_UNALIGNED),
+                _ if shared && writable && !access.write => Err(rules::MAP_NOT_WRITABLE),
+                _ if !access.read => Err(rules::MAP_NOT_READABLE),
+                FileKind::Iommufd(_) if !shared => Err(rules::IOMMUFD_MAP_PRIVATE),
+                FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
+                FileKind::Device(file) => bound(tables, file)?.pci.map(&self.host, offset, length, shared),
+            }
+        })
+    }
+
+    /// `lseek(2)`.
+    pub fn seek(&self, file: FileId) -> Result<u64, Refusal> {
+        self.tables.read(|tables| tables.file(file).and(Err(rules::FILE_SEEK)))
+    }
+
+    /// What `/proc/self/fdinfo/N` says beyond what it says of every file, in whole lines.
+    pub fn fdinfo(&self, file: FileId, write: &mut dyn FnMut(&str)) {
+        self.tables.read(|tables| {
+            if let Ok(File { kind: FileKind::Device(file), .. }) = tables.file(file)
+                && let Ok(device) = tables.device(file.device)
+            {
+                write("vfio-device-syspath: /sys");
+                self.host.sysfs_path(device.identity.function, write);
+                write("\n");
+            }
+        });
+    }
+}
+
+/// What comes from the bus.
+impl<H: Host> Subsystem<H> {
+    /// The INTx line of a function rose. Called from the host's outbox, never from within a call.
+    pub fn line_event(&self, function: Function) {
+        self.tables.read(|tables| {
+            if let Some(device) = tables.device_of(function) {
+                device.pci.line_event(&self.host);
+            }
+        });
+    }
+
+    /// The eventfd of [`Bus::line_unmask`](crate::Bus::line_unmask) was signalled. Called from the host's outbox, never
+    /// from within a call.
+    pub fn unmask_event(&self, function: Function) {
+        self.tables.read(|tables| {
+            if let Some(device) = tables.device_of(function) {
+                device.pci.unmask_event(&self.host);
+            }
+        });
+    }
+}
+
+/// The device of a file that was bound.
+fn bound<'a, H: Host>(tables: &'a Tables<H>, file: &DeviceFile) -> Result<&'a Device<H>, Refusal> {
+    if !file.granted() {
+        return Err(rules::NOT_BOUND);
+    }
+    tables.device(file.device)
+}

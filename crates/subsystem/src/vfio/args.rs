@@ -1,0 +1,93 @@
+//! Arguments of device ioctls: taken from the caller and given back.
+//!
+//! The size rules S1 and S2 are explained in [`uapi`].
+
+use uapi::Command;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::ctx::UserMemory;
+use crate::rules::{Refusal, vfio as rules};
+
+/// Bytes behind a known argument are looked at in blocks of this size, aligned, so that no block spans two pages.
+const BLOCK: u64 = 256;
+
+/// Reads the first `length` bytes of an argument; what is behind them is zero.
+pub(crate) fn head<T: FromBytes + IntoBytes>(
+    memory: &dyn UserMemory,
+    address: u64,
+    length: usize,
+) -> Result<T, Refusal> {
+    let mut value = T::new_zeroed();
+    let bytes = value.as_mut_bytes().get_mut(..length).ok_or(rules::ARGUMENT_FAULT)?;
+    memory.read(address, bytes).map_err(|_| rules::ARGUMENT_FAULT)?;
+    Ok(value)
+}
+
+/// Takes an argument by rule S1: its least size is read, and `argsz` must state as much.
+pub(crate) fn take<T: Command>(
+    memory: &dyn UserMemory,
+    address: u64,
+    too_small: Refusal,
+) -> Result<T, Refusal> {
+    let value: T = head(memory, address, T::MIN_SIZE)?;
+    if value.stated_size() < T::MIN_SIZE {
+        return Err(too_small);
+    }
+    Ok(value)
+}
+
+/// Takes an argument by rule S2: what is missing of it is zero, and what exceeds it must be.
+pub(crate) fn take_extensible<T: Command>(
+    memory: &dyn UserMemory,
+    address: u64,
+    too_small: Refusal,
+    tail: Refusal,
+) -> Result<T, Refusal> {
+    let stated = head::<u32>(memory, address, size_of::<u32>())?;
+    let length = stated as usize;
+    if length < T::MIN_SIZE {
+        return Err(too_small);
+    }
+    check_zero(memory, address, size_of::<T>() as u64, u64::from(stated), tail)?;
+    head(memory, address, length.min(size_of::<T>()))
+}
+
+/// Checks that the bytes `from..to` of an argument are zero.
+fn check_zero(memory: &dyn UserMemory, base: u64, from: u64, to: u64, tail: Refusal) -> Result<(), Refusal> {
+    let mut at = base.checked_add(from).ok_or(rules::ARGUMENT_FAULT)?;
+    let end = base.checked_add(to).ok_or(rules::ARGUMENT_FAULT)?;
+    let mut block = [0; BLOCK as usize];
+    while at < end {
+        let room = BLOCK.saturating_sub(at % BLOCK).min(end.saturating_sub(at));
+        let bytes = block.get_mut(..room as usize).ok_or(rules::ARGUMENT_FAULT)?;
+        memory.read(at, bytes).map_err(|_| rules::ARGUMENT_FAULT)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Err(tail);
+        }
+        at = at.saturating_add(room);
+    }
+    Ok(())
+}
+
+/// Gives the first `length` bytes of a reply back.
+pub(crate) fn reply<T: IntoBytes + Immutable>(
+    memory: &dyn UserMemory,
+    address: u64,
+    value: &T,
+    length: usize,
+) -> Result<(), Refusal> {
+    let bytes = value.as_bytes();
+    let bytes = bytes.get(..length.min(bytes.len())).ok_or(rules::REPLY_FAULT)?;
+    memory.write(address, bytes).map_err(|_| rules::REPLY_FAULT)
+}
+
+/// Gives a field of a reply, or a capability behind it, back.
+pub(crate) fn reply_at<T: IntoBytes + Immutable>(
+    memory: &dyn UserMemory,
+    address: u64,
+    offset: usize,
+    value: &T,
+) -> Result<(), Refusal> {
+    let at = address.checked_add(offset as u64).ok_or(rules::REPLY_FAULT)?;
+    reply(memory, at, value, size_of::<T>())
+}

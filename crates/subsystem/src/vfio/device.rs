@@ -1,0 +1,122 @@
+//! Registered devices.
+
+use core::fmt::Arguments;
+
+use super::pci::PciDevice;
+use super::set::DeviceSet;
+use crate::host::{Function, Host, Level, Node, NodeKind, Slept};
+use crate::rules::{Refusal, vfio as rules};
+
+/// `TAINT_USER`: user space may have done what the kernel cannot vouch for.
+const TAINT_USER: u64 = 1 << 6;
+
+/// Permission bits of device and group nodes.
+const NODE_MODE: u16 = 0o600;
+
+/// How long unbinding a driver waits before it asks the user again, in seconds.
+const REQUEST_INTERVAL: u32 = 10;
+
+/// What a device is known by, all of it final before the device joins a group or class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The function behind it.
+    pub(crate) function: Function,
+    /// The number in its name, and the minor number of its node.
+    pub(crate) index: u32,
+    /// Whether it counts as one without an IOMMU; never asked for again.
+    pub(crate) noiommu: bool,
+    /// The number of its iommu_group, if groups are built.
+    pub(crate) group: Option<u32>,
+}
+
+/// A registered device.
+pub(crate) struct Device<H: Host> {
+    /// What it is known by.
+    pub(crate) identity: Identity,
+    /// How many hold the registration: the driver until it is unbound, and each open file.
+    pub(crate) registration: u32,
+    /// Whether the driver is still bound.
+    pub(crate) driver_bound: bool,
+    /// The lock of opening and binding, and what the device is bound to.
+    pub(crate) set: DeviceSet<H>,
+    /// The PCI function, once opened.
+    pub(crate) pci: PciDevice<H>,
+}
+
+impl<H: Host> Device<H> {
+    /// A device that only the driver holds.
+    pub(crate) fn new(identity: Identity, dynamic_msix: bool) -> Self {
+        Device {
+            identity,
+            registration: 1,
+            driver_bound: true,
+            set: DeviceSet::new(),
+            pci: PciDevice::new(identity.function, dynamic_msix),
+        }
+    }
+}
+
+impl Identity {
+    fn node(self) -> Node {
+        let Identity { function, index, noiommu, .. } = self;
+        Node { kind: NodeKind::Device { function, index, noiommu }, mode: NODE_MODE }
+    }
+
+    fn group_node(self) -> Option<Node> {
+        let Identity { function, noiommu, .. } = self;
+        self.group.map(|group| Node { kind: NodeKind::Group { function, group, noiommu }, mode: NODE_MODE })
+    }
+
+    /// Makes the nodes appear: of the group first, then of the device. All or none.
+    pub(crate) fn publish<H: Host>(self, host: &H) -> Result<(), Refusal> {
+        if let Some(node) = self.group_node() {
+            host.node_add(node).map_err(|_| rules::PROBE_NODE)?;
+        }
+        host.node_add(self.node()).map_err(|_| {
+            self.withdraw_group(host);
+            rules::PROBE_NODE
+        })
+    }
+
+    /// Takes the device's node away.
+    pub(crate) fn withdraw<H: Host>(self, host: &H) {
+        host.node_remove(self.node());
+    }
+
+    /// Takes the group's node away.
+    pub(crate) fn withdraw_group<H: Host>(self, host: &H) {
+        if let Some(node) = self.group_node() {
+            host.node_remove(node);
+        }
+    }
+
+    /// Says that the system is tainted by a device without an IOMMU, whether or not it is ever opened.
+    pub(crate) fn taint<H: Host>(self, host: &H) {
+        if !self.noiommu {
+            return;
+        }
+        if self.group.is_some() {
+            host.taint(TAINT_USER);
+            self.log(host, Level::Warn, format_args!("Adding kernel taint for vfio-noiommu group on device"));
+        }
+        host.taint(TAINT_USER);
+        self.log(host, Level::Warn, format_args!("Adding kernel taint for vfio-noiommu cdev"));
+    }
+
+    fn log<H: Host>(self, host: &H, level: Level, line: Arguments<'_>) {
+        host.log(level, Some(self.function), line);
+    }
+}
+
+/// Waits for the users of a device. `request` asks them to let go, if there are any, and says whether; it is told how
+/// often it asked before.
+pub(crate) fn wait_for_users<H: Host>(host: &H, function: Function, request: impl Fn(u32) -> bool) {
+    let mut round: u32 = 0;
+    while request(round) {
+        round = round.saturating_add(1);
+        if host.sleep(function, REQUEST_INTERVAL) == Slept::Interrupted {
+            let line = format_args!("Device is currently in use, task blocked until device is released");
+            host.log(Level::Warn, Some(function), line);
+        }
+    }
+}

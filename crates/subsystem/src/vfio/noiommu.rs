@@ -1,0 +1,23 @@
+//! The one place that decides what is no-IOMMU.
+
+use crate::host::{Function, Host};
+use crate::kconfig::Kconfig;
+use crate::rules::{Refusal, vfio as rules};
+
+/// Whether a function that is being registered counts as one without an IOMMU: `true` if it does, `false` if an IOMMU
+/// serves it; refused if there is none and none may be missing.
+///
+/// Asked once, at registration. Group and device file take the answer from the device ever after, whatever the module
+/// parameter (`parameter`) says then.
+pub(crate) fn decide<H: Host>(
+    host: &H,
+    kconfig: Kconfig,
+    parameter: bool,
+    function: Function,
+) -> Result<bool, Refusal> {
+    match (host.has_iommu(function), kconfig.vfio_noiommu && parameter) {
+        (true, _) => Ok(false),
+        (false, true) => Ok(true),
+        (false, false) => Err(rules::PROBE_NO_IOMMU),
+    }
+}

@@ -1,0 +1,201 @@
+//! vfio-pci: a PCI function behind a device file.
+//!
+//! The user reaches the real function only as far as [`config`] (configuration space), [`regions`] (BARs and the [`rom`]) and
+//! [`irqs`] (interrupts) let it; [`info`] describes it, and [`reset`] brings it back to a known state.
+
+mod config;
+mod feature;
+mod info;
+mod ioeventfd;
+mod irqs;
+mod regions;
+mod registers;
+mod reset;
+mod rom;
+
+use uapi::vfio::{
+    VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
+    VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_IOEVENTFD, VFIO_DEVICE_PCI_HOT_RESET, VFIO_DEVICE_RESET,
+    VFIO_DEVICE_SET_IRQS,
+};
+
+use self::config::Config;
+use self::irqs::Irqs;
+use self::regions::MemorySpace;
+use self::registers::{
+    COMMAND, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, HEADER_TYPE,
+};
+use self::reset::Saved;
+use crate::ctx::CallCtx;
+use crate::host::{Function, Host, Level, Mutex as _, RegionKind, RwLock as _};
+use crate::rules::{Refusal, vfio as rules};
+
+/// The header type without the bit that says whether there are more functions.
+const HEADER_LAYOUT: u32 = 0x7f;
+
+/// Whether the function has another header than that of an endpoint.
+pub(crate) fn is_bridge<H: Host>(host: &H, function: Function) -> bool {
+    host.config_read(function, HEADER_TYPE, 1) & HEADER_LAYOUT != 0
+}
+
+/// A PCI function that vfio-pci drives.
+pub(crate) struct PciDevice<H: Host> {
+    function: Function,
+    dynamic_msix: bool,
+    opened: H::Mutex<Option<Opened<H>>>,
+    memory: H::RwLock<MemorySpace>,
+}
+
+/// What is kept of a function while it is open.
+struct Opened<H: Host> {
+    config: Config,
+    irqs: Irqs<H>,
+    /// What close restores.
+    saved: Saved,
+    /// What returning from D3 restores.
+    saved_for_power: Option<Saved>,
+    /// Whether the reset at open worked.
+    resettable: bool,
+}
+
+impl<H: Host> PciDevice<H> {
+    /// A function that is not open.
+    pub(crate) fn new(function: Function, dynamic_msix: bool) -> Self {
+        PciDevice {
+            function,
+            dynamic_msix,
+            opened: H::Mutex::new(None),
+            memory: H::RwLock::new(MemorySpace::default()),
+        }
+    }
+
+    /// Opens the function: stops it, resets it, and makes it decode its BARs.
+    pub(crate) fn open(&self, host: &H) -> Result<(), Refusal> {
+        self.opened.with(|slot| {
+            set_command(host, self.function, COMMAND_MASTER, 0);
+            let before = host.config_read(self.function, COMMAND, 2);
+            let opened =
+                self.enable(host).inspect_err(|_| host.config_write(self.function, COMMAND, 2, before))?;
+            self.memory.write(|memory| {
+                *memory = MemorySpace::opened(&opened.config);
+                host.regions_enable(self.function, memory.answers());
+            });
+            *slot = Some(opened);
+            Ok(())
+        })
+    }
+
+    fn enable(&self, host: &H) -> Result<Opened<H>, Refusal> {
+        reset::wake(host, self.function);
+        set_command(host, self.function, COMMAND_MEMORY | COMMAND_IO, self.decodable(host));
+        let resettable = reset::at_open(host, self.function)?;
+        set_command(host, self.function, COMMAND_INTX_DISABLE, 0);
+        let saved = Saved::take(host, self.function);
+        let config = Config::new(host, self.function).map_err(|_| rules::NO_MEMORY)?;
+        Ok(Opened { config, irqs: Irqs::new(), saved, saved_for_power: None, resettable })
+    }
+
+    /// The enable bits of the command register that the function's BARs call for.
+    fn decodable(&self, host: &H) -> u32 {
+        (0..=registers::ROM_REGION).filter_map(|index| host.region(self.function, index)).fold(
+            0,
+            |bits, region| match region.kind {
+                RegionKind::Memory { .. } => bits | COMMAND_MEMORY,
+                RegionKind::Io => bits | COMMAND_IO,
+            },
+        )
+    }
+
+    /// Closes the function: no more DMA first, then no more interrupts; then it is reset.
+    pub(crate) fn close(&self, host: &H) {
+        self.opened.with(|slot| {
+            let Some(mut opened) = slot.take() else { return };
+            set_command(host, self.function, COMMAND_MASTER, 0);
+            opened.irqs.disable(host, self.function);
+            self.memory.write(|memory| {
+                *memory = MemorySpace::default();
+                host.regions_enable(self.function, false);
+            });
+            reset::wake(host, self.function);
+            opened.saved.restore(host, self.function);
+            if opened.resettable {
+                // A reset that fails now leaves a stopped function behind, and nobody to tell.
+                let _ = reset::function(host, self.function);
+            }
+            set_command(host, self.function, COMMAND_MASTER, 0);
+        });
+    }
+
+    /// Asks the user to close the device, who was asked `round` times before.
+    pub(crate) fn request(&self, host: &H, round: u32) {
+        let target = self.opened.with(|slot| slot.as_ref().and_then(|opened| opened.irqs.request_target()));
+        match target {
+            Some(target) => {
+                if round.is_multiple_of(10) {
+                    let line = format_args!("Relaying device request to user (#{round})");
+                    host.log(Level::Notice, Some(self.function), line);
+                }
+                host.signal(&target);
+            }
+            None if round == 0 => {
+                let line =
+                    format_args!("No device request channel registered, blocked until released by user");
+                host.log(Level::Warn, Some(self.function), line);
+            }
+            None => {}
+        }
+    }
+
+    /// An ioctl on a bound device file, other than those of binding and attaching.
+    pub(crate) fn ioctl(
+        &self,
+        host: &H,
+        ctx: &CallCtx<'_, H>,
+        command: u32,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        match command {
+            VFIO_DEVICE_GET_INFO => self.get_info(ctx, argument),
+            VFIO_DEVICE_GET_REGION_INFO => self.get_region_info(host, ctx, argument),
+            VFIO_DEVICE_GET_IRQ_INFO => self.get_irq_info(ctx, argument),
+            VFIO_DEVICE_SET_IRQS => self.set_irqs(host, ctx, argument),
+            VFIO_DEVICE_RESET => self.reset(host),
+            VFIO_DEVICE_GET_PCI_HOT_RESET_INFO => reset::hot_reset_info(ctx, argument),
+            VFIO_DEVICE_PCI_HOT_RESET => reset::hot_reset(ctx, argument),
+            VFIO_DEVICE_IOEVENTFD => self.ioeventfd(host, ctx, argument),
+            VFIO_DEVICE_FEATURE => self.feature(host, ctx, argument),
+            _ => Err(rules::UNKNOWN_COMMAND),
+        }
+    }
+
+    /// The INTx line rose.
+    pub(crate) fn line_event(&self, host: &H) {
+        self.opened.with(|slot| {
+            if let Some(opened) = slot {
+                opened.irqs.line_event(host, self.function);
+            }
+        });
+    }
+
+    /// The eventfd that unmasks the INTx line was signalled.
+    pub(crate) fn unmask_event(&self, host: &H) {
+        self.opened.with(|slot| {
+            if let Some(opened) = slot {
+                opened.irqs.unmask_line(host, self.function);
+            }
+        });
+    }
+
+    fn with_opened<R>(&self, f: impl FnOnce(&mut Opened<H>) -> Result<R, Refusal>) -> Result<R, Refusal> {
+        self.opened.with(|slot| f(slot.as_mut().ok_or(rules::NOT_BOUND)?))
+    }
+}
+
+/// Changes bits of the real command register.
+fn set_command<H: Host>(host: &H, function: Function, mask: u32, bits: u32) {
+    let old = host.config_read(function, COMMAND, 2);
+    let new = old & !mask | bits;
+    if new != old {
+        host.config_write(function, COMMAND, 2, new);
+    }
+}

@@ -1,0 +1,126 @@
+//! Resetting a function, and what is kept across a reset.
+
+use uapi::Errno;
+use uapi::vfio::{VfioPciHotReset, VfioPciHotResetInfo};
+
+use super::PciDevice;
+use super::config::{Capabilities, Width};
+use super::registers::{
+    CACHE_LINE, COMMAND, COMMAND_INTX_DISABLE, EXPRESS_CONTROL, EXPRESS_CONTROL_2, POWER_CONTROL, POWER_STATE,
+};
+use crate::ctx::CallCtx;
+use crate::host::{Function, Host, RwLock as _};
+use crate::rules::{Refusal, vfio as rules};
+use crate::vfio::args;
+
+/// Registers that a reset clears and that are brought back afterwards.
+#[derive(Clone, Copy)]
+pub(super) struct Saved {
+    registers: [Option<Register>; 4],
+}
+
+#[derive(Clone, Copy)]
+struct Register {
+    at: u16,
+    width: Width,
+    value: u32,
+}
+
+impl Saved {
+    /// What the registers hold now.
+    pub(super) fn take<H: Host>(host: &H, function: Function) -> Self {
+        let capabilities = Capabilities::find(host, function);
+        let save =
+            |at: u16, width: Width| Register { at, width, value: host.config_read(function, at, width) };
+        let express = |at: u16| capabilities.express.map(|start| save(start.saturating_add(at), 2));
+        let second =
+            if capabilities.express_second(host, function) { express(EXPRESS_CONTROL_2) } else { None };
+        Saved {
+            registers: [Some(save(CACHE_LINE, 2)), express(EXPRESS_CONTROL), second, Some(save(COMMAND, 2))],
+        }
+    }
+
+    /// Brings them back.
+    pub(super) fn restore<H: Host>(&self, host: &H, function: Function) {
+        for Register { at, width, value } in self.registers.iter().flatten().copied() {
+            host.config_write(function, at, width, value);
+        }
+    }
+}
+
+/// Resets a function, stopped and silent meanwhile; its registers are as before then.
+pub(super) fn function<H: Host>(host: &H, function: Function) -> Result<(), Errno> {
+    if !host.can_reset(function) {
+        return Err(Errno::ENOTTY);
+    }
+    let saved = Saved::take(host, function);
+    host.config_write(function, COMMAND, 2, COMMAND_INTX_DISABLE);
+    let result = host.reset(function);
+    saved.restore(host, function);
+    result
+}
+
+/// The reset at open; whether it worked.
+pub(super) fn at_open<H: Host>(host: &H, function_: Function) -> Result<bool, Refusal> {
+    match function(host, function_) {
+        Ok(()) => Ok(true),
+        Err(Errno::EAGAIN) => Err(rules::BIND_RESET_BUSY),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Brings a function to the power state D0.
+pub(super) fn wake<H: Host>(host: &H, function: Function) {
+    if let Some(start) = Capabilities::find(host, function).power {
+        let at = start.saturating_add(POWER_CONTROL);
+        let control = host.config_read(function, at, 2);
+        if control & POWER_STATE != 0 {
+            host.config_write(function, at, 2, control & !POWER_STATE);
+        }
+    }
+}
+
+impl<H: Host> PciDevice<H> {
+    /// `VFIO_DEVICE_RESET`
+    pub(super) fn reset(&self, host: &H) -> Result<u32, Refusal> {
+        self.with_opened(|opened| {
+            if !opened.resettable {
+                return Err(rules::RESET_IMPOSSIBLE);
+            }
+            self.set_power_state(host, opened, 0);
+            self.reset_revoked(host).map_err(|error| match error {
+                Errno::EAGAIN => rules::RESET_BUSY,
+                _ => rules::RESET_FAILED,
+            })?;
+            Ok(0)
+        })
+    }
+
+    /// Resets the function while no mapping of its BARs answers.
+    pub(super) fn reset_revoked(&self, host: &H) -> Result<(), Errno> {
+        self.memory.write(|memory| {
+            host.regions_enable(self.function, false);
+            let result = function(host, self.function);
+            host.regions_enable(self.function, memory.answers());
+            result
+        })
+    }
+}
+
+/// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`: there is no slot or bus to be reset.
+pub(super) fn hot_reset_info<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
+    let _: VfioPciHotResetInfo = args::take(ctx.memory, address, rules::HOT_RESET_INFO_ARGSZ)?;
+    Err(rules::HOT_RESET_NONE)
+}
+
+/// `VFIO_DEVICE_PCI_HOT_RESET` of a device that was opened by its own node.
+pub(super) fn hot_reset<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
+    let argument: VfioPciHotReset = args::take(ctx.memory, address, rules::HOT_RESET_ARGSZ)?;
+    if argument.flags != 0 {
+        return Err(rules::HOT_RESET_FLAGS);
+    }
+    if argument.count != 0 {
+        return Err(rules::HOT_RESET_COUNT);
+    }
+    Err(rules::HOT_RESET_NONE)
+}

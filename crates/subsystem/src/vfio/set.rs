@@ -1,0 +1,48 @@
+//! Device sets: what opening, binding and attaching of devices that are reset together happens under.
+//!
+//! A function on a root bus shares no reset with others and is alone in its set. That is every function here: the host
+//! offers no slot or bus that could be reset.
+
+use crate::host::{Host, Mutex as _};
+use crate::iommufd::DeviceObject;
+
+/// The set of one device: a lock, and what the device is bound to.
+pub(crate) struct DeviceSet<H: Host> {
+    binding: H::Mutex<Option<Binding>>,
+}
+
+/// What a device is bound to. A device is bound through one file at a time.
+pub(crate) struct Binding {
+    /// The number of the context, which the binding keeps alive.
+    pub(crate) context: u32,
+    /// The device's object there.
+    pub(crate) object: DeviceObject,
+    /// Whether it has a page table.
+    pub(crate) attachment: Attachment,
+}
+
+/// How a device is attached to a page table.
+///
+/// A device without an IOMMU has one slot for a page table, which ATTACH with PASID 0 takes too; but what was attached by
+/// one form is detached by the same form only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attachment {
+    /// Not at all.
+    None,
+    /// By ATTACH without a PASID.
+    Plain,
+    /// By ATTACH with PASID 0.
+    PasidZero,
+}
+
+impl<H: Host> DeviceSet<H> {
+    /// The set of a device that is not bound.
+    pub(crate) fn new() -> Self {
+        DeviceSet { binding: H::Mutex::new(None) }
+    }
+
+    /// Runs `f` with the lock of the set held.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Option<Binding>) -> R) -> R {
+        self.binding.with(f)
+    }
+}

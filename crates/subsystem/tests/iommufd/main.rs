@@ -1,0 +1,19 @@
+//! IOMMUFD through its ioctls, on a simulated host. The names of tests begin with the rows of the behaviour tables
+//! that they hold against.
+
+#[expect(dead_code, reason = "what the tests of other files need is in there too")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attach;
+mod client;
+mod copy;
+mod faults;
+mod get_pa;
+mod map;
+mod model;
+mod objects;
+mod option;
+mod random;
+mod size;
+mod unmap;

@@ -1,0 +1,195 @@
+//! The bus of the simulated host: configuration space and BARs as bytes, and a log of what was done.
+//!
+//! An access that no driver may make (unaligned, out of bounds, a vector of a kind that is not enabled) panics.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Region, Slept};
+use uapi::Errno;
+
+use super::function::TestFunction;
+use super::host::TestHost;
+
+/// An eventfd: its counter.
+pub(crate) type Event = Arc<AtomicU64>;
+
+/// What happens while somebody sleeps.
+type Meanwhile = Box<dyn FnOnce() -> Slept + Send>;
+
+/// What is on the bus, and what the subsystem left behind in the rest of the host.
+#[derive(Default)]
+pub(crate) struct Functions {
+    pub(crate) functions: Vec<TestFunction>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) log: Vec<String>,
+    pub(crate) taint: u64,
+    /// What was done to the functions, in order.
+    pub(crate) events: Vec<String>,
+    pub(crate) woken: Vec<Function>,
+    sleeps: VecDeque<Meanwhile>,
+}
+
+impl TestHost {
+    /// Adds a function.
+    pub(crate) fn add_function(&self, function: TestFunction) -> Function {
+        self.bus(|bus| {
+            bus.functions.push(function);
+            Function(u32::try_from(bus.functions.len() - 1).unwrap())
+        })
+    }
+
+    /// Works on the bus.
+    pub(crate) fn bus<R>(&self, f: impl FnOnce(&mut Functions) -> R) -> R {
+        f(&mut self.functions.lock().unwrap())
+    }
+
+    /// Works on a function.
+    pub(crate) fn function<R>(&self, function: Function, f: impl FnOnce(&mut TestFunction) -> R) -> R {
+        self.bus(|bus| f(&mut bus.functions[function.0 as usize]))
+    }
+
+    /// Says what happens during the next sleep that is not spoken for. A sleep without anything panics.
+    pub(crate) fn during_sleep(&self, meanwhile: impl FnOnce() -> Slept + Send + 'static) {
+        self.bus(|bus| bus.sleeps.push_back(Box::new(meanwhile)));
+    }
+
+    /// Forgets what was done to the functions; what it was.
+    pub(crate) fn take_events(&self) -> Vec<String> {
+        self.bus(|bus| std::mem::take(&mut bus.events))
+    }
+
+    /// Notes what was done to a function.
+    pub(crate) fn note(&self, event: String) {
+        self.bus(|bus| bus.events.push(event));
+    }
+}
+
+impl Bus for TestHost {
+    type Event = Event;
+
+    fn signal(&self, event: &Event) {
+        event.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn has_iommu(&self, function: Function) -> bool {
+        self.function(function, |function| function.has_iommu)
+    }
+
+    fn config_read(&self, function: Function, offset: u16, width: u8) -> u32 {
+        self.function(function, |function| function.load_config(offset, width))
+    }
+
+    fn config_write(&self, function: Function, offset: u16, width: u8, value: u32) {
+        self.note(format!("config[{offset:#x}] = {value:#x}"));
+        self.function(function, |function| function.store_config(offset, width, value));
+    }
+
+    fn config_size(&self, function: Function) -> u16 {
+        self.function(function, |function| u16::try_from(function.config.len()).unwrap())
+    }
+
+    fn region(&self, function: Function, index: u8) -> Option<Region> {
+        self.function(function, |function| function.regions[usize::from(index)])
+    }
+
+    fn region_read(&self, function: Function, index: u8, offset: u64, width: u8) -> u64 {
+        self.note(format!("read{}[{offset:#x}] x{width}", index));
+        self.function(function, |function| function.load(index, offset, width))
+    }
+
+    fn region_write(&self, function: Function, index: u8, offset: u64, width: u8, value: u64) {
+        self.note(format!("write{}[{offset:#x}] x{width}", index));
+        self.function(function, |function| function.store(index, offset, width, value));
+    }
+
+    fn regions_enable(&self, function: Function, enabled: bool) {
+        self.note(format!("mappings {}", if enabled { "on" } else { "off" }));
+        self.function(function, |function| function.mappings = enabled);
+    }
+
+    fn can_reset(&self, function: Function) -> bool {
+        self.function(function, |function| function.can_reset)
+    }
+
+    fn reset(&self, function: Function) -> Result<(), Errno> {
+        self.note("reset".into());
+        self.function(function, TestFunction::reset)
+    }
+
+    fn has_line(&self, function: Function) -> bool {
+        self.function(function, |function| function.line.is_some())
+    }
+
+    fn vectors_enable(&self, function: Function, kind: IrqKind, count: u32) -> u32 {
+        self.function(function, |function| function.enable_vectors(kind, count))
+    }
+
+    fn vector_set(&self, function: Function, kind: IrqKind, vector: u32, event: Option<Event>) {
+        self.function(function, |function| {
+            assert_eq!(function.enabled, Some(kind), "a vector of a kind that is not enabled");
+            function.vectors[vector as usize] = event;
+        });
+    }
+
+    fn vectors_disable(&self, function: Function, kind: IrqKind) {
+        self.note(format!("{kind:?} off"));
+        self.function(function, |function| {
+            assert_eq!(function.enabled.take(), Some(kind), "what is disabled was enabled");
+            assert!(function.vectors.iter().all(Option::is_none), "a vector keeps its target");
+        });
+    }
+
+    fn line_level(&self, function: Function) -> bool {
+        self.function(function, |function| function.line == Some(true))
+    }
+
+    fn line_unmask(&self, function: Function, event: Option<Event>) {
+        self.function(function, |function| function.unmask = event);
+    }
+
+    fn log(&self, level: Level, function: Option<Function>, line: fmt::Arguments<'_>) {
+        let function = function.map_or(String::new(), |function| format!(" {}", function.0));
+        self.bus(|bus| bus.log.push(format!("{level:?}{function}: {line}")));
+    }
+
+    fn taint(&self, flags: u64) {
+        self.bus(|bus| bus.taint |= flags);
+    }
+
+    fn sysfs_path(&self, function: Function, write: &mut dyn FnMut(&str)) {
+        write(&format!("/devices/pci0000:00/0000:00:{:02x}.0", function.0));
+    }
+}
+
+impl Nodes for TestHost {
+    fn node_add(&self, node: Node) -> Result<(), Errno> {
+        if !subsystem::Alloc::permit(self) {
+            return Err(Errno::ENOMEM);
+        }
+        self.bus(|bus| {
+            assert!(!bus.nodes.contains(&node), "a node is added twice");
+            bus.nodes.push(node);
+        });
+        Ok(())
+    }
+
+    fn node_remove(&self, node: Node) {
+        self.bus(|bus| {
+            let at =
+                bus.nodes.iter().position(|other| *other == node).expect("a node that is there is removed");
+            bus.nodes.remove(at);
+        });
+    }
+
+    fn sleep(&self, _function: Function, _seconds: u32) -> Slept {
+        let meanwhile = self.bus(|bus| bus.sleeps.pop_front()).expect("nobody would ever wake the sleeper");
+        meanwhile()
+    }
+
+    fn wake(&self, function: Function) {
+        self.bus(|bus| bus.woken.push(function));
+    }
+}

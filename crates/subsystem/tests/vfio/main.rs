@@ -1,0 +1,21 @@
+//! Device files through the calls of the file layer, on a simulated host. The names of tests begin with the rows of the
+//! behaviour tables that they hold against.
+
+#[expect(dead_code, reason = "what the tests of other files need is in there too")]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attach;
+mod bind;
+mod client;
+mod close;
+mod config;
+mod faults;
+mod files;
+mod info;
+mod irqs;
+mod line;
+mod map;
+mod random;
+mod register;
+mod regions;

@@ -1,0 +1,79 @@
+//! Running commands.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+/// Prints what is done next, does it, and says how long it took.
+pub(crate) fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("\n== {name}");
+    let start = Instant::now();
+    work().with_context(|| format!("step `{name}` failed"))?;
+    println!("== {name}: ok, {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs cargo in the workspace, with warnings of rustdoc denied.
+pub(crate) fn cargo(words: &[&str]) -> Result<()> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(words).current_dir(root()).env("RUSTDOCFLAGS", "-D warnings");
+    run(&mut command)
+}
+
+/// Runs a command; an exit status other than 0 is an error that shows the command.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
+    Ok(())
+}
+
+/// Runs the `ioasis` command of the release build.
+pub(crate) fn ioasis(words: &[&str]) -> Result<()> {
+    run(Command::new(ioasis_path()).args(words))
+}
+
+/// The `ioasis` command of the release build.
+pub(crate) fn ioasis_path() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("release/ioasis")
+}
+
+/// The demo's time and memory, as the kernel counts them.
+pub(crate) fn demo_cost() -> Result<()> {
+    let start = Instant::now();
+    ioasis(&["demo"])?;
+    println!("demo: {:.2} s in all", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// `ioasis nvme bench` on a memory-backed controller.
+pub(crate) fn random_reads(seconds: u32) -> Result<()> {
+    let folder = scratch("bench")?;
+    let machine = folder.join("machine.toml");
+    std::fs::write(
+        &machine,
+        "[memory]\nlayout = \"scattered\"\nseed = 7\n\n[[device]]\naddress = \"0000:01:00.0\"\nmodel = \"nvme\"\nsize = \"1GiB\"\n",
+    )?;
+    let seconds = seconds.to_string();
+    let bench = ["nvme", "bench", "0000:01:00.0", "--rw", "randread", "--bs", "4k", "--qd", "32"];
+    run(Command::new(ioasis_path()).arg("--machine").arg(&machine).args(bench).args(["--seconds", &seconds]))
+}
+
+/// A folder below the target folder, empty.
+pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
+    let folder = root().join("target/xtask").join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The root of the workspace.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}

@@ -34,11 +34,7 @@ impl Bar {
         if length == 0 || region.flags & VFIO_REGION_INFO_FLAG_READ == 0 {
             return Err(missing());
         }
-        let config = device.config();
-        let command = config.command()?;
-        if !command.contains(Command::MEMORY) {
-            config.set_command(command | Command::MEMORY)?;
-        }
+        switch_on(device, index)?;
         let mmio = if region.flags & VFIO_REGION_INFO_FLAG_MMAP != 0 {
             let mapping = Mapping::registers(region.offset, length);
             device
@@ -76,6 +72,16 @@ impl fmt::Debug for Bar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bar({}, {:?})", self.index, self.mmio)
     }
+}
+
+/// Switches the decoding of a BAR on, if it is off: of memory or of I/O ports, as the lowest bit of the BAR says.
+fn switch_on<S: Sys>(device: &Device<S>, index: u8) -> Result<()> {
+    const FIRST_BAR: u16 = 0x10;
+    let config = device.config();
+    let ports = config.read_u32(FIRST_BAR + 4 * u16::from(index))? & 1 != 0;
+    let decoding = if ports { Command::IO } else { Command::MEMORY };
+    let command = config.command()?;
+    if command.contains(decoding) { Ok(()) } else { config.set_command(command | decoding) }
 }
 
 /// What the kernel tells of a region of the device file.

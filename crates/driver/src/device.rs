@@ -126,7 +126,8 @@ impl<S: Sys> Device<S> {
         Config::new(self)
     }
 
-    /// The registers behind a BAR, `index` 0 to 5. Memory decoding is switched on if it is off.
+    /// The registers behind a BAR, `index` 0 to 5. Decoding (of memory, or of I/O ports) is switched on if it
+    /// is off.
     ///
     /// # Errors
     ///

@@ -6,12 +6,42 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Way, address, copy, machine, open, start_copy};
-use ioasis::machine::Machine;
+use common::{address, machine, open};
 use ioasis::machine::ram::LayoutKind;
+use ioasis::machine::{File, Machine};
 use ioasis::{
-    Command, Device, DeviceAddr, DmaOptions, Errno, Error, InterruptKind, Mode, Options, PageSize, Sys,
+    Bar, Command, Device, DeviceAddr, DmaOptions, Errno, Error, Interrupt, InterruptKind, Mode, Options,
+    PageSize, Sys,
 };
+
+/// The device's own buffer, 4096 bytes at this address of its own.
+const DEVICE_BUFFER: u64 = 0x4_0000;
+
+/// Which way bytes go.
+#[derive(Clone, Copy)]
+enum Way {
+    ToDevice = 1,
+    FromDevice = 1 | 2,
+}
+
+/// Copies bytes between memory and the device's buffer, with an interrupt at the end.
+fn copy(registers: &Bar, done: &Interrupt<Machine>, memory: DeviceAddr, count: u64, way: Way) {
+    start_copy(registers, memory, count, way, true);
+    assert_eq!(done.wait(Some(Duration::from_secs(10))).unwrap(), Some(1));
+    registers.write32(0x64, registers.read32(0x24));
+}
+
+/// The same without waiting for the end.
+fn start_copy(registers: &Bar, memory: DeviceAddr, count: u64, way: Way, interrupt: bool) {
+    let (source, destination) = match way {
+        Way::ToDevice => (memory.get(), DEVICE_BUFFER),
+        Way::FromDevice => (DEVICE_BUFFER, memory.get()),
+    };
+    registers.write64(0x80, source);
+    registers.write64(0x88, destination);
+    registers.write64(0x90, count);
+    registers.write32(0x98, way as u32 | if interrupt { 4 } else { 0 });
+}
 
 const LAYOUTS: [LayoutKind; 3] = [LayoutKind::Contiguous, LayoutKind::Hugepage, LayoutKind::Scattered];
 
@@ -281,7 +311,7 @@ fn nothing_is_left_after_the_drop_and_the_device_stops_first() {
             // The device does not reach the memory any more, though it is still there.
             start_copy(&registers, buffer.address_at(0).0, 4096, Way::ToDevice, false);
             assert_eq!(machine.findings().len(), 1, "bus mastering is off");
-            assert_eq!(buffer.read_u64(0), 0);
+            drop(buffer);
         }
         drop(registers);
         assert_eq!(machine.usage(), before);
@@ -323,25 +353,36 @@ fn the_trace_has_the_calls_in_order_and_the_end_too() {
     assert_eq!(open(&machine).trace().steps(), [], "off unless it is asked for");
 }
 
-/// What a more privileged program would open.
-fn descriptors(machine: &Machine) -> (OwnedFd, OwnedFd) {
-    let open = |path: &str| {
-        let file = machine.open(Path::new(path), sys::Access::ReadWrite).unwrap();
-        file.as_fd().try_clone_to_owned().unwrap()
-    };
-    (open("/dev/vfio/devices/noiommu-vfio0"), open("/dev/iommu"))
+/// A device node and a context, as a more privileged program would open them.
+struct Passed {
+    files: [File; 2],
+}
+
+impl Passed {
+    fn open(machine: &Machine) -> Self {
+        let open = |path: &str| machine.open(Path::new(path), sys::Access::ReadWrite).unwrap();
+        Passed { files: ["/dev/vfio/devices/noiommu-vfio0", "/dev/iommu"].map(open) }
+    }
+
+    fn descriptors(&self) -> [OwnedFd; 2] {
+        [&self.files[0], &self.files[1]].map(|file| file.as_fd().try_clone_to_owned().unwrap())
+    }
 }
 
 #[test]
 fn descriptors_that_somebody_else_opened_are_taken_over() {
     let machine = machine(LayoutKind::Scattered);
     let before = machine.usage();
-    let (node, iommufd) = descriptors(&machine);
+    let passed = Passed::open(&machine);
+    let [node, iommufd] = passed.descriptors();
     let error = Device::from_fds(&machine, node, iommufd, &Options::new()).unwrap_err();
     assert!(matches!(error, Error::NoiommuNotAllowed { .. }), "{error}");
+    drop(passed);
 
-    let (node, iommufd) = descriptors(&machine);
+    let passed = Passed::open(&machine);
+    let [node, iommufd] = passed.descriptors();
     let device = Device::from_fds(&machine, node, iommufd, &Options::new().allow_noiommu(true)).unwrap();
+    drop(passed);
     assert_eq!(device.mode(), Mode::IommufdNoiommu, "as the kernel says");
     let registers = device.bar(0).unwrap();
     let done = device.interrupts().msi(1).unwrap().remove(0);
@@ -353,9 +394,55 @@ fn descriptors_that_somebody_else_opened_are_taken_over() {
 }
 
 #[test]
+fn a_context_that_is_shared_keeps_nothing_of_the_device() {
+    let machine = machine(LayoutKind::Scattered);
+    let Passed { files: [node, iommufd] } = Passed::open(&machine);
+    let [first, second] = [&node, &iommufd].map(|file| file.as_fd().try_clone_to_owned().unwrap());
+    let device = Device::from_fds(&machine, first, second, &Options::new().allow_noiommu(true)).unwrap();
+    drop(node);
+    let buffer = device.address_space().allocate(4096, &DmaOptions::new()).unwrap();
+    assert!(machine.usage().objects > 0);
+    drop((device, buffer));
+    let usage = machine.usage();
+    assert_eq!((usage.contexts, usage.objects, usage.areas, usage.pages), (1, 0, 0, 0));
+    drop(iommufd);
+    assert_eq!(machine.usage().contexts, 0);
+}
+
+#[test]
+fn whatever_fails_is_an_error_and_leaves_nothing() {
+    let machine = machine(LayoutKind::Scattered);
+    let before = machine.usage();
+    let run = || -> ioasis::Result<()> {
+        let device = Device::open(&machine, address(), &Options::new().allow_noiommu(true))?;
+        let _registers = device.bar(0)?;
+        let _done = device.interrupts().msi(1)?;
+        let _buffer = device.address_space().allocate(1 << 20, &DmaOptions::new())?;
+        device.set_bus_master(true)
+    };
+    for fail in [Machine::fail_allocation, Machine::fail_pin] {
+        let mut failures = 0;
+        for n in 1.. {
+            fail(&machine, Some(n));
+            let result = run();
+            let happened = fail(&machine, None).is_none();
+            assert_eq!(machine.usage(), before, "failure {n}");
+            if !happened {
+                result.unwrap();
+                break;
+            }
+            assert_eq!(result.unwrap_err().errno(), Some(Errno::ENOMEM), "failure {n}");
+            failures += 1;
+        }
+        assert!(failures > 0);
+    }
+}
+
+#[test]
 fn descriptors_of_the_wrong_kind_are_refused() {
     let machine = machine(LayoutKind::Scattered);
-    let (node, iommufd) = descriptors(&machine);
+    let passed = Passed::open(&machine);
+    let [node, iommufd] = passed.descriptors();
     let error = Device::from_fds(&machine, iommufd, node, &Options::new().allow_noiommu(true)).unwrap_err();
     assert!(error.to_string().contains("cannot bind"), "{error}");
     assert_eq!(error.refusal().unwrap().call(), "VFIO_DEVICE_BIND_IOMMUFD");

@@ -82,7 +82,8 @@ proptest! {
                             pieces.push(piece);
                         }
                         Err(error) => {
-                            prop_assert!(matches!(error, Error::PoolFull { .. } | Error::NotContiguous { .. }));
+                            let full = matches!(error, Error::PoolFull { .. } | Error::NotContiguous { .. });
+                            prop_assert!(full, "{}", error);
                             prop_assert!(!fits_anywhere(&pool, &taken, unit, units, align), "{}", error);
                         }
                     }

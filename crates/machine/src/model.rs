@@ -128,6 +128,12 @@ pub trait Model: Send {
     /// What it is.
     fn identity(&self) -> Identity;
 
+    /// The header type of its configuration space: 0, an endpoint. A bridge has another one, and is there only to be
+    /// refused by a driver.
+    fn header_type(&self) -> u8 {
+        0
+    }
+
     /// The plain part of its registers.
     fn doorbells(&self) -> Option<DoorbellWindow> {
         None

@@ -10,9 +10,11 @@ use crate::controller::{Namespace, Shared};
 use crate::error::{Error, Result};
 use crate::prp::{self, PrpError};
 use crate::ring::Ring;
-use crate::spec::{Command, CompletionEntry, PAGE, admin, nvm};
+use crate::spec::{Command, CompletionEntry, PAGE, admin, nvm, register};
 use crate::status::Status;
 
+/// How often a polled queue looks for completions before it looks at anything else.
+const SPINS: u32 = 4096;
 /// PC: the queue is physically contiguous (sections 5.3 and 5.4).
 const CONTIGUOUS: u32 = 1;
 
@@ -235,28 +237,38 @@ impl<S: Sys> Queue<S> {
     /// Nothing within `timeout` is an error, and so is a controller that has failed.
     pub fn wait(&mut self, timeout: Duration, mut each: impl FnMut(Completion)) -> Result<usize> {
         let end = Instant::now() + timeout;
-        let mut spins = 0;
         loop {
-            let count = self.poll(&mut each);
+            let count = self.spin(&mut each);
             if count > 0 {
                 return Ok(count);
             }
+            self.shared.check()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.shared.check()?;
-                let csts = self.shared.bar.read32(crate::spec::register::CSTS);
                 let (device, what) = (self.shared.name(), "the end of a command");
+                let csts = self.shared.bar.read32(register::CSTS);
                 return Err(Error::Timeout { device, what, within: timeout, csts });
             }
             match &self.interrupt {
                 // Woken at least once a second, to notice a controller that failed.
-                Some(interrupt) => {
-                    interrupt.wait(Some(left.min(Duration::from_secs(1))))?;
-                    self.shared.check()?;
-                }
-                None => spin(&self.shared, &mut spins),
+                Some(interrupt) => drop(interrupt.wait(Some(left.min(Duration::from_secs(1))))?),
+                None => self.shared.give_turn(),
             }
         }
+    }
+
+    /// Polls for a while where that is how the queue learns of completions: a device on another processor answers within
+    /// microseconds, sooner than the clock can be looked at often.
+    fn spin(&mut self, mut each: impl FnMut(Completion)) -> usize {
+        let rounds = if self.interrupt.is_some() { 1 } else { SPINS };
+        for _ in 0..rounds {
+            let count = self.poll(&mut each);
+            if count > 0 {
+                return count;
+            }
+            std::hint::spin_loop();
+        }
+        0
     }
 
     fn check(&self, transfer: &Transfer<'_, S>) -> Result<usize> {
@@ -369,10 +381,4 @@ impl<S: Sys> Memory<S> {
         let buffer = space.allocate(length, &options)?;
         Ok(Memory { address: buffer.address_at(0).0.get(), buffer })
     }
-}
-
-/// Polling goes on for a while before others get their turn: a device on another processor answers within microseconds.
-fn spin<S: Sys>(shared: &Shared<S>, spins: &mut u32) {
-    *spins += 1;
-    if spins.is_multiple_of(1024) { shared.give_turn() } else { std::hint::spin_loop() }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use indicatif::{BinaryBytes, HumanCount};
 use ioasis::{DmaBuffer, DmaOptions, Options, PciAddress, Sys};
 use machine::Machine;
-use nvme::{Completions, Namespace, Operation, Queue, Transfer};
+use nvme::{Completions, Controller, Namespace, Operation, Queue, Stream, Transfer};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
@@ -68,6 +68,9 @@ impl Job for Measure<'_> {
         let buffer = space.allocate(usize::from(qd) * bs, &DmaOptions::new())?;
         let work = Work { namespace, pattern: rw, bs, qd, buffer };
 
+        if self.storage(address, |_| ()).is_some() {
+            touch(&controller, &mut queue, namespace)?;
+        }
         let part = Duration::from_secs(seconds.into());
         let before = self.memcpy(address, &work, part / 4);
         let rate = work.measure(&mut queue, part)?;
@@ -129,9 +132,23 @@ impl Measure<'_> {
         if !matches!(work.pattern, Pattern::Read | Pattern::Randread) {
             return None;
         }
-        let address = address.to_string().parse().ok()?;
-        self.machine?.with_storage(address, |bytes| work.copy(bytes, duration))
+        self.storage(address, |bytes| work.copy(bytes, duration))
     }
+
+    /// Runs `f` on the namespace's bytes, where they are memory of this process.
+    fn storage<R>(&self, address: PciAddress, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.machine?.with_storage(address.to_string().parse().ok()?, f)
+    }
+}
+
+/// Writes a fresh memory-backed namespace from end to end. Memory that was never written is one and the same zero page,
+/// which is always in the cache.
+fn touch<S: Sys>(controller: &Controller<S>, queue: &mut Queue<S>, namespace: Namespace) -> Result<()> {
+    let mut stream = Stream::new(controller, queue, namespace)?;
+    stream.write(0, namespace.blocks, |bytes| {
+        bytes.fill(0x5a);
+        Ok(())
+    })
 }
 
 /// 4 KiB random reads at queue depth 32 through a polled queue.

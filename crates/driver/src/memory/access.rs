@@ -64,8 +64,8 @@ impl<'a> Window<'a> {
     pub(super) fn read(&self, offset: usize, bytes: &mut [u8]) {
         let from = self.part(offset, bytes.len());
         // SAFETY: `part` has shown that the source lies within the memory, which lives as long as `self`; `bytes` is ours
-        // alone, and no reference to the memory exists, so the two do not overlap. Any byte is a valid one, whatever the
-        // device writes meanwhile.
+        // alone, and no reference to the memory exists, so the two do not overlap. A device that writes meanwhile (on an
+        // embedded machine a thread, through another mapping) changes bytes, and any byte is a valid one.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
     }
 

@@ -29,19 +29,14 @@ struct Run {
 }
 
 impl Addresses {
-    /// From segments in order: whole granules each. `boundary` is a power of two whose multiples end a segment.
-    pub(super) fn new(segments: &[Segment], boundary: Option<u64>) -> Self {
-        let mut runs = Vec::with_capacity(segments.iter().map(|segment| segment.length).sum::<usize>() >> 12);
+    /// From segments in order: whole granules each.
+    pub(super) fn new(segments: &[Segment]) -> Self {
+        let length: usize = segments.iter().map(|segment| segment.length).sum();
+        let mut runs = Vec::with_capacity(length.div_ceil(GRANULE as usize));
         for segment in segments {
-            let mut left = segment.length as u64;
-            let mut address = segment.address.get();
-            while left > 0 {
-                let until = boundary.map_or(u64::MAX, |boundary| boundary - (address & (boundary - 1)));
-                runs.push(Run { address, left: left.min(until) });
-                let step = GRANULE.min(left);
-                left -= step;
-                address = address.wrapping_add(step);
-            }
+            let (address, length) = (segment.address.get(), segment.length as u64);
+            let starts = (0..length).step_by(GRANULE as usize);
+            runs.extend(starts.map(|start| Run { address: address + start, left: length - start }));
         }
         Addresses(runs)
     }
@@ -71,9 +66,26 @@ pub(super) fn join(segments: impl IntoIterator<Item = Segment>) -> Vec<Segment> 
     joined
 }
 
+/// Cuts segments where a multiple of `boundary`, a power of two, lies within them.
+pub(super) fn cut(segments: Vec<Segment>, boundary: Option<u64>) -> Vec<Segment> {
+    let Some(boundary) = boundary else { return segments };
+    let mut pieces = Vec::new();
+    for Segment { address, length } in segments {
+        let mut done = 0;
+        while done < length {
+            let address = address.get() + done as u64;
+            let until = usize::try_from(boundary - address % boundary).unwrap_or(usize::MAX);
+            let length = until.min(length - done);
+            pieces.push(Segment { address: DeviceAddr::new(address), length });
+            done += length;
+        }
+    }
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Addresses, Segment, join};
+    use super::{Addresses, Segment, cut, join};
     use crate::DeviceAddr;
 
     fn segment(address: u64, length: usize) -> Segment {
@@ -82,7 +94,7 @@ mod tests {
 
     #[test]
     fn each_byte_has_the_address_of_its_segment() {
-        let addresses = Addresses::new(&[segment(0x10000, 0x2000), segment(0x5000, 0x1000)], None);
+        let addresses = Addresses::new(&[segment(0x10000, 0x2000), segment(0x5000, 0x1000)]);
         assert_eq!(addresses.at(0), (DeviceAddr::new(0x10000), 0x2000));
         assert_eq!(addresses.at(0x1ffc), (DeviceAddr::new(0x11ffc), 4));
         assert_eq!(addresses.at(0x2010), (DeviceAddr::new(0x5010), 0xff0));
@@ -90,9 +102,11 @@ mod tests {
 
     #[test]
     fn a_boundary_ends_a_segment() {
-        let addresses = Addresses::new(&[segment(0xf000, 0x3000)], Some(0x10000));
-        assert_eq!(addresses.at(0), (DeviceAddr::new(0xf000), 0x1000));
-        assert_eq!(addresses.at(0x1000), (DeviceAddr::new(0x10000), 0x2000));
+        let pieces = [segment(0xf000, 0x1000), segment(0x1_0000, 0x1_0000), segment(0x2_0000, 0x1000)];
+        assert_eq!(cut(vec![segment(0xf000, 0x1_2000)], Some(0x1_0000)), pieces);
+        let below = vec![segment(0x1_0000, 0x1_0000)];
+        assert_eq!(cut(below.clone(), Some(0x1_0000)), below);
+        assert_eq!(cut(below.clone(), None), below);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use sys::{Memory, MemoryOptions, PageSize, Sys};
 use uapi::Command;
 use uapi::iommufd::{IommuDestroy, IommuIoasAlloc};
 
-use super::addresses::{Addresses, Segment, join};
+use super::addresses::{Addresses, Segment, cut, join};
 use super::buffer::DmaBuffer;
 use crate::calls::Calls;
 use crate::error::Attempt;
@@ -148,9 +148,9 @@ impl<S: Sys> AddressSpace<S> {
         let mut held = Vec::new();
         loop {
             let (pinned, segments) = self.pin(length, options)?;
+            let segments = cut(segments, options.boundary);
             let Some(defect) = defect(&segments, length, options, tries) else {
-                let addresses = Addresses::new(&segments, options.boundary);
-                return Ok(DmaBuffer::new(pinned, addresses, length));
+                return Ok(DmaBuffer::new(pinned, Addresses::new(&segments), length));
             };
             held.push(pinned);
             if held.len() as u32 == tries {
@@ -232,7 +232,7 @@ impl<S: Sys> Drop for Pinned<S> {
     }
 }
 
-/// What is wrong with memory, if anything.
+/// What is wrong with memory of these segments, if anything.
 fn defect(segments: &[Segment], length: usize, options: &DmaOptions, tries: u32) -> Option<Error> {
     let highest = options.highest();
     let beyond = |segment: &&Segment| {
@@ -242,13 +242,43 @@ fn defect(segments: &[Segment], length: usize, options: &DmaOptions, tries: u32)
         let address = DeviceAddr::new(segment.address.get().max(highest.saturating_add(1)));
         return Some(Error::OutOfReach { address, bits: options.mask_bits, tries });
     }
-    let crosses = options.boundary.is_some_and(|bytes| {
-        segments.first().is_some_and(|first| first.address.get() % bytes + length as u64 > bytes)
-    });
-    if options.contiguous && (segments.len() > 1 || crosses) {
-        let longest = segments.iter().map(|segment| segment.length).max().unwrap_or(0);
-        let largest = options.boundary.map_or(longest, |bytes| longest.min(bytes as usize));
+    let largest = segments.iter().map(|segment| segment.length).max().unwrap_or(0);
+    if options.contiguous && segments.first().is_none_or(|first| first.length < length) {
         return Some(Error::NotContiguous { needed: length, largest });
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DmaOptions, Segment, defect};
+    use crate::{DeviceAddr, Error};
+
+    fn segment(address: u64, length: usize) -> Segment {
+        Segment { address: DeviceAddr::new(address), length }
+    }
+
+    #[test]
+    fn the_last_byte_that_a_mask_reaches_is_within_reach() {
+        let options = DmaOptions::new().mask_bits(28);
+        assert_eq!(defect(&[segment(0xfff_f000, 0x1000)], 0x1000, &options, 4), None);
+        let crossing = [segment(0x1000, 0x1000), segment(0xfff_f000, 0x2000)];
+        let beyond = DeviceAddr::new(0x1000_0000);
+        assert_eq!(
+            defect(&crossing, 0x3000, &options, 4),
+            Some(Error::OutOfReach { address: beyond, bits: 28, tries: 4 })
+        );
+        assert_eq!(defect(&[segment(u64::MAX - 0xfff, 0x1000)], 0x1000, &DmaOptions::new(), 4), None);
+    }
+
+    #[test]
+    fn what_must_be_contiguous_is_one_segment() {
+        let options = DmaOptions::new().contiguous(true);
+        assert_eq!(defect(&[segment(0xf000, 0x2000)], 0x1800, &options, 1), None);
+        let broken = [segment(0xf000, 0x1000), segment(0x1000, 0x3000)];
+        let refused = Some(Error::NotContiguous { needed: 0x4000, largest: 0x3000 });
+        assert_eq!(defect(&broken, 0x4000, &options, 1), refused);
+        assert_eq!(defect(&broken, 0x1000, &options, 1), None, "the rest is not asked for");
+        assert_eq!(defect(&broken, 0x4000, &DmaOptions::new(), 1), None);
+    }
 }

@@ -19,6 +19,8 @@ const COMMAND: u16 = 0x04;
 const STATUS: u16 = 0x06;
 const STATUS_LINE: u8 = 1 << 3;
 const STATUS_CAPABILITIES: u8 = 1 << 4;
+const CACHE_LINE: u16 = 0x0c;
+const HEADER_TYPE: u16 = 0x0e;
 const BAR0: u16 = 0x10;
 const CAPABILITIES: u16 = 0x34;
 /// Where the first capability stands.
@@ -28,6 +30,10 @@ const ID_POWER: u8 = 0x01;
 const ID_MSI: u8 = 0x05;
 const ID_EXPRESS: u8 = 0x10;
 const ID_MSIX: u8 = 0x11;
+
+/// Lengths of capabilities in bytes.
+const POWER_LENGTH: u16 = 8;
+const EXPRESS_LENGTH: u16 = 60;
 
 /// Sizes of a conventional and of an extended configuration space.
 const CONVENTIONAL: usize = 256;
@@ -42,15 +48,18 @@ pub(crate) struct ConfigSpace {
     msi: Option<u16>,
     msix: Option<u16>,
     power: u16,
-    /// The device control register, where a function-level reset is begun with a write.
-    reset_control: Option<u16>,
+    express: Option<u16>,
+    /// Whether a write to device control can begin a function-level reset.
+    resettable: bool,
+    /// All of it, as it was built.
+    power_on: Box<[u8]>,
     /// Value of a multiple message field that allows every vector of the function.
     msi_vectors: u8,
 }
 
 impl ConfigSpace {
     /// As after power-on, but with addresses in its BARs, as firmware leaves it.
-    pub(crate) fn new(identity: &Identity, addresses: &[u64; 6]) -> Self {
+    pub(crate) fn new(identity: &Identity, header_type: u8, addresses: &[u64; 6]) -> Self {
         let size = if identity.express.is_some() { EXTENDED } else { CONVENTIONAL };
         let mut config = ConfigSpace {
             bytes: vec![0; size].into_boxed_slice(),
@@ -58,12 +67,16 @@ impl ConfigSpace {
             msi: None,
             msix: None,
             power: 0,
-            reset_control: None,
+            express: None,
+            resettable: false,
+            power_on: Box::default(),
             msi_vectors: identity.msi.unwrap_or(0),
         };
         config.header(identity);
+        config.set8(HEADER_TYPE, header_type);
         config.bars(&identity.bars, addresses);
         config.capabilities(identity);
+        config.power_on = config.bytes.clone();
         config
     }
 
@@ -78,7 +91,7 @@ impl ConfigSpace {
             | command::LINE_DISABLE;
         self.allow(COMMAND, &writable.to_le_bytes());
         self.set32(0x08, identity.class << 8 | u32::from(identity.revision));
-        self.allow(0x0c, &[0xff]); // cache line size
+        self.allow(CACHE_LINE, &[0xff]);
         self.set16(0x2c, identity.subsystem_vendor);
         self.set16(0x2e, identity.subsystem);
         self.allow(0x3c, &[0xff]); // interrupt line
@@ -109,7 +122,7 @@ impl ConfigSpace {
         self.set8(STATUS, STATUS_CAPABILITIES);
         let mut chain = Chain { link: CAPABILITIES, next: FIRST };
 
-        self.power = chain.add(self, ID_POWER, 8);
+        self.power = chain.add(self, ID_POWER, POWER_LENGTH);
         self.set16(self.power + 2, 3); // version 1.2, no PME
         self.set16(self.power + 4, 1 << 3); // D3hot keeps the state (No_Soft_Reset)
         self.allow(self.power + 4, &[0b11]);
@@ -131,7 +144,7 @@ impl ConfigSpace {
             self.msix = Some(at);
         }
         if let Some(express) = identity.express {
-            let at = chain.add(self, ID_EXPRESS, 60);
+            let at = chain.add(self, ID_EXPRESS, EXPRESS_LENGTH);
             self.set16(at + 2, 2); // version 2, endpoint
             let resettable = u32::from(express.function_reset) << 28;
             self.set32(at + 4, 1 << 15 | resettable); // role-based error reporting
@@ -139,7 +152,8 @@ impl ConfigSpace {
             self.allow(at + 8, &0x7fffu16.to_le_bytes());
             self.set32(at + 0x0c, 0x0000_0c11); // one lane of 2.5 GT/s
             self.set16(at + 0x12, 0x0011);
-            self.reset_control = express.function_reset.then_some(at + 8);
+            self.express = Some(at);
+            self.resettable = express.function_reset;
         }
     }
 
@@ -169,11 +183,11 @@ impl ConfigSpace {
             }
         }
         // Bit 15 of device control: the top bit of its second byte. It reads 0.
-        let resets = |control: u16| {
-            let byte = (control + 1).checked_sub(offset).filter(|&byte| byte < u16::from(width));
+        let resets = |express: u16| {
+            let byte = (express + 9).checked_sub(offset).filter(|&byte| byte < u16::from(width));
             byte.is_some_and(|byte| value >> (8 * byte) & 0x80 != 0)
         };
-        self.reset_control.is_some_and(resets)
+        self.resettable && self.express.is_some_and(resets)
     }
 
     /// The command register.
@@ -193,10 +207,16 @@ impl ConfigSpace {
         self.command() & bit != 0 && self.get16(self.power + 4) & 0b11 == 0
     }
 
-    /// A reset puts it in D0. What else a reset clears, the host has saved before and restores at once.
+    /// A reset: as after power-on, but for what the bus core has saved and restores at once: BARs, interrupt line, and
+    /// whether messages are enabled.
     pub(crate) fn reset(&mut self) {
-        let control = self.power + 4;
-        self.set16(control, self.get16(control) & !0b11);
+        let express = self.express.map(|at| (at, EXPRESS_LENGTH));
+        for (at, length) in
+            [(COMMAND, 2), (CACHE_LINE, 1), (self.power, POWER_LENGTH)].into_iter().chain(express)
+        {
+            let range = usize::from(at)..usize::from(at + length);
+            self.bytes[range.clone()].copy_from_slice(&self.power_on[range]);
+        }
     }
 
     /// Enables MSI with at least `count` vectors, or disables it.
@@ -299,7 +319,7 @@ mod tests {
     }
 
     fn config() -> ConfigSpace {
-        ConfigSpace::new(&identity(), &[0x80_0000_4000, 0, 0xc040, 0, 0, 0])
+        ConfigSpace::new(&identity(), 0, &[0x80_0000_4000, 0, 0xc040, 0, 0, 0])
     }
 
     fn capability(config: &ConfigSpace, id: u8) -> u16 {
@@ -369,8 +389,26 @@ mod tests {
         assert!(config.decodes(BarKind::Memory64) && !config.decodes(BarKind::Io));
         config.write(power, 2, 3);
         assert!(!config.decodes(BarKind::Memory64));
-        config.reset();
+        config.write(power, 2, 0);
         assert!(config.decodes(BarKind::Memory64));
+    }
+
+    #[test]
+    fn a_reset_leaves_what_the_bus_core_restores() {
+        let mut config = config();
+        let (power, express) = (capability(&config, ID_POWER), capability(&config, ID_EXPRESS));
+        for (at, value) in
+            [(COMMAND, 0x0406), (power + 4, 3), (express + 8, 0x5810), (0x3c, 11), (0x10, 0xfeb0_0000)]
+        {
+            config.write(at, 4, value);
+        }
+        config.enable_msix(true);
+        let before: Vec<u32> = [0x10, 0x14, 0x18, 0x3c].map(|at| config.read(at, 4, false)).to_vec();
+        config.reset();
+        assert_eq!((config.command(), config.read(power + 4, 2, false)), (0, 8));
+        assert_eq!(config.read(express + 8, 2, false), 0x2810);
+        assert_eq!([0x10, 0x14, 0x18, 0x3c].map(|at| config.read(at, 4, false)).to_vec(), before);
+        assert_eq!(config.read(capability(&config, ID_MSIX) + 2, 2, false) & 0x8000, 0x8000);
     }
 
     #[test]

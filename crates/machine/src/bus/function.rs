@@ -71,7 +71,7 @@ impl PciFunction {
             number,
             address,
             addresses,
-            config: Mutex::new(ConfigSpace::new(&identity, &addresses)),
+            config: Mutex::new(ConfigSpace::new(&identity, model.header_type(), &addresses)),
             decodes_memory: AtomicBool::new(false),
             decodes_io: AtomicBool::new(false),
             mappings: AtomicBool::new(false),
@@ -153,7 +153,7 @@ impl PciFunction {
         self.decodes_io.store(config.decodes(BarKind::Io), Ordering::Release);
     }
 
-    /// Resets the function, as the host does it: configuration space is saved before and restored afterwards.
+    /// Resets the function.
     pub(crate) fn reset(&self) {
         self.dma.set_bus_master(false);
         self.with_device(|model, reach| {

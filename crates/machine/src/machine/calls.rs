@@ -176,15 +176,18 @@ impl Sys for Machine {
     }
 
     fn wait(&self, fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<Vec<bool>> {
+        // A timeout too long to be counted is one without end.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             self.shared.settle();
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let ready = self.poll_once(fds, left).map_err(|error| {
-                Error::new("poll", format_args!("{} descriptors", fds.len()), process::errno(error))
-            })?;
-            if ready.contains(&true) || left == Some(Duration::ZERO) {
-                return Ok(ready);
+            match self.poll_once(fds, left) {
+                Ok(ready) if ready.contains(&true) || left == Some(Duration::ZERO) => return Ok(ready),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    let object = format_args!("{} descriptors", fds.len());
+                    return Err(Error::new("poll", object, process::errno(error)));
+                }
             }
         }
     }
@@ -259,7 +262,7 @@ impl Machine {
         };
         let timeout = slice.and_then(|slice| Timespec::try_from(slice).ok());
         poll(&mut polled, timeout.as_ref())?;
-        Ok(polled[..fds.len()].iter().map(|fd| !fd.revents().is_empty()).collect())
+        Ok(polled[..fds.len()].iter().map(|fd| fd.revents().intersects(PollFlags::IN)).collect())
     }
 }
 

@@ -14,10 +14,24 @@ use uapi::vfio::*;
 use crate::common::*;
 
 /// A device with a doorbell: each value stored there is answered with a message once. Its register at 0 counts the
-/// turns of work that found nothing; a read of the register at 8 panics.
+/// turns of work that found nothing; a read of the register at 8 panics; after a write to it there is always more to do.
 struct Bell {
     seen: u32,
     idle: Arc<AtomicU32>,
+    busy: bool,
+    gone: Arc<AtomicU32>,
+}
+
+impl Bell {
+    fn new(idle: &Arc<AtomicU32>) -> Box<Self> {
+        Box::new(Bell { seen: 0, idle: Arc::clone(idle), busy: false, gone: Arc::default() })
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.gone.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Model for Bell {
@@ -49,10 +63,15 @@ impl Model for Bell {
         u64::from(self.idle.load(Ordering::SeqCst))
     }
 
-    fn write(&mut self, _: Register, _: u64, _: &mut Reach<'_>) {}
+    fn write(&mut self, at: Register, _: u64, _: &mut Reach<'_>) {
+        self.busy |= at.offset == 8;
+    }
 
     fn work(&mut self, reach: &mut Reach<'_>) -> Work {
         let value = reach.doorbells.load(0);
+        if self.busy {
+            return Work::More;
+        }
         if value == self.seen {
             self.idle.fetch_add(1, Ordering::SeqCst);
             return Work::Idle;
@@ -69,9 +88,12 @@ impl Model for Bell {
 
 fn bell(thread: bool) -> (Machine, Arc<AtomicU32>) {
     let idle = Arc::new(AtomicU32::new(0));
-    let model = Box::new(Bell { seen: 0, idle: Arc::clone(&idle) });
+    (machine_with(Bell::new(&idle), thread), idle)
+}
+
+fn machine_with(model: Box<dyn Model>, thread: bool) -> Machine {
     let device = CustomDevice { address: EDU.parse().unwrap(), model, thread, driver: Driver::VfioPci };
-    (Machine::with_devices(MachineSpec::default(), vec![device]).unwrap(), idle)
+    Machine::with_devices(MachineSpec::default(), vec![device]).unwrap()
 }
 
 /// Waits until the thread has found nothing to do for so long that it must be asleep.
@@ -139,21 +161,83 @@ fn a_model_that_panics_answers_no_more_and_takes_nothing_down() {
 }
 
 #[test]
-fn a_register_behind_a_small_bar_does_not_reach_the_model() {
-    let (machine, _) = bell(false);
+fn a_busy_device_still_answers_register_accesses() {
+    let (machine, _) = bell(true);
     let device = Attached::new(&machine);
     let bar = device.bar(&machine, 4096);
+    bar.write32(8, 1);
+    for _ in 0..1000 {
+        assert_ne!(bar.read32(0), u32::MAX);
+    }
+}
+
+#[test]
+fn the_last_handle_takes_the_devices_along() {
+    for thread in [false, true] {
+        let model = Bell::new(&Arc::default());
+        let gone = Arc::clone(&model.gone);
+        let machine = machine_with(model, thread);
+        let file = open(&machine, NODE).unwrap();
+        drop(machine);
+        assert_eq!(gone.load(Ordering::SeqCst), 0, "a file is still open");
+        drop(file);
+        assert_eq!(gone.load(Ordering::SeqCst), 1);
+    }
+}
+
+/// A function that does nothing.
+struct Plain {
+    header_type: u8,
+    bar: Option<Bar>,
+}
+
+impl Model for Plain {
+    fn identity(&self) -> Identity {
+        let mut bars = [None; 6];
+        bars[0] = self.bar;
+        Identity { bars, ..Bell::new(&Arc::default()).identity() }
+    }
+
+    fn header_type(&self) -> u8 {
+        self.header_type
+    }
+
+    fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {
+        7
+    }
+
+    fn write(&mut self, _: Register, _: u64, _: &mut Reach<'_>) {}
+
+    fn work(&mut self, _: &mut Reach<'_>) -> Work {
+        Work::Idle
+    }
+
+    fn reset(&mut self, _: &mut Reach<'_>) {}
+}
+
+#[test]
+fn a_bridge_gets_no_driver() {
+    let machine = machine_with(Box::new(Plain { header_type: 1, bar: None }), false);
+    assert!(!exists(&machine, NODE));
+    let error = write(&machine, &format!("{DRIVER}/bind"), EDU).unwrap_err();
+    assert_eq!(error.errno(), uapi::Errno::EINVAL);
+}
+
+#[test]
+fn behind_a_small_bar_nothing_answers() {
+    let bar = Some(Bar { size: 256, kind: BarKind::Memory64 });
+    let machine = machine_with(Box::new(Plain { header_type: 0, bar }), false);
+    let device = Attached::new(&machine);
+    let bar = device.bar(&machine, 4096);
+    assert_eq!((bar.read32(252), bar.read32(256)), (7, u32::MAX));
     assert!(bar.try_read32(4096).is_err());
 }
 
 #[test]
 fn two_devices_cannot_have_one_address() {
-    let model = || Box::new(Bell { seen: 0, idle: Arc::default() });
-    let device = || CustomDevice {
-        address: EDU.parse().unwrap(),
-        model: model(),
-        thread: false,
-        driver: Driver::None,
+    let device = || {
+        let model = Bell::new(&Arc::default());
+        CustomDevice { address: EDU.parse().unwrap(), model, thread: false, driver: Driver::None }
     };
     let error =
         Machine::with_devices(MachineSpec::default(), vec![device(), device()]).map(drop).unwrap_err();

@@ -1,11 +1,14 @@
 //! The main path: from a node to data that a device has moved, checked on the way.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use crate::common::*;
 use machine::{DeviceSpec, Machine, MachineSpec, ModelSpec};
-use sys::{Memory, Suite, Sys};
+use rustix::event::{EventfdFlags, eventfd};
+use sys::{Memory, Suite, Sys, Tailed};
 use uapi::vfio::*;
+
+use crate::common::*;
 
 const SOURCE: usize = 0x80;
 const DESTINATION: usize = 0x88;
@@ -45,7 +48,7 @@ fn round_trip(machine: &Machine) {
 
     for (source, destination, command) in [(from_address, BUFFER, 5), (BUFFER, to_address, 7)] {
         transfer(&bar, source, destination, command);
-        let done = machine.wait(&[std::os::fd::AsFd::as_fd(&event)], Some(Duration::from_secs(10))).unwrap();
+        let done = machine.wait(&[event.as_fd()], Some(Duration::from_secs(10))).unwrap();
         assert_eq!((done, count(&event)), (vec![true], 1));
         bar.write32(0x64, bar.read32(0x24));
     }
@@ -98,6 +101,17 @@ fn registers_are_revoked_while_memory_decoding_is_off() {
     assert_eq!(bar.try_read32(0), Ok(0x0100_00ed));
 }
 
+/// What an unmasking of the line looks like; `data` stands behind it.
+fn unmask(flags: u32) -> VfioIrqSet {
+    VfioIrqSet {
+        argsz: 24,
+        flags: flags | VFIO_IRQ_SET_ACTION_UNMASK,
+        index: VFIO_PCI_INTX_IRQ_INDEX,
+        start: 0,
+        count: 1,
+    }
+}
+
 #[test]
 fn the_line_interrupts_once_until_it_is_unmasked() {
     let machine = edu_machine();
@@ -107,20 +121,52 @@ fn the_line_interrupts_once_until_it_is_unmasked() {
     bar.write32(0x60, 1);
     bar.write32(0x60, 2);
     assert_eq!(count(&event), 1, "masked by its delivery");
-    let mut unmask = VfioIrqSet {
-        argsz: 20,
-        flags: VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK,
-        index: VFIO_PCI_INTX_IRQ_INDEX,
-        start: 0,
-        count: 1,
-    };
-    machine.ioctl(&device.device, &mut unmask).unwrap();
+    let mut argument = Tailed::new(unmask(VFIO_IRQ_SET_DATA_NONE), 4);
+    machine.ioctl_tailed(&device.device, &mut argument).unwrap();
     assert_eq!(count(&event), 1, "still asserted");
     bar.write32(0x64, 3);
-    machine.ioctl(&device.device, &mut unmask).unwrap();
+    machine.ioctl_tailed(&device.device, &mut argument).unwrap();
     assert_eq!(count(&event), 0);
     bar.write32(0x60, 1);
     assert_eq!(count(&event), 1);
+}
+
+#[test]
+fn an_eventfd_unmasks_the_line() {
+    let machine = edu_machine();
+    let device = Attached::new(&machine);
+    let bar = device.bar(&machine, 4096);
+    let event = device.interrupt(&machine, VFIO_PCI_INTX_IRQ_INDEX);
+    let unmasks = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    let mut argument = Tailed::new(unmask(VFIO_IRQ_SET_DATA_EVENTFD), 4);
+    argument.tail_mut().copy_from_slice(&unmasks.as_raw_fd().to_ne_bytes());
+    machine.ioctl_tailed(&device.device, &mut argument).unwrap();
+    bar.write32(0x60, 1);
+    assert_eq!(count(&event), 1);
+
+    // Another thread writes it while this one waits.
+    let writer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(30));
+        rustix::io::write(&unmasks, &1u64.to_ne_bytes()).unwrap();
+        unmasks
+    });
+    assert_eq!(machine.wait(&[event.as_fd()], Some(Duration::from_secs(10))).unwrap(), [true]);
+    assert_eq!(count(&event), 1, "still asserted");
+    writer.join().unwrap();
+}
+
+#[test]
+fn the_line_of_a_device_on_a_thread_interrupts() {
+    let edu = DeviceSpec::new(EDU.parse().unwrap(), ModelSpec::Edu);
+    let machine = Machine::from_spec(MachineSpec { devices: vec![edu], ..MachineSpec::default() }).unwrap();
+    let device = Attached::new(&machine);
+    let bar = device.bar(&machine, 4096);
+    let event = device.interrupt(&machine, VFIO_PCI_INTX_IRQ_INDEX);
+    // A factorial is computed by the thread, which asserts the line when it is done.
+    bar.write32(0x20, 0x80);
+    bar.write32(8, 5);
+    assert_eq!(machine.wait(&[event.as_fd()], Some(Duration::from_secs(10))).unwrap(), [true]);
+    assert_eq!((bar.read32(8), bar.read32(0x24)), (120, 1));
 }
 
 #[test]
@@ -130,7 +176,7 @@ fn the_nth_failure_leaves_nothing_behind() {
     let attempt = |machine: &Machine| -> sys::Result<()> {
         let device = open(machine, NODE)?;
         let iommufd = open(machine, "/dev/iommu")?;
-        bind_to(machine, &device, std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&iommufd)))?;
+        bind_to(machine, &device, iommufd.as_fd().as_raw_fd())?;
         Ok(())
     };
     let mut failures = 0;

@@ -1,6 +1,7 @@
 //! The driver is unbound while the device is in use.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
@@ -53,6 +54,27 @@ fn a_handle_from_before_still_opens_while_unbinding_waits() {
     answer.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
     let gone = machine.open_handle(&handle, Access::ReadWrite).unwrap_err().errno();
     assert!(matches!(gone, Errno::ENODEV | Errno::ENXIO), "{gone}");
+}
+
+#[test]
+fn a_signal_does_not_end_the_wait_but_shows_in_the_log() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    // SAFETY: the handler does nothing at all, and no other test uses the signal.
+    unsafe { libc::signal(libc::SIGUSR1, ignore as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    let machine = edu_machine();
+    let device = open(&machine, NODE).unwrap();
+    let (other, (done, answer)) = (machine.clone(), mpsc::channel());
+    let writer = thread::spawn(move || done.send(write(&other, &format!("{DRIVER}/unbind"), EDU)));
+    let blocked = |line: &String| line.contains("blocked until device is released");
+    while !machine.log().iter().any(blocked) {
+        // SAFETY: the thread has not been joined, so its handle is valid.
+        unsafe { libc::pthread_kill(writer.as_pthread_t(), libc::SIGUSR1) };
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(answer.try_recv().is_err(), "it goes on waiting");
+    drop(device);
+    answer.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    writer.join().unwrap().unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use subsystem::Function;
 use uapi::iommufd::*;
 use uapi::{Command, Errno};
 
-use crate::client::{BUFFER, Client, FUNCTION, assert_refused, pages, refused};
+use crate::client::{BUFFER, Client, FUNCTION, pages, refused};
 use crate::support::host::{Descriptor, TestHost};
 use crate::support::memory::Layout;
 

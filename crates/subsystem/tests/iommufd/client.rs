@@ -37,15 +37,6 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'stati
     result.expect_err("is refused").rule()
 }
 
-/// Checks that a call is refused, by the rule and with its errno.
-macro_rules! assert_refused {
-    ($result:expr, $errno:ident, $name:literal) => {{
-        let rule = crate::client::refused($result);
-        assert_eq!((rule.errno, rule.name), (uapi::Errno::$errno, $name));
-    }};
-}
-pub(crate) use assert_refused;
-
 impl<'a> Client<'a> {
     pub(crate) fn new(host: &'a TestHost) -> Self {
         let context = Context::new(host).expect("a context");

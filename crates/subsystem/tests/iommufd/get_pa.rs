@@ -4,7 +4,7 @@ use uapi::Command;
 use uapi::iommufd::*;
 use zerocopy::IntoBytes;
 
-use crate::client::{BUFFER, Client, FIXED, READ, assert_refused, pages};
+use crate::client::{BUFFER, Client, FIXED, READ, pages};
 use crate::support::host::TestHost;
 use crate::support::memory::Layout;
 

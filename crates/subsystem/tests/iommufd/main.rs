@@ -1,6 +1,14 @@
 //! IOMMUFD through its ioctls, on a simulated host. The names of tests begin with the rows of the behaviour tables
 //! that they hold against.
 
+/// Checks that a call is refused, by the rule and with its errno.
+macro_rules! assert_refused {
+    ($result:expr, $errno:ident, $name:literal) => {{
+        let rule = crate::client::refused($result);
+        assert_eq!((rule.errno, rule.name), (uapi::Errno::$errno, $name));
+    }};
+}
+
 #[expect(dead_code, reason = "what the tests of other files need is in there too")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -68,13 +68,14 @@ impl Space {
         if want < self.alignment() {
             return Err("map.natural-alignment");
         }
-        // From the end of each area to the begin of the next, as far as that is behind the first page.
+        let fit = |begin: u64| begin.next_multiple_of(want) | (address % PAGE);
+        // From the end of each area to the begin of the next, as far as that is behind the first place of all.
         let begins = [PAGE].into_iter().chain(self.areas.iter().map(|(start, area)| start + area.length));
         let ends = self.areas.keys().copied().chain([END]);
         begins
             .zip(ends)
             .filter_map(|(begin, end)| {
-                let start = begin.max(PAGE).next_multiple_of(want) | (address % PAGE);
+                let start = fit(begin.max(fit(PAGE)));
                 // A start at the last byte of a hole is not taken.
                 (start + 1 < end && start + length <= end).then_some(start)
             })

@@ -3,7 +3,7 @@
 use uapi::Command;
 use uapi::iommufd::*;
 
-use crate::client::{BUFFER, Client, FUNCTION, assert_refused, pages};
+use crate::client::{BUFFER, Client, FUNCTION, pages};
 use crate::support::host::TestHost;
 use crate::support::memory::Layout;
 

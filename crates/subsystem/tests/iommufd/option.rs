@@ -5,7 +5,7 @@ use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::*;
 
-use crate::client::{BUFFER, Client, assert_refused};
+use crate::client::{BUFFER, Client};
 use crate::support::host::TestHost;
 use crate::support::memory::Layout;
 

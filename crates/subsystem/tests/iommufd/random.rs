@@ -146,8 +146,7 @@ fn act(client: &Client<'_>, bound: &mut [Option<DeviceObject>; 3], action: &Acti
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             client.caller.write(ARGUMENT, &bytes).unwrap();
             client.caller.write(ARGUMENT + 4096 - 32, &bytes[..32]).unwrap();
-            let rr=client.context.ioctl(client.host, &client.caller.ctx(), *command, *address); eprintln!("R {command:#x} {}", rr.map_err(|e|e.rule().name).err().unwrap_or("ok"));
- match rr {
+            match client.context.ioctl(client.host, &client.caller.ctx(), *command, *address) {
                 Ok(answer) => assert!(answer == 0 || (answer == 1 && *command == VFIO_CHECK_EXTENSION)),
                 Err(refusal) => assert!(
                     refusal.errno() != Errno::ENOTTY || !(0x3b80..=0x3b95).contains(command),

@@ -5,7 +5,7 @@ use uapi::Command;
 use uapi::iommufd::*;
 use zerocopy::IntoBytes;
 
-use crate::client::{Client, assert_refused};
+use crate::client::Client;
 use crate::support::host::{ARGUMENT, TestHost};
 
 /// The argument of IOAS_ALLOC with a stated size, in `length` bytes.

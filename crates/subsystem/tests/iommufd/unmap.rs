@@ -1,6 +1,6 @@
 //! UNMAP.
 
-use crate::client::{BUFFER, Client, assert_refused, pages};
+use crate::client::{BUFFER, Client, pages};
 use crate::support::host::TestHost;
 use crate::support::memory::Layout;
 

@@ -4,8 +4,8 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Region, Slept};
 use uapi::Errno;
@@ -30,6 +30,7 @@ pub(crate) struct Functions {
     pub(crate) events: Vec<String>,
     pub(crate) woken: Vec<Function>,
     sleeps: VecDeque<Meanwhile>,
+    pinned_at_reset: Arc<Mutex<Vec<u64>>>,
 }
 
 impl TestHost {
@@ -59,6 +60,14 @@ impl TestHost {
     /// Forgets what was done to the functions; what it was.
     pub(crate) fn take_events(&self) -> Vec<String> {
         self.bus(|bus| std::mem::take(&mut bus.events))
+    }
+
+    /// How many pages were pinned at each reset from now on.
+    pub(crate) fn pinned_at_reset(&self) -> Arc<Mutex<Vec<u64>>> {
+        self.bus(|bus| {
+            bus.pinned_at_reset = Arc::default();
+            bus.pinned_at_reset.clone()
+        })
     }
 
     /// Notes what was done to a function.
@@ -116,6 +125,8 @@ impl Bus for TestHost {
 
     fn reset(&self, function: Function) -> Result<(), Errno> {
         self.note("reset".into());
+        let pinned = self.ram(|ram| ram.in_use().pinned_pages);
+        self.bus(|bus| bus.pinned_at_reset.lock().unwrap().push(pinned));
         self.function(function, TestFunction::reset)
     }
 

@@ -9,8 +9,9 @@ use super::bus::Event;
 #[derive(Clone)]
 pub(crate) struct TestFunction {
     pub(crate) config: Vec<u8>,
-    power_on: Vec<u8>,
-    writable: Vec<u8>,
+    /// Configuration space as a reset leaves it, and which bits of it a write changes.
+    pub(crate) power_on: Vec<u8>,
+    pub(crate) writable: Vec<u8>,
     pub(crate) regions: [Option<Region>; 7],
     /// The bytes of each region.
     pub(crate) bytes: [Vec<u8>; 7],

@@ -9,7 +9,7 @@ use subsystem::{
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::*;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::support::bus::Event;
 use crate::support::function::TestFunction;

@@ -68,10 +68,10 @@ impl Job for Demo {
         let device = Device::open(sys, NVME.parse()?, &options.trace(true))?;
         let trace = device.trace().clone();
         let mode = device.mode().name();
-        let mut controller = Controller::new(device, 1)?;
+        let controller = Controller::new(device, 1)?;
         let namespace = first_namespace(&controller)?;
-        let (verified, segments) = round_trip(&mut controller, namespace)?;
-        let iops = throughput(&mut controller, namespace)?;
+        let (verified, segments) = round_trip(&controller, namespace)?;
+        let iops = throughput(&controller, namespace)?;
         drop(controller);
         let echoed = edu_echo(sys, options)?;
         let found = Found {
@@ -94,7 +94,7 @@ impl Job for Demo {
 }
 
 /// Writes a pattern through the driver, with an interrupt for each batch, and reads it back into other memory.
-fn round_trip<S: Sys>(controller: &mut Controller<S>, namespace: Namespace) -> Result<(bool, usize)> {
+fn round_trip<S: Sys>(controller: &Controller<S>, namespace: Namespace) -> Result<(bool, usize)> {
     let mut queue = controller.queue(32, Completions::Interrupt)?;
     let space = controller.device().address_space();
     let written = space.allocate(BYTES, &DmaOptions::new())?;
@@ -139,7 +139,7 @@ fn transfer<S: Sys>(
     Ok(())
 }
 
-fn throughput<S: Sys>(controller: &mut Controller<S>, namespace: Namespace) -> Result<f64> {
+fn throughput<S: Sys>(controller: &Controller<S>, namespace: Namespace) -> Result<f64> {
     let mut queue = controller.queue(33, Completions::Polled)?;
     let buffer = controller.device().address_space().allocate(32 * 4096, &DmaOptions::new())?;
     Ok(measure_random_reads(&mut queue, namespace, buffer, Duration::from_secs(1))?.per_second())

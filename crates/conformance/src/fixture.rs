@@ -9,6 +9,7 @@ use uapi::vfio::*;
 use uapi::{Command, Errno};
 
 use crate::call::ioctl_value;
+use crate::config::{capability, register};
 use crate::outcome::{Stop, Way};
 
 /// The system under test, and the devices on it that the suite may use.
@@ -32,6 +33,8 @@ pub(crate) enum Need {
     Line,
     /// A way to be reset on its own.
     Reset,
+    /// A function-level reset of PCI Express.
+    FunctionReset,
     /// No way to be reset on its own.
     NoReset,
     /// An I/O BAR.
@@ -68,6 +71,16 @@ impl<'a, S: Suite> Fixture<'a, S> {
         self.nth_address(0)
     }
 
+    /// The first device that is not behind an IOMMU.
+    pub(crate) fn noiommu_address(&self) -> Way<&'a str> {
+        for address in &self.target.devices {
+            if self.cdev_name(address)?.starts_with("noiommu-") {
+                return Ok(address);
+            }
+        }
+        Err(Stop::NotApplicable("every device that was named is behind an IOMMU".into()))
+    }
+
     /// The n-th device of the target.
     pub(crate) fn nth_address(&self, n: usize) -> Way<&'a str> {
         let devices = &self.target.devices;
@@ -87,17 +100,24 @@ impl<'a, S: Suite> Fixture<'a, S> {
     }
 
     fn fulfils(&self, address: &str, need: Need) -> Way<bool> {
-        let bound = self.bound_at(address)?;
-        let vectors = |index| self.irq_info(&bound.device, index).map(|info| info.count);
+        let Bound { device, .. } = &self.bound_at(address)?;
         Ok(match need {
-            Need::Any => self.region_info(&bound.device, 0)?.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
-            Need::MsiX => vectors(VFIO_PCI_MSIX_IRQ_INDEX)? > 0,
-            Need::Msi => vectors(VFIO_PCI_MSI_IRQ_INDEX)? > 0,
-            Need::Line => vectors(VFIO_PCI_INTX_IRQ_INDEX)? > 0,
-            Need::Reset => self.device_info(&bound.device)?.flags & VFIO_DEVICE_FLAGS_RESET != 0,
-            Need::NoReset => self.device_info(&bound.device)?.flags & VFIO_DEVICE_FLAGS_RESET == 0,
+            Need::Any => self.region_info(device, 0)?.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
+            Need::MsiX => self.capability(device, capability::MSIX)?.is_some(),
+            Need::Msi => self.capability(device, capability::MSI)?.is_some(),
+            Need::Line => self.config_read(device, register::INTERRUPT_PIN)? != [0],
+            Need::Reset => self.is_resettable(device, address)?,
+            Need::FunctionReset => {
+                self.function_reset(device)? && self.capability(device, capability::EXPRESS)?.is_some()
+            }
+            Need::NoReset => !self.is_resettable(device, address)?,
             Need::IoBar => self.io_bar(address)?.is_some(),
         })
+    }
+
+    /// Whether there is a way to reset the function: sysfs tells, or else the function itself.
+    fn is_resettable(&self, device: &S::File, address: &str) -> Way<bool> {
+        Ok(self.exists(&self.sysfs(address).join("reset"))? || self.function_reset(device)?)
     }
 
     /// The index of the first I/O BAR, from the sysfs `resource` file.
@@ -114,6 +134,15 @@ impl<'a, S: Suite> Fixture<'a, S> {
     /// A device's folder below `/sys`.
     pub(crate) fn sysfs(&self, address: &str) -> PathBuf {
         Path::new("/sys/bus/pci/devices").join(address)
+    }
+
+    /// Whether there is anything at a path.
+    pub(crate) fn exists(&self, path: &Path) -> Way<bool> {
+        match self.sys.stat(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == Errno::ENOENT => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The text of a small file, without the newline at its end.

@@ -7,7 +7,10 @@
 
 mod call;
 mod cases;
+mod config;
+mod driver;
 mod fixture;
+mod interrupts;
 mod memory;
 mod outcome;
 mod row;

@@ -29,6 +29,16 @@ pub use suite::Handle;
 ///
 /// It is a handle: clones are the same machine. The last one gone, and every file and mapping with it, its devices stop and
 /// write out what they hold. It implements `sys::Sys`; its calls are safe to make from any thread.
+///
+/// ```
+/// use machine::{Machine, MachineSpec};
+/// use sys::Sys;
+///
+/// let spec: MachineSpec = "[[device]]\naddress = '0000:01:00.0'\nmodel = 'edu'".parse()?;
+/// let machine = Machine::from_spec(spec)?;
+/// assert_eq!(machine.read_dir("/dev/vfio/devices".as_ref())?, ["noiommu-vfio0"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Machine {
     shared: Arc<Shared>,

@@ -39,8 +39,15 @@ pub enum Error {
         what: &'static str,
         /// How long.
         within: Duration,
-        /// CSTS at the end; all ones if the device is gone.
+        /// CSTS at the end.
         csts: u32,
+    },
+
+    /// The controller is not there any more.
+    #[error("{device}: the controller is gone: its registers read as all ones")]
+    Gone {
+        /// The controller.
+        device: String,
     },
 
     /// The controller reports that it has failed (CSTS.CFS).
@@ -64,7 +71,9 @@ pub enum Error {
     },
 
     /// The blocks are not there.
-    #[error("{device}: blocks {lba} to {last} were asked for, but the namespace ends at block {blocks}", last = lba.saturating_add(*count).saturating_sub(1))]
+    #[error(
+        "{device}: {count} blocks from block {lba} on were asked for, but the namespace has {blocks} blocks"
+    )]
     OutOfRange {
         /// The controller.
         device: String,

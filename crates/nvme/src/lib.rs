@@ -7,8 +7,11 @@
 
 mod controller;
 mod error;
+mod lease;
+mod link;
 mod prp;
 mod queue;
+mod registers;
 mod ring;
 mod spec;
 mod status;

@@ -1,22 +1,25 @@
 //! A pair of I/O queues: commands go in by the batch, completions come out by polling or after an interrupt.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ioasis::{DmaBuffer, DmaOptions, Interrupt, PageSize, Sys};
+use ioasis::{DmaBuffer, DmaOptions, PageSize, Sys};
 
-use crate::controller::{Namespace, Shared};
+use crate::controller::Namespace;
 use crate::error::{Error, Result};
+use crate::lease::Lease;
+use crate::link::Link;
 use crate::prp::{self, PrpError};
-use crate::ring::Ring;
-use crate::spec::{Command, CompletionEntry, PAGE, admin, nvm, register};
+use crate::ring::{self, Ring};
+use crate::spec::{Command, CompletionEntry, PAGE, admin, nvm};
 use crate::status::Status;
 
 /// How often a polled queue looks for completions before it looks at anything else.
 const SPINS: u32 = 4096;
 /// PC: the queue is physically contiguous (sections 5.3 and 5.4).
 const CONTIGUOUS: u32 = 1;
+/// IEN: the completion queue interrupts (section 5.3).
+const INTERRUPTS: u32 = 2;
 
 /// How a queue tells that commands have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +73,19 @@ pub struct Completion {
     pub status: Option<Status>,
 }
 
-/// A pair of I/O queues.
+/// A pair of I/O queues. It is for one thread at a time; threads that work in parallel take a queue each.
+///
+/// Dropping it deletes the queues in the controller, with whatever commands are under way.
 pub struct Queue<S: Sys> {
-    // Fields drop in order; `Drop` has deleted the queues in the controller by then.
-    ring: Option<Ring<S>>,
+    ring: Ring<S>,
     slots: Vec<Slot<S>>,
     free: Vec<u16>,
     /// A page for the PRP list of each slot.
-    lists: Option<DmaBuffer<S>>,
-    interrupt: Option<Interrupt<S>>,
+    lists: DmaBuffer<S>,
     max_transfer: usize,
-    id: u16,
-    shared: Arc<Shared<S>>,
+    /// The commands that delete what was created in the controller, in the order of creation.
+    undo: Vec<(u8, &'static str)>,
+    lease: Lease<S>,
 }
 
 struct Slot<S: Sys> {
@@ -93,46 +97,45 @@ struct Slot<S: Sys> {
 }
 
 impl<S: Sys> Queue<S> {
-    pub(crate) fn create(
-        shared: &Arc<Shared<S>>,
-        id: u16,
-        depth: u16,
-        interrupt: Option<(u16, Interrupt<S>)>,
-        max_transfer: usize,
-    ) -> Result<Self> {
-        let submission = Memory::new(shared, usize::from(depth) * 64)?;
-        let completion = Memory::new(shared, usize::from(depth) * 16)?;
+    pub(crate) fn create(lease: Lease<S>, depth: u16, max_transfer: usize) -> Result<Self> {
+        let link = &lease.link;
+        let space = link.device.address_space();
+        let rings = ring_memory(link, depth)?;
         // One command less than the depth: a full ring would look empty.
-        let slots = usize::from(depth) - 1;
-        let lists = shared.device().address_space().allocate(slots * PAGE, &DmaOptions::new())?;
+        let slots = depth - 1;
+        let lists = space.allocate(usize::from(slots) * PAGE, &DmaOptions::new())?;
+        let ring = Ring::new(link.registers.clone(), link.capabilities.stride(), lease.id, depth, &rings);
+        let mut queue = Queue {
+            ring,
+            slots: (0..slots).map(|_| Slot { tag: 0, busy: false, buffer: None }).collect(),
+            free: (0..slots).rev().collect(),
+            lists,
+            max_transfer,
+            undo: Vec::new(),
+            lease,
+        };
+        queue.announce(depth)?;
+        Ok(queue)
+    }
 
-        let size = u32::from(depth - 1) << 16 | u32::from(id);
-        let vector = interrupt.as_ref().map_or(0, |(vector, _)| u32::from(*vector) << 16 | 2);
-        let create = |opcode, memory: &Memory<S>, second: u32| Command {
+    /// Creates the queues in the controller.
+    fn announce(&mut self, depth: u16) -> Result<()> {
+        let Lease { id, interrupt, link, .. } = &self.lease;
+        let size = u32::from(depth - 1) << 16 | u32::from(*id);
+        let create = |opcode, address, second: u32| Command {
             opcode,
-            prp: [memory.address, 0],
+            prp: [address, 0],
             cdw10: [size, second | CONTIGUOUS, 0, 0, 0, 0],
             ..Command::default()
         };
-        shared.admin_command("Create I/O Completion Queue", create(admin::CREATE_CQ, &completion, vector))?;
-        let command = create(admin::CREATE_SQ, &submission, u32::from(id) << 16);
-        if let Err(error) = shared.admin_command("Create I/O Submission Queue", command) {
-            // The completion queue goes the way it came; the first error is the one to tell.
-            let _ = delete(shared, admin::DELETE_CQ, id);
-            return Err(error);
-        }
-        let stride = shared.capabilities.stride();
-        let ring = Ring::new(shared.bar.clone(), stride, id, depth, submission.buffer, completion.buffer);
-        Ok(Queue {
-            ring: Some(ring),
-            slots: (0..slots).map(|_| Slot { tag: 0, busy: false, buffer: None }).collect(),
-            free: (0..slots as u16).rev().collect(),
-            lists: Some(lists),
-            interrupt: interrupt.map(|(_, interrupt)| interrupt),
-            max_transfer,
-            id,
-            shared: Arc::clone(shared),
-        })
+        let vector = interrupt.as_ref().map_or(0, |interrupt| interrupt.index() << 16 | INTERRUPTS);
+        let completion = create(admin::CREATE_CQ, self.ring.completion_address(), vector);
+        link.admin_command("Create I/O Completion Queue", completion)?;
+        self.undo.push((admin::DELETE_CQ, "Delete I/O Completion Queue"));
+        let submission = create(admin::CREATE_SQ, self.ring.submission_address(), u32::from(*id) << 16);
+        link.admin_command("Create I/O Submission Queue", submission)?;
+        self.undo.push((admin::DELETE_SQ, "Delete I/O Submission Queue"));
+        Ok(())
     }
 
     /// How many more commands can be submitted before one has to end.
@@ -159,13 +162,12 @@ impl<S: Sys> Queue<S> {
         let length = self.check(transfer)?;
         let slot = self.take_slot()?;
         let list_at = usize::from(slot) * PAGE;
-        let Some(lists) = &self.lists else { unreachable!("the lists live as long as the queue") };
         let described = prp::describe(
             offset,
             length,
             |offset| buffer.address_at(offset).0.get(),
-            lists.address_at(list_at).0.get(),
-            |index, entry| lists.write_u64(list_at + 8 * index, entry),
+            self.lists.address_at(list_at).0.get(),
+            |index, entry| self.lists.write_u64(list_at + 8 * index, entry),
         );
         let prp = match described {
             Ok(prp) => prp,
@@ -216,43 +218,47 @@ impl<S: Sys> Queue<S> {
 
     /// Tells the controller of what was submitted.
     pub fn ring(&mut self) {
-        self.ring_mut().ring();
+        self.ring.ring();
     }
 
     /// Hands out completions that are there; their number.
     pub fn poll(&mut self, mut each: impl FnMut(Completion)) -> usize {
         let mut count = 0;
-        while let Some(entry) = self.ring_mut().pop() {
+        while let Some(entry) = self.ring.pop() {
             if let Some(completion) = self.end(entry) {
                 each(completion);
                 count += 1;
             }
         }
-        self.ring_mut().acknowledge();
+        self.ring.acknowledge();
         count
     }
 
-    /// Waits until a command ends, and hands out what has ended: by interrupt if the queue has one, else by polling.
+    /// Starts what was submitted, waits until a command ends, and hands out what has ended: by interrupt if the queue has
+    /// one, else by polling. Gives how many that are: 0 only if no command is under way.
     ///
-    /// Nothing within `timeout` is an error, and so is a controller that has failed.
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] if nothing ends within `timeout`, [`Error::Fatal`] or [`Error::Gone`] for a controller that
+    /// will not answer any more. What is under way stays so, until the queue is dropped.
     pub fn wait(&mut self, timeout: Duration, mut each: impl FnMut(Completion)) -> Result<usize> {
-        let end = Instant::now() + timeout;
+        self.ring();
+        let mut start = None;
         loop {
             let count = self.spin(&mut each);
-            if count > 0 {
+            if count > 0 || self.under_way() == 0 {
                 return Ok(count);
             }
-            self.shared.check()?;
-            let left = end.saturating_duration_since(Instant::now());
+            self.lease.link.check()?;
+            let now = Instant::now();
+            let left = timeout.saturating_sub(now - *start.get_or_insert(now));
             if left.is_zero() {
-                let (device, what) = (self.shared.name(), "the end of a command");
-                let csts = self.shared.bar.read32(register::CSTS);
-                return Err(Error::Timeout { device, what, within: timeout, csts });
+                return Err(self.unanswered(timeout));
             }
-            match &self.interrupt {
+            match &self.lease.interrupt {
                 // Woken at least once a second, to notice a controller that failed.
                 Some(interrupt) => drop(interrupt.wait(Some(left.min(Duration::from_secs(1))))?),
-                None => self.shared.give_turn(),
+                None => self.lease.link.give_turn(),
             }
         }
     }
@@ -260,7 +266,7 @@ impl<S: Sys> Queue<S> {
     /// Polls for a while where that is how the queue learns of completions: a device on another processor answers within
     /// microseconds, sooner than the clock can be looked at often.
     fn spin(&mut self, mut each: impl FnMut(Completion)) -> usize {
-        let rounds = if self.interrupt.is_some() { 1 } else { SPINS };
+        let rounds = if self.lease.interrupt.is_some() || self.under_way() == 0 { 1 } else { SPINS };
         for _ in 0..rounds {
             let count = self.poll(&mut each);
             if count > 0 {
@@ -301,12 +307,16 @@ impl<S: Sys> Queue<S> {
         Ok(())
     }
 
+    pub(crate) fn unanswered(&self, within: Duration) -> Error {
+        self.lease.link.timeout("the end of a command", within)
+    }
+
     pub(crate) fn out_of_range(&self, namespace: &Namespace, lba: u64, count: u64) -> Error {
-        Error::OutOfRange { device: self.shared.name(), lba, count, blocks: namespace.blocks }
+        Error::OutOfRange { device: self.lease.link.name(), lba, count, blocks: namespace.blocks }
     }
 
     pub(crate) fn failed(&self, command: String, status: Status) -> Error {
-        Error::Command { device: self.shared.name(), command, status }
+        Error::Command { device: self.lease.link.name(), command, status }
     }
 
     fn take_slot(&mut self) -> Result<u16> {
@@ -319,7 +329,7 @@ impl<S: Sys> Queue<S> {
     fn start(&mut self, slot: u16, tag: u64, buffer: Option<DmaBuffer<S>>, mut command: Command) {
         command.cid = slot;
         self.slots[usize::from(slot)] = Slot { tag, busy: true, buffer };
-        self.ring_mut().push(&command);
+        self.ring.push(&command);
     }
 
     /// Ends a command; `None` for an answer to a command that is not under way, which a sound controller does not give.
@@ -331,54 +341,39 @@ impl<S: Sys> Queue<S> {
         Some(Completion { tag: slot.tag, status: Status::from_field(entry.status >> 1) })
     }
 
-    fn ring_mut(&mut self) -> &mut Ring<S> {
-        match &mut self.ring {
-            Some(ring) => ring,
-            None => unreachable!("the ring lives as long as the queue"),
-        }
-    }
-
-    fn argument(&self, what: String) -> Error {
-        Error::Argument { device: self.shared.name(), what }
+    pub(crate) fn argument(&self, what: String) -> Error {
+        Error::Argument { device: self.lease.link.name(), what }
     }
 }
 
 impl<S: Sys> Drop for Queue<S> {
     /// Deletes the queues in the controller, which ends what is under way; only then may the memory go.
     fn drop(&mut self) {
-        let deleted = delete(&self.shared, admin::DELETE_SQ, self.id)
-            .and_then(|_| delete(&self.shared, admin::DELETE_CQ, self.id));
-        if deleted.is_err() && self.shared.device().set_bus_master(false).is_err() {
-            // The controller neither answers nor can be kept from memory: what it may still write to is never reused.
-            std::mem::forget((self.ring.take(), self.lists.take()));
-            std::mem::forget(std::mem::take(&mut self.slots));
+        let Lease { id, link, .. } = &self.lease;
+        let cdw10 = [u32::from(*id), 0, 0, 0, 0, 0];
+        let delete = |&(opcode, name): &(u8, &str)| {
+            link.admin_command(name, Command { opcode, cdw10, ..Command::default() }).map(drop)
+        };
+        if self.undo.iter().rev().try_for_each(delete).is_ok() {
+            return;
         }
+        if link.device.set_bus_master(false).is_err() {
+            // The controller neither answers nor can be kept from memory: what it may write to is never reused.
+            self.ring.leak();
+            std::mem::forget(self.lists.clone());
+            self.slots.iter().for_each(|slot| std::mem::forget(slot.buffer.clone()));
+        }
+        self.lease.lose();
     }
 }
 
-fn delete<S: Sys>(shared: &Shared<S>, opcode: u8, id: u16) -> Result<CompletionEntry> {
-    let name = if opcode == admin::DELETE_SQ {
-        "Delete I/O Submission Queue"
+/// Memory for the rings of a queue: in base pages where each ring fits one, else in one piece taken from huge pages.
+fn ring_memory<S: Sys>(link: &Link<S>, depth: u16) -> Result<DmaBuffer<S>> {
+    let (submission, completion) = ring::extents(depth);
+    let options = if submission.max(completion) <= PAGE {
+        DmaOptions::new()
     } else {
-        "Delete I/O Completion Queue"
+        DmaOptions::new().contiguous(true).page_size(PageSize::Huge2M)
     };
-    let cdw10 = [u32::from(id), 0, 0, 0, 0, 0];
-    shared.admin_command(name, Command { opcode, cdw10, ..Command::default() })
-}
-
-/// Memory of one queue.
-struct Memory<S: Sys> {
-    buffer: DmaBuffer<S>,
-    address: u64,
-}
-
-impl<S: Sys> Memory<S> {
-    /// Contiguous memory: base pages serve a queue of one page, a longer one is taken from a huge page.
-    fn new(shared: &Shared<S>, length: usize) -> Result<Self> {
-        let space = shared.device().address_space();
-        let page_size = if length > PAGE { PageSize::Huge2M } else { PageSize::Base };
-        let options = DmaOptions::new().contiguous(true).page_size(page_size);
-        let buffer = space.allocate(length, &options)?;
-        Ok(Memory { address: buffer.address_at(0).0.get(), buffer })
-    }
+    Ok(link.device.address_space().allocate(submission + completion, &options)?)
 }

@@ -7,8 +7,7 @@ use ioasis::{DmaBuffer, DmaOptions, Sys};
 
 use crate::controller::{Controller, Namespace};
 use crate::error::{Error, Result};
-use crate::queue::{Operation, Queue, Transfer};
-use crate::status::Status;
+use crate::queue::{Completion, Operation, Queue, Transfer};
 
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,9 +22,11 @@ pub struct Stream<'a, S: Sys> {
     namespace: Namespace,
     pieces: Vec<DmaBuffer<S>>,
     piece: usize,
+    /// Whether the controller did not answer in time.
+    unanswered: bool,
 }
 
-/// A transfer under way or ended.
+/// A transfer that was submitted.
 struct Piece {
     index: usize,
     lba: u64,
@@ -34,14 +35,17 @@ struct Piece {
 }
 
 impl<'a, S: Sys> Stream<'a, S> {
-    /// A stream through a queue, which nobody else uses meanwhile.
+    /// A stream through a queue with nothing under way.
     pub fn new(controller: &Controller<S>, queue: &'a mut Queue<S>, namespace: Namespace) -> Result<Self> {
+        if queue.under_way() > 0 {
+            return Err(queue.argument("a stream needs a queue with no command under way".to_owned()));
+        }
         let piece = PIECE.min(queue.max_transfer()) / namespace.block_size * namespace.block_size;
         let count = PIECES.min(queue.room());
         let space = controller.device().address_space();
         let pieces: ioasis::Result<Vec<_>> =
             (0..count).map(|_| space.allocate(piece, &DmaOptions::new())).collect();
-        Ok(Stream { queue, namespace, pieces: pieces?, piece })
+        Ok(Stream { queue, namespace, pieces: pieces?, piece, unanswered: false })
     }
 
     /// How many physically contiguous runs the stream's memory has.
@@ -91,16 +95,28 @@ impl<'a, S: Sys> Stream<'a, S> {
     /// Makes everything that was written durable.
     pub fn flush(&mut self) -> Result<()> {
         self.queue.submit_flush(&self.namespace, 0)?;
-        self.queue.ring();
         let mut status = None;
-        self.queue.wait(PATIENCE, |completion| status = completion.status)?;
+        self.wait(|completion| status = completion.status)?;
         match status {
             None => Ok(()),
-            Some(status) => Err(self.failed("Flush".to_owned(), status)),
+            Some(status) => Err(self.queue.failed("Flush".to_owned(), status)),
         }
     }
 
+    /// Runs the transfers; at their end, whatever it is, none is under way.
     fn run<E: From<Error>>(
+        &mut self,
+        operation: Operation,
+        lba: u64,
+        blocks: u64,
+        touch: impl FnMut(Stage, &DmaBuffer<S>, usize) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let result = self.pipeline(operation, lba, blocks, touch);
+        self.settle();
+        result
+    }
+
+    fn pipeline<E: From<Error>>(
         &mut self,
         operation: Operation,
         lba: u64,
@@ -113,13 +129,11 @@ impl<'a, S: Sys> Stream<'a, S> {
         let mut next = lba;
         let mut pieces: VecDeque<Piece> = VecDeque::with_capacity(self.pieces.len());
         let mut free: Vec<usize> = (0..self.pieces.len()).collect();
-        let result = loop {
+        loop {
             while let Some(&index) = free.last().filter(|_| next < end) {
                 let count = per_piece.min(end - next);
                 let length = count as usize * self.namespace.block_size;
-                if let Err(error) = touch(Stage::Before, &self.pieces[index], length) {
-                    return self.abandon(&pieces, error);
-                }
+                touch(Stage::Before, &self.pieces[index], length)?;
                 let transfer = Transfer {
                     operation,
                     namespace: &self.namespace,
@@ -128,36 +142,27 @@ impl<'a, S: Sys> Stream<'a, S> {
                     buffer: &self.pieces[index],
                     offset: 0,
                 };
-                if let Err(error) = self.queue.submit(&transfer, next) {
-                    return self.abandon(&pieces, error.into());
-                }
+                self.queue.submit(&transfer, next)?;
+                self.queue.ring();
                 free.pop();
                 pieces.push_back(Piece { index, lba: next, length, ended: false });
                 next += count;
             }
-            self.queue.ring();
-            let Some(first) = pieces.front() else { break Ok(()) };
-            if !first.ended {
+            let Some(first) = pieces.front() else { return Ok(()) };
+            if first.ended {
+                touch(Stage::After, &self.pieces[first.index], first.length)?;
+                free.push(first.index);
+                pieces.pop_front();
+            } else {
                 self.collect(operation, &mut pieces)?;
-                continue;
             }
-            let Piece { index, length, .. } = *first;
-            if let Err(error) = touch(Stage::After, &self.pieces[index], length) {
-                break Err(error);
-            }
-            pieces.pop_front();
-            free.push(index);
-        };
-        match result {
-            Ok(()) => Ok(()),
-            Err(error) => self.abandon(&pieces, error),
         }
     }
 
     /// Waits for completions and marks what has ended.
     fn collect(&mut self, operation: Operation, pieces: &mut VecDeque<Piece>) -> Result<()> {
         let mut failed = None;
-        self.queue.wait(PATIENCE, |completion| {
+        self.wait(|completion| {
             if let Some(piece) = pieces.iter_mut().find(|piece| piece.lba == completion.tag) {
                 piece.ended = true;
             }
@@ -167,31 +172,27 @@ impl<'a, S: Sys> Stream<'a, S> {
         })?;
         match failed {
             None => Ok(()),
-            Some((lba, status)) => {
-                self.settle(pieces.iter().filter(|piece| !piece.ended).count());
-                Err(self.failed(format!("{operation} at block {lba}"), status))
+            Some((lba, status)) => Err(self.queue.failed(format!("{operation} at block {lba}"), status)),
+        }
+    }
+
+    /// Waits for the transfers under way, whose outcome no longer matters, so that the queue is empty for its next user.
+    fn settle(&mut self) {
+        while self.queue.under_way() > 0 {
+            if self.wait(|_| ()).is_err() {
+                return;
             }
         }
     }
 
-    fn abandon<E>(&mut self, pieces: &VecDeque<Piece>, error: E) -> std::result::Result<(), E> {
-        self.queue.ring();
-        self.settle(pieces.iter().filter(|piece| !piece.ended).count());
-        Err(error)
-    }
-
-    /// Waits for transfers whose outcome no longer matters, so that the queue is empty for its next user.
-    fn settle(&mut self, mut left: usize) {
-        while left > 0 {
-            match self.queue.wait(PATIENCE, |_| ()) {
-                Ok(count) => left = left.saturating_sub(count),
-                Err(_) => return,
-            }
+    /// Waits for completions. Once that has failed the controller is not waited for again.
+    fn wait(&mut self, each: impl FnMut(Completion)) -> Result<()> {
+        if self.unanswered {
+            return Err(self.queue.unanswered(PATIENCE));
         }
-    }
-
-    fn failed(&self, what: String, status: Status) -> Error {
-        self.queue.failed(what, status)
+        let result = self.queue.wait(PATIENCE, each);
+        self.unanswered = result.is_err();
+        result.map(drop)
     }
 }
 

@@ -60,6 +60,26 @@ impl UserMemoryExt for dyn UserMemory + '_ {
     }
 }
 
+impl dyn UserMemory + '_ {
+    /// Whether all bytes from `from` to before `to` are zero. The first that cannot be read or is not zero decides.
+    pub(crate) fn is_zero(&self, from: u64, to: u64) -> Result<bool, Errno> {
+        // Aligned blocks, none of which spans two pages.
+        const BLOCK: u64 = 256;
+        let mut block = [0; BLOCK as usize];
+        let mut at = from;
+        while at < to {
+            let next = (at | BLOCK.saturating_sub(1)).saturating_add(1).min(to);
+            let bytes = block.get_mut(..next.saturating_sub(at) as usize).unwrap_or_default();
+            self.read(at, bytes)?;
+            if bytes.iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            at = next;
+        }
+        Ok(true)
+    }
+}
+
 /// The descriptor table of a caller. A number that is not open is EBADF.
 pub trait Descriptors<H: Host> {
     /// The file of this subsystem that a number stands for; `None` if it is some other file.

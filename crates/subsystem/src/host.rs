@@ -110,8 +110,8 @@ pub trait Memory {
     /// What auto-placed mappings are aligned to at most: the size of a transparent huge page.
     const HUGE: u64 = 2 << 20;
 
-    /// Pinned memory: a handle as small as a word, given back piecewise with [`Memory::unpin`]. Two pins of which
-    /// pages are held at the same time differ.
+    /// Pinned memory: a handle as small as a word, given back piecewise with [`Memory::unpin`]. Equal pins stand for
+    /// the same memory.
     type Pin: Copy + Send + Sync + fmt::Debug + PartialEq;
     /// One iommufd context or container, as the checks of device memory accesses know it.
     type View: Copy + Send + Sync + fmt::Debug + PartialEq;

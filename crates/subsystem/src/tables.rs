@@ -9,7 +9,7 @@ use crate::rules::{Refusal, vfio as rules};
 use crate::vfio::device::{Device, Identity};
 use crate::vfio::file::{Access, DeviceFile, File, FileId, FileKind};
 
-/// The number of minors of device nodes.
+/// How many devices there can be: the number of minors of their nodes.
 const DEVICES: u32 = 1 << 20;
 
 /// Everything that is found by a number. Read for each call, written to register, unregister, open and release.
@@ -50,7 +50,7 @@ impl<H: Host> Tables<H> {
         Tables {
             files: Slab::new(),
             devices: IdMap::new(0, DEVICES - 1),
-            groups: IdMap::new(0, i32::MAX as u32),
+            groups: IdMap::new(0, DEVICES - 1),
             contexts: IdMap::new(0, u32::MAX - 1),
         }
     }
@@ -98,14 +98,12 @@ impl<H: Host> Tables<H> {
         }
         let index = self.devices.lowest_free().ok_or(rules::PROBE_NO_INDEX)?;
         let group = match kind.grouped {
-            true => {
-                Some(self.groups.insert(alloc, ()).map_err(|error| refuse(error, rules::PROBE_NO_GROUP))?)
-            }
+            true => Some(self.groups.insert(alloc, ()).map_err(no_index)?),
             false => None,
         };
         let identity = Identity { function, index, noiommu: kind.noiommu, group };
         let added = self.devices.insert(alloc, Device::new(identity, kind.dynamic_msix));
-        let added = added.map_err(|error| refuse(error, rules::PROBE_NO_INDEX));
+        let added = added.map_err(no_index);
         added.and_then(|_| publish(identity)).inspect_err(|_| self.unregister(identity))
     }
 
@@ -194,9 +192,9 @@ impl<H: Host> Tables<H> {
     }
 }
 
-fn refuse(error: IdError, exhausted: Refusal) -> Refusal {
+fn no_index(error: IdError) -> Refusal {
     match error {
         IdError::OutOfMemory => rules::NO_MEMORY,
-        IdError::Exhausted => exhausted,
+        IdError::Exhausted => rules::PROBE_NO_INDEX,
     }
 }

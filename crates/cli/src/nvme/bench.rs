@@ -50,7 +50,7 @@ struct Measure<'a> {
 impl Job for Measure<'_> {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
         let Bench { address, rw, bs, qd, seconds, json } = self.bench;
-        let (mut controller, namespace) = controller(sys, address, options)?;
+        let (controller, namespace) = controller(sys, address, options)?;
         let block = namespace.block_size;
         ensure!(bs > 0 && bs % block == 0, "--bs {bs} is no multiple of the block size, {block} bytes");
         ensure!(

@@ -22,7 +22,7 @@ pub(crate) struct Read {
 impl Job for Read {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
         let Read { arguments, stop } = self;
-        let (mut controller, namespace) = controller(sys, arguments.address, options)?;
+        let (controller, namespace) = controller(sys, arguments.address, options)?;
         let lba = arguments.lba;
         let blocks = match arguments.blocks {
             Some(blocks) => blocks,

@@ -27,7 +27,7 @@ pub(crate) struct Write {
 impl Job for Write {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
         let Write { arguments, stop } = self;
-        let (mut controller, namespace) = controller(sys, arguments.address, options)?;
+        let (controller, namespace) = controller(sys, arguments.address, options)?;
         let (mut input, length) = open(&arguments.input, &namespace, arguments.lba)?;
         let mut queue = controller.queue(DEPTH.min(controller.info().max_depth), Completions::Polled)?;
         let mut stream = Stream::new(&controller, &mut queue, namespace)?;

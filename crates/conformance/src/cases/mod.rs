@@ -1,15 +1,24 @@
 //! The cases, by area.
 
+mod attach;
+mod bind;
+mod close;
+mod config_space;
 mod copy;
 mod dma_buf;
 mod get_pa;
+mod info;
+mod irqs;
 mod map;
 mod map_file;
 mod objects;
+mod open;
 mod option;
 mod physical;
 mod pin;
 mod placement;
+mod read_write;
+mod registration;
 mod size;
 mod unmap;
 
@@ -22,6 +31,14 @@ use crate::run::Case;
 /// Every case.
 pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
     let areas = [
+        registration::cases(),
+        open::cases(),
+        bind::cases(),
+        attach::cases(),
+        info::cases(),
+        irqs::cases(),
+        read_write::cases(),
+        config_space::cases(),
         size::cases(),
         objects::cases(),
         map::cases(),
@@ -34,6 +51,7 @@ pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
         physical::cases(),
         dma_buf::cases(),
         option::cases(),
+        close::cases(),
     ];
     areas.into_iter().flatten().collect()
 }

@@ -1,12 +1,21 @@
 //! The rows of the first slice, asked of machines embedded in the test.
 
 mod iommufd_rules;
+mod order;
 mod rows;
 mod rules;
+mod support;
+mod vfio_rules;
 
 use conformance::Target;
+use machine::model::Model;
 use machine::ram::LayoutKind;
-use machine::{CAPABILITIES, DeviceSpec, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking, Size};
+use machine::{
+    CAPABILITIES, CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
+    Size,
+};
+
+use support::{Bridge, Ports};
 
 /// A machine with memory of one layout, the devices that rows ask for, and a caller who may do everything.
 fn machine(layout: LayoutKind) -> (Machine, Target) {
@@ -17,12 +26,20 @@ fn machine(layout: LayoutKind) -> (Machine, Target) {
         device("0000:00:04.0", nvme()),
         device("0000:00:05.0", ModelSpec::Edu),
     ];
-    let target = Target { devices: devices.iter().map(|device| device.address.to_string()).collect() };
+    let ports = custom("0000:00:06.0", Box::new(Ports), Driver::VfioPci);
+    let bridge = custom("0000:00:07.0", Box::new(Bridge), Driver::None);
+    let mut bound: Vec<String> = devices.iter().map(|device| device.address.to_string()).collect();
+    bound.push(ports.address.to_string());
     let spec = MachineSpec {
         capabilities: CAPABILITIES.map(String::from).to_vec(),
         memory: MemorySpec { layout, ..MemorySpec::default() },
         devices,
         ..MachineSpec::default()
     };
-    (Machine::from_spec(spec).expect("the machine can be built"), target)
+    let machine = Machine::with_devices(spec, vec![ports, bridge]).expect("the machine can be built");
+    (machine, Target { devices: bound })
+}
+
+fn custom(address: &str, model: Box<dyn Model>, driver: Driver) -> CustomDevice {
+    CustomDevice { address: address.parse().expect("an address"), model, thread: true, driver }
 }

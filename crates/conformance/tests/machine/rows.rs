@@ -10,10 +10,20 @@ use crate::machine;
 
 /// The rows that cannot be asked of an embedded machine, and what its reason contains.
 const NOT_APPLICABLE: &[(&str, &str)] = &[
+    ("B-017", "behind an IOMMU"),
+    ("B-166", "can be added"),
     ("B-546", "does not export dma-bufs"),
     ("B-553", "older than 7.3"),
     ("B-555", "built without IOMMUFD_VFIO_CONTAINER"),
+    // Seen in `order`.
+    ("B-588", "from the device's side"),
+    ("B-593", "switched off at boot"),
+    ("B-594", "behind an IOMMU"),
+    ("B-620", "behind an IOMMU"),
+    ("B-626", "no fault queues"),
     ("B-698", "does not export dma-bufs"),
+    // Seen in `order`.
+    ("B-703", "from the device's side"),
 ];
 
 fn in_slice(row: &Row) -> bool {

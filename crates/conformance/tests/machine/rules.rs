@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use conformance::run;
 use machine::ram::LayoutKind;
 use subsystem::Refusal;
-use subsystem::rules::iommufd;
+use subsystem::rules::{iommufd, vfio};
 
-use crate::{iommufd_rules, machine};
+use crate::{iommufd_rules, machine, vfio_rules};
 
 /// A rule, and a call that must break it.
 pub(crate) type Broken = (Refusal, sys::Result<u32>);
@@ -21,6 +21,17 @@ fn iommufd_rules_are_named() {
 fn every_iommufd_rule_is_exercised() {
     let elsewhere = iommufd_rules::broken();
     assert_exercised(iommufd::ALL, &elsewhere, iommufd_rules::OUT_OF_REACH);
+}
+
+#[test]
+fn vfio_rules_are_named() {
+    check(vfio_rules::broken());
+}
+
+#[test]
+fn every_vfio_rule_is_exercised() {
+    let elsewhere = vfio_rules::broken();
+    assert_exercised(vfio::ALL, &elsewhere, vfio_rules::OUT_OF_REACH);
 }
 
 fn check(broken: Vec<Broken>) {

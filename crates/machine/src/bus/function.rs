@@ -1,7 +1,7 @@
 //! One PCI function: configuration space, BARs and the model behind them.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -18,6 +18,9 @@ use crate::spec::PciAddress;
 
 /// How many pieces of work are done before others get their turn.
 const TURN: u32 = 64;
+
+/// How often a lock is tried before waiting for it costs the processor no more: a few microseconds.
+const SPINS: u32 = 200;
 
 /// What a read gives that nobody answers.
 const ONES: u64 = u64::MAX;
@@ -320,24 +323,47 @@ enum MsixPart {
 impl PciFunction {
     /// Does some work. `Idle` if there was none, or the model is broken.
     pub(crate) fn turn(&self) -> Work {
+        let mut spins = 0;
         while self.waiting.load(Ordering::SeqCst) > 0 {
-            std::thread::yield_now();
+            if spins < SPINS {
+                std::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
+            spins += 1;
         }
         let mut device = lock(&self.device);
+        let mut turn = Work::Idle;
         for _ in 0..TURN {
             if self.guard(&mut device, |model, reach| model.work(reach)) != Some(Work::More) {
-                return Work::Idle;
+                break;
             }
+            turn = Work::More;
             if self.waiting.load(Ordering::Relaxed) > 0 {
                 break;
             }
         }
-        Work::More
+        turn
     }
 
     /// Runs `f` on what the model stores in memory, while the model does nothing else.
     pub(crate) fn with_storage<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.with_device(|model, _| model.storage().map(f)).flatten()
+        // A panic of `f` is its caller's, not the model's.
+        let look = |bytes: &[u8]| catch_unwind(AssertUnwindSafe(|| f(bytes)));
+        let answer = self.with_device(|model, _| model.storage().map(look)).flatten()?;
+        Some(answer.unwrap_or_else(|panic| resume_unwind(panic)))
+    }
+
+    /// Takes the device. Its thread gives it up within one piece of work, which is sooner than this thread could go to sleep
+    /// and be woken again.
+    fn enter(&self) -> MutexGuard<'_, Device> {
+        for _ in 0..SPINS {
+            if let Ok(device) = self.device.try_lock() {
+                return device;
+            }
+            std::hint::spin_loop();
+        }
+        lock(&self.device)
     }
 
     /// The thread that runs the model is woken if it sleeps. Either it sees what was written before this call, or this
@@ -362,7 +388,7 @@ impl PciFunction {
     /// Runs `f` on the model. `None` if it is broken, or breaks now.
     fn with_device<R>(&self, f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R) -> Option<R> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut device = lock(&self.device);
+        let mut device = self.enter();
         self.waiting.fetch_sub(1, Ordering::SeqCst);
         self.guard(&mut device, f)
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::EventfdFlags;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::io::ReadWriteFlags;
 use subsystem::{Function, IrqKind};
 
@@ -35,10 +35,14 @@ impl Event {
         rustix::io::preadv2(&*self.0, buffers, u64::MAX, ReadWriteFlags::NOWAIT).is_ok()
     }
 
-    /// Adds 1. A counter that is full already says all there is to say.
+    /// Adds 1. A counter that is full already says all there is to say: a device waits for nobody, however the program
+    /// opened the eventfd.
     pub(crate) fn signal(&self) {
-        // Anything but EAGAIN (the counter is full) is impossible on an eventfd that is held open.
-        let _full = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if matches!(poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&now)), Ok(1)) {
+            // Anything but EAGAIN (it is full) is impossible on an eventfd that is held open.
+            let _full = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        }
     }
 }
 
@@ -131,18 +135,16 @@ impl Interrupts {
     /// The device sends the message of a vector. Without MSI and MSI-X, without bus mastering, or for a vector that the
     /// host did not enable, nothing is sent.
     pub fn message(&self, vector: u16) {
-        let event = {
-            let mut state = lock(&self.state);
-            if !state.bus_master {
-                return;
-            }
-            let Messages::On { vectors, .. } = &mut state.messages else { return };
-            let Some(vector) = vectors.get_mut(usize::from(vector)) else { return };
-            vector.pending = vector.event.is_none();
-            vector.event.clone()
-        };
-        if let Some(event) = event {
-            event.signal();
+        // Held until it is sent: what the host disables signals nobody afterwards.
+        let mut state = lock(&self.state);
+        if !state.bus_master {
+            return;
+        }
+        let Messages::On { vectors, .. } = &mut state.messages else { return };
+        let Some(vector) = vectors.get_mut(usize::from(vector)) else { return };
+        match &vector.event {
+            Some(event) => event.signal(),
+            None => vector.pending = true,
         }
     }
 
@@ -223,12 +225,12 @@ impl Interrupts {
         }
     }
 
-    /// 32 pending bits of MSI-X, from vector `32 * word` on.
-    pub(crate) fn pending(&self, word: usize) -> u32 {
+    /// 64 pending bits of MSI-X, from vector `32 * word` on.
+    pub(crate) fn pending(&self, word: usize) -> u64 {
         match &lock(&self.state).messages {
             Messages::On { kind: IrqKind::MsiX, vectors } => {
-                let vectors = vectors.iter().skip(32 * word).take(32).enumerate();
-                vectors.fold(0, |bits, (bit, vector)| bits | u32::from(vector.pending) << bit)
+                let vectors = vectors.iter().skip(32 * word).take(64).enumerate();
+                vectors.fold(0, |bits, (bit, vector)| bits | u64::from(vector.pending) << bit)
             }
             _ => 0,
         }
@@ -323,14 +325,57 @@ mod tests {
     }
 
     #[test]
+    fn nothing_fires_after_it_was_disabled() {
+        let (interrupts, _) = interrupts();
+        let (event, fd) = event();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    interrupts.message(0);
+                }
+            });
+            let mut late = 0;
+            for _ in 0..10_000 {
+                interrupts.enable(IrqKind::MsiX, 1);
+                interrupts.set(IrqKind::MsiX, 0, Some(event.clone()));
+                while count(&fd) == 0 {
+                    std::thread::yield_now();
+                }
+                interrupts.disable(IrqKind::MsiX);
+                count(&fd);
+                std::thread::yield_now();
+                late += count(&fd);
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(late, 0);
+        });
+    }
+
+    /// However the program opened the eventfd, and whatever it wrote to it.
+    #[test]
+    fn a_full_counter_makes_nobody_wait() {
+        let fd = eventfd(0, EventfdFlags::empty()).unwrap();
+        rustix::io::write(&fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        let event = Event::new(fd.try_clone().unwrap());
+        let (done, signalled) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            event.signal();
+            done.send(()).unwrap();
+        });
+        signalled.recv_timeout(std::time::Duration::from_secs(10)).expect("it returns");
+        assert_eq!(count(&fd), u64::MAX - 1);
+    }
+
+    #[test]
     fn pending_bits_show_until_they_are_delivered_or_reset() {
         let (interrupts, _) = interrupts();
         interrupts.enable(IrqKind::MsiX, 40);
         interrupts.message(1);
         interrupts.message(33);
-        assert_eq!((interrupts.pending(0), interrupts.pending(1)), (2, 2));
+        assert_eq!((interrupts.pending(0), interrupts.pending(1)), (2 << 32 | 2, 2));
         interrupts.set(IrqKind::MsiX, 1, Some(event().0));
-        assert_eq!(interrupts.pending(0), 0);
+        assert_eq!(interrupts.pending(0), 2 << 32);
         interrupts.reset();
         assert_eq!(interrupts.pending(1), 0);
     }

@@ -149,7 +149,9 @@ impl Reach {
                 .map(|&(piece, call)| (piece, call, frame))
         });
         if let Some((piece, call, frame)) = gone {
-            return (Why::AfterUnmap { calls: stray.call - call }, Some(piece.mapped(ram, frame)));
+            // A call of another thread may have taken it since.
+            let calls = stray.call.saturating_sub(call);
+            return (Why::AfterUnmap { calls }, Some(piece.mapped(ram, frame)));
         }
         if before.is_some() {
             return (Why::PastEnd, before);
@@ -188,4 +190,23 @@ pub(super) struct Stray {
     pub(super) entered: bool,
     /// The call that is under way.
     pub(super) call: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ram::{LayoutKind, RamSpec};
+
+    /// Memory may come and go in another thread's call after the access was refused, and before it is explained.
+    #[test]
+    fn what_went_in_a_later_call_went_just_now() {
+        let ram = Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Contiguous, seed: 1 }).expect("RAM");
+        let mut reach = Reach::new();
+        let piece = Piece { mapping: (0, FRAME), iova: 0, first: 7, end: 8 };
+        reach.add(piece, true);
+        reach.remove(piece, true, 6);
+        let address = ram.layout().run_at(7).0;
+        let stray = Stray { access: Access::Read, address, entered: false, call: 5 };
+        assert_eq!(reach.explain(&ram, &stray).0, Why::AfterUnmap { calls: 0 });
+    }
 }

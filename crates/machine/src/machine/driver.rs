@@ -92,15 +92,17 @@ impl Shared {
         if *bound {
             return Err(Errno::EBUSY);
         }
+        let (world, address) = (self.world(), function.address());
+        world.tree().link_driver(address)?;
         if let Err(refusal) = self.subsystem.probe(function.number()) {
-            let (address, errno) = (function.address(), refusal.errno());
-            self.world().log().line(format_args!(
+            world.tree().unlink_driver(address);
+            let errno = refusal.errno();
+            world.log().line(format_args!(
                 "{VFIO_PCI} {address}: probe with driver {VFIO_PCI} failed with error -{}",
                 errno.raw()
             ));
             return Err(errno);
         }
-        self.world().tree().link_driver(function.address())?;
         *bound = true;
         Ok(())
     }

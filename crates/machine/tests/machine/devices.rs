@@ -1,6 +1,7 @@
 //! Device models: how they are run, and what becomes of a bad one.
 
 use std::os::fd::AsFd;
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -158,6 +159,17 @@ fn a_model_that_panics_answers_no_more_and_takes_nothing_down() {
         drop((device, bar));
         assert_eq!(machine.usage().files, 0);
     }
+}
+
+/// What a program finds wrong with the storage is the program's panic, and the device goes on.
+#[test]
+fn a_panic_of_who_looks_at_the_storage_is_its_own() {
+    let text = "[[device]]\naddress = \"0000:01:00.0\"\nmodel = \"nvme\"\nsize = \"1MiB\"\n";
+    let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
+    let address = "0000:01:00.0".parse().unwrap();
+    let looked = catch_unwind(|| machine.with_storage(address, |bytes| assert_eq!(bytes[0], 1)));
+    assert!(looked.is_err());
+    assert_eq!(machine.with_storage(address, <[u8]>::len), Some(1 << 20));
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod devices;
 mod files;
 mod main_path;
 mod spec;
+mod threads;
 mod unbind;

@@ -8,20 +8,14 @@ use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
 use crate::rules::iommufd as rule;
 use crate::{Grant, Host, Refusal, Run};
 
-/// What devices may do with an area.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rights {
-    pub(super) readable: bool,
-    pub(super) writable: bool,
-}
-
 /// A mapping: a slice of a record at an IOVA.
 #[derive(Clone, Copy)]
 struct Area {
     record: RecordId,
     /// Its first byte, counted in the record.
     offset: u64,
-    rights: Rights,
+    /// Whether devices may write to it. Without an IOMMU, they can always read.
+    writable: bool,
 }
 
 /// A slice of a record that is to be mapped. It comes with a reference to the record.
@@ -106,14 +100,14 @@ impl Areas {
         &mut self,
         linker: &mut Linker<'_, H>,
         placement: Placement,
-        rights: Rights,
+        writable: bool,
         slices: &[Slice],
     ) -> Result<u64, Refusal> {
         let iova = self.place::<H>(linker.records, placement, slices)?;
-        self.check_slices::<H>(linker.records, iova, rights, slices)?;
+        self.check_slices::<H>(linker.records, iova, writable, slices)?;
         let mut next = iova;
         for slice in slices {
-            if let Err(refusal) = self.insert(linker, next, rights, *slice) {
+            if let Err(refusal) = self.insert(linker, next, writable, *slice) {
                 self.undo(linker, iova, next);
                 return Err(refusal);
             }
@@ -150,13 +144,13 @@ impl Areas {
         &self,
         records: &Records<H>,
         iova: u64,
-        rights: Rights,
+        writable: bool,
         slices: &[Slice],
     ) -> Result<(), Refusal> {
         let alignment = self.alignment();
         let mut next = iova;
         for slice in slices {
-            if rights.writable && !records.writable(slice.record) {
+            if writable && !records.writable(slice.record) {
                 return Err(rule::COPY_WRITEABLE);
             }
             if !is_aligned(slice.offset, alignment) {
@@ -175,12 +169,12 @@ impl Areas {
         &mut self,
         linker: &mut Linker<'_, H>,
         iova: u64,
-        rights: Rights,
+        writable: bool,
         slice: Slice,
     ) -> Result<(), Refusal> {
         self.areas.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         let last = iova.saturating_add(slice.length.saturating_sub(1));
-        let value = Area { record: slice.record, offset: slice.offset, rights };
+        let value = Area { record: slice.record, offset: slice.offset, writable };
         if self.page_tables > 0 {
             linker.link(Entry { first: iova, last, value })?;
         }
@@ -363,7 +357,7 @@ impl<H: Host> Linker<'_, H> {
             pin: extent.pin,
             first: extent.first,
             pages: extent.pages,
-            writable: area.value.rights.writable,
+            writable: area.value.writable,
         })
     }
 }

@@ -45,23 +45,14 @@ impl<H: Host> Call<'_, H> {
         self.caller.memory.write(self.argument, bytes).map_err(|_| rule::ARGUMENT_UNWRITABLE)
     }
 
-    /// Bytes `from` to `to` of the argument must be zero. Looks at them in order, so that the first byte that is
-    /// not readable or not zero decides.
+    /// Bytes `from` to `to` of the argument must be zero.
     fn check_tail(&self, from: usize, to: usize) -> Result<(), Refusal> {
-        const CHUNK: u64 = 64;
         let end = self.argument.checked_add(to as u64).ok_or(rule::ARGUMENT_UNREADABLE)?;
-        let mut at = self.argument.saturating_add(from as u64);
-        while at < end {
-            // Never across a multiple of the chunk size, hence never across a page.
-            let next = (at | CHUNK.saturating_sub(1)).saturating_add(1).min(end);
-            let mut chunk = [0; CHUNK as usize];
-            let bytes = chunk.get_mut(..next.saturating_sub(at) as usize).unwrap_or_default();
-            self.caller.memory.read(at, bytes).map_err(|_| rule::ARGUMENT_UNREADABLE)?;
-            if bytes.iter().any(|byte| *byte != 0) {
-                return Err(rule::ARGUMENT_TAIL);
-            }
-            at = next;
+        let from = self.argument.saturating_add(from as u64);
+        match self.caller.memory.is_zero(from, end) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(rule::ARGUMENT_TAIL),
+            Err(_) => Err(rule::ARGUMENT_UNREADABLE),
         }
-        Ok(())
     }
 }

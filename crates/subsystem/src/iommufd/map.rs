@@ -6,7 +6,7 @@ use uapi::iommufd::{
 };
 
 use super::PAGE;
-use super::areas::{Rights, Slice};
+use super::areas::Slice;
 use super::call::Call;
 use super::context::Context;
 use super::ioas::Ioas;
@@ -21,7 +21,7 @@ use crate::{Account, Host, Mutex, Refusal, RwLock, Source};
 /// How a mapping is to be made: what MAP, MAP_FILE and COPY have in common.
 #[derive(Clone, Copy)]
 struct How {
-    rights: Rights,
+    writable: bool,
     placement: Placement,
 }
 
@@ -29,10 +29,7 @@ impl How {
     fn new(flags: u32, iova: u64) -> Self {
         let has = |flag| flags & flag != 0;
         Self {
-            rights: Rights {
-                readable: has(IOMMU_IOAS_MAP_READABLE),
-                writable: has(IOMMU_IOAS_MAP_WRITEABLE),
-            },
+            writable: has(IOMMU_IOAS_MAP_WRITEABLE),
             placement: if has(IOMMU_IOAS_MAP_FIXED_IOVA) {
                 Placement::Fixed(iova)
             } else {
@@ -122,14 +119,14 @@ impl<H: Host> Context<H> {
         let named = Named {
             source,
             pages: Span::of_bytes(offset, length).last.saturating_add(1),
-            writable: how.rights.writable,
+            writable: how.writable,
             task: call.caller.task,
             account: if call.caller.caps.ipc_lock { Account::None } else { objects.account },
         };
         self.with_areas(call.host, ioas, |areas, linker| {
             let record = linker.records.create(call.host, named)?;
             let slice = Slice { record, offset, length };
-            let mapped = areas.map(linker, how.placement, how.rights, &[slice]);
+            let mapped = areas.map(linker, how.placement, how.writable, &[slice]);
             if mapped.is_err() {
                 linker.records.put(call.host, record);
             }
@@ -149,7 +146,7 @@ impl<H: Host> Context<H> {
             self.collect(call, source, command.src_iova, command.length, &mut slices)?;
             let target = objects.ioas(command.dst_ioas_id)?;
             self.with_areas(call.host, target, |areas, linker| {
-                areas.map(linker, how.placement, how.rights, slices.iter().as_slice())
+                areas.map(linker, how.placement, how.writable, slices.iter().as_slice())
             })
         });
         match copied {

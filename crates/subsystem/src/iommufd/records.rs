@@ -66,7 +66,7 @@ pub(super) struct Named {
     pub(super) account: Account,
 }
 
-/// Neighbouring pages of a record that were pinned together.
+/// Neighbouring pages of a record that are neighbours in one pin too.
 #[derive(Clone, Copy)]
 pub(super) struct Extent<P> {
     pub(super) pin: P,
@@ -226,13 +226,16 @@ impl<H: Host> Records<H> {
         }
     }
 
-    /// The pinned pages from `page` to at most `last` that were pinned with one call. Between its link and its
-    /// unlink, an area is made of the same extents, whatever other areas do to the edges of pieces.
+    /// The pinned pages from `page` to at most `last` that are neighbours in one pin. Between its link and its unlink,
+    /// an area is made of the same extents, whatever other areas do to the edges of pieces.
     pub(super) fn extent(&self, id: RecordId, page: u64, last: u64) -> Option<Extent<H::Pin>> {
         let mut extent = self.piece(id, page, last)?;
         loop {
             let next = page.saturating_add(extent.pages);
-            match self.piece(id, next, last).filter(|piece| next <= last && piece.pin == extent.pin) {
+            let joins = |piece: &Extent<H::Pin>| {
+                piece.pin == extent.pin && piece.first == extent.first.saturating_add(extent.pages)
+            };
+            match self.piece(id, next, last).filter(|piece| next <= last && joins(piece)) {
                 Some(piece) => extent.pages = extent.pages.saturating_add(piece.pages),
                 None => return Some(extent),
             }

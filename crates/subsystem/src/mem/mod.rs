@@ -18,6 +18,8 @@ mod slab;
 mod slots;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use alloc::vec::Vec;
 

@@ -1,6 +1,6 @@
 //! Objects under keys that are never reused by mistake.
 
-use core::{fmt, marker::PhantomData};
+use core::{fmt, marker::PhantomData, num::NonZeroU32};
 
 use super::{OutOfMemory, slots::Slots};
 use crate::Alloc;
@@ -8,12 +8,12 @@ use crate::Alloc;
 /// Names one value of one [`Slab`], and finds nothing once the value was removed.
 pub struct Key<T> {
     index: u32,
-    generation: u32,
+    generation: NonZeroU32,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Key<T> {
-    fn new(index: u32, generation: u32) -> Self {
+    fn new(index: u32, generation: NonZeroU32) -> Self {
         Self { index, generation, of: PhantomData }
     }
 
@@ -48,7 +48,7 @@ impl<T> fmt::Debug for Key<T> {
 }
 
 struct Slot<T> {
-    generation: u32,
+    generation: NonZeroU32,
     value: T,
 }
 
@@ -58,14 +58,15 @@ struct Slot<T> {
 /// it is not kept for 2^32 insertions).
 pub struct Slab<T> {
     slots: Slots<Slot<T>, 64>,
-    insertions: u32,
+    /// The next generation.
+    next: NonZeroU32,
 }
 
 impl<T> Slab<T> {
     /// An empty slab. Takes no memory.
     #[must_use]
     pub const fn new() -> Self {
-        Self { slots: Slots::new(), insertions: 0 }
+        Self { slots: Slots::new(), next: NonZeroU32::MIN }
     }
 
     /// How many values there are.
@@ -101,8 +102,8 @@ impl<T> Slab<T> {
     ///
     /// Without a reservation the value is dropped, and the key finds nothing.
     pub fn insert_reserved(&mut self, value: T) -> Key<T> {
-        let generation = self.insertions;
-        self.insertions = generation.wrapping_add(1);
+        let generation = self.next;
+        self.next = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let index = self.slots.insert(Slot { generation, value });
         debug_assert!(index.is_some(), "a value was inserted without a reservation");
         Key::new(index.unwrap_or(u32::MAX), generation)

@@ -79,10 +79,12 @@ impl<T, const N: usize> Slots<T, N> {
     }
 
     /// Makes room for one more value.
+    #[inline]
     pub(super) fn reserve(&mut self, alloc: &impl Alloc) -> Result<(), OutOfMemory> {
-        if self.reserved {
-            return Ok(());
-        }
+        if self.reserved { Ok(()) } else { self.grow(alloc) }
+    }
+
+    fn grow(&mut self, alloc: &impl Alloc) -> Result<(), OutOfMemory> {
         if self.lowest_free().is_none() {
             return Err(OutOfMemory);
         }

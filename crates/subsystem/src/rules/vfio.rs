@@ -12,8 +12,7 @@ rules! {
     PROBE_TWICE = EBUSY, "probe.twice", "the driver is bound to a function once";
     PROBE_BRIDGE = EINVAL, "probe.bridge", "the function has a header of type 0: it is no bridge";
     PROBE_NO_IOMMU = EINVAL, "probe.no-iommu", "the function is behind an IOMMU, or enable_unsafe_noiommu_mode is on";
-    PROBE_NO_INDEX = ENOSPC, "probe.no-index", "an index for the device is free";
-    PROBE_NO_GROUP = ENOSPC, "probe.no-group", "a number for the iommu_group is free";
+    PROBE_NO_INDEX = ENOSPC, "probe.no-index", "fewer than 2^20 devices are registered";
     PROBE_NODE = ENOMEM, "probe.node", "the host can make the nodes of the device";
 
     // Opening.
@@ -106,6 +105,10 @@ rules! {
     FEATURE_GET_SET = EINVAL, "feature.get-set", "getting and setting go together in a probe only";
     FEATURE_DIRECTION = EINVAL, "feature.direction", "the feature can be got or set as the call asks";
     FEATURE_NO_ACTION = EINVAL, "feature.no-action", "the call gets, sets or probes";
+    FEATURE_PAYLOAD = EINVAL, "feature.payload", "argsz covers the payload of the feature";
+    FEATURE_FD_NEGATIVE = EINVAL, "feature.fd-negative", "the eventfd is not negative";
+    FEATURE_FD_CLOSED = EBADF, "feature.fd-closed", "the eventfd is an open descriptor";
+    FEATURE_NOT_EVENTFD = EINVAL, "feature.not-eventfd", "the descriptor is that of an eventfd";
     FEATURE_LOW_POWER = EINVAL, "feature.low-power", "low power is entered once before it is left";
     FEATURE_UNKNOWN = ENOTTY, "feature.unknown", "the device has the feature";
     FEATURE_PRECOPY = EINVAL, "feature.precopy", "the device can be migrated";

@@ -8,9 +8,6 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use crate::ctx::UserMemory;
 use crate::rules::{Refusal, vfio as rules};
 
-/// Bytes behind a known argument are looked at in blocks of this size, aligned, so that no block spans two pages.
-const BLOCK: u64 = 256;
-
 /// Reads the first `length` bytes of an argument; what is behind them is zero.
 pub(crate) fn head<T: FromBytes + IntoBytes>(
     memory: &dyn UserMemory,
@@ -21,6 +18,15 @@ pub(crate) fn head<T: FromBytes + IntoBytes>(
     let bytes = value.as_mut_bytes().get_mut(..length).ok_or(rules::ARGUMENT_FAULT)?;
     memory.read(address, bytes).map_err(|_| rules::ARGUMENT_FAULT)?;
     Ok(value)
+}
+
+/// Reads a field of an argument, or what follows it.
+pub(crate) fn take_at<T: FromBytes + IntoBytes>(
+    memory: &dyn UserMemory,
+    address: u64,
+    offset: usize,
+) -> Result<T, Refusal> {
+    head(memory, address.checked_add(offset as u64).ok_or(rules::ARGUMENT_FAULT)?, size_of::<T>())
 }
 
 /// Takes an argument by rule S1: its least size is read, and `argsz` must state as much.
@@ -48,25 +54,12 @@ pub(crate) fn take_extensible<T: Command>(
     if length < T::MIN_SIZE {
         return Err(too_small);
     }
-    check_zero(memory, address, size_of::<T>() as u64, u64::from(stated), tail)?;
-    head(memory, address, length.min(size_of::<T>()))
-}
-
-/// Checks that the bytes `from..to` of an argument are zero.
-fn check_zero(memory: &dyn UserMemory, base: u64, from: u64, to: u64, tail: Refusal) -> Result<(), Refusal> {
-    let mut at = base.checked_add(from).ok_or(rules::ARGUMENT_FAULT)?;
-    let end = base.checked_add(to).ok_or(rules::ARGUMENT_FAULT)?;
-    let mut block = [0; BLOCK as usize];
-    while at < end {
-        let room = BLOCK.saturating_sub(at % BLOCK).min(end.saturating_sub(at));
-        let bytes = block.get_mut(..room as usize).ok_or(rules::ARGUMENT_FAULT)?;
-        memory.read(at, bytes).map_err(|_| rules::ARGUMENT_FAULT)?;
-        if bytes.iter().any(|&byte| byte != 0) {
-            return Err(tail);
-        }
-        at = at.saturating_add(room);
+    let end = address.checked_add(stated.into()).ok_or(rules::ARGUMENT_FAULT)?;
+    let known = address.saturating_add(size_of::<T>() as u64);
+    if !memory.is_zero(known, end).map_err(|_| rules::ARGUMENT_FAULT)? {
+        return Err(tail);
     }
-    Ok(())
+    head(memory, address, length.min(size_of::<T>()))
 }
 
 /// Gives the first `length` bytes of a reply back.

@@ -21,6 +21,16 @@ use crate::tables::{SharedContext, Tables};
 /// PASIDs are below this.
 const PASIDS: u32 = 1 << 31;
 
+/// A call on the file of a device.
+struct Call<'a, H: Host> {
+    tables: &'a Tables<H>,
+    device: &'a Device<H>,
+    host: &'a H,
+    ctx: &'a CallCtx<'a, H>,
+    /// Where the argument is.
+    address: u64,
+}
+
 /// An ioctl on a device file.
 pub(crate) fn ioctl<H: Host>(
     tables: &Tables<H>,
@@ -28,173 +38,175 @@ pub(crate) fn ioctl<H: Host>(
     ctx: &CallCtx<'_, H>,
     file: &DeviceFile,
     command: u32,
-    argument: u64,
+    address: u64,
 ) -> Result<u32, Refusal> {
     let device = tables.device(file.device)?;
-    if command == VFIO_DEVICE_BIND_IOMMUFD {
-        return bind(tables, device, host, ctx, file, argument);
-    }
-    if !file.granted() {
-        return Err(rules::NOT_BOUND);
-    }
+    let call = Call { tables, device, host, ctx, address };
     match command {
-        VFIO_DEVICE_ATTACH_IOMMUFD_PT => attach(tables, device, host, ctx, argument),
-        VFIO_DEVICE_DETACH_IOMMUFD_PT => detach(tables, device, host, ctx, argument),
-        _ => device.pci.ioctl(host, ctx, command, argument),
+        VFIO_DEVICE_BIND_IOMMUFD => call.bind(file),
+        _ if !file.granted() => Err(rules::NOT_BOUND),
+        VFIO_DEVICE_ATTACH_IOMMUFD_PT => call.attach(),
+        VFIO_DEVICE_DETACH_IOMMUFD_PT => call.detach(),
+        _ => device.pci.ioctl(host, ctx, command, address),
     }
 }
 
-fn bind<H: Host>(
-    tables: &Tables<H>,
-    device: &Device<H>,
-    host: &H,
-    ctx: &CallCtx<'_, H>,
-    file: &DeviceFile,
-    address: u64,
-) -> Result<u32, Refusal> {
-    let argument: VfioDeviceBindIommufd =
-        args::take_extensible(ctx.memory, address, rules::BIND_ARGSZ, rules::BIND_TAIL)?;
-    if argument.iommufd < 0 {
-        return Err(rules::BIND_FD_NEGATIVE);
-    }
-    if argument.flags & !VFIO_DEVICE_BIND_FLAG_TOKEN != 0 {
-        return Err(rules::BIND_FLAGS);
-    }
-    device.set.with(|binding| {
-        if file.granted() {
-            return Err(rules::BIND_ALREADY_BOUND);
+impl<'a, H: Host> Call<'a, H> {
+    fn bind(&self, file: &DeviceFile) -> Result<u32, Refusal> {
+        let Call { device, host, ctx, .. } = *self;
+        let argument: VfioDeviceBindIommufd =
+            args::take_extensible(ctx.memory, self.address, rules::BIND_ARGSZ, rules::BIND_TAIL)?;
+        if argument.iommufd < 0 {
+            return Err(rules::BIND_FD_NEGATIVE);
         }
-        check_token(device, host, ctx, &argument)?;
-        let (number, shared) = find_context(tables, ctx, argument.iommufd)?;
-        if binding.is_some() {
-            return Err(rules::BIND_DEVICE_OPEN);
+        if argument.flags & !VFIO_DEVICE_BIND_FLAG_TOKEN != 0 {
+            return Err(rules::BIND_FLAGS);
         }
-        let object = shared.context.bind(host, device.identity.function, device.identity.noiommu)?;
-        let opened = device.pci.open(host).and_then(|()| {
-            let reply = args::reply_at(
-                ctx.memory,
-                address,
-                offset_of!(VfioDeviceBindIommufd, out_devid),
-                &object.id(),
-            );
-            reply.inspect_err(|_| device.pci.close(host))
-        });
-        opened.inspect_err(|_| shared.context.unbind(host, object))?;
-        shared.hold();
-        *binding = Some(Binding { context: number, object, attachment: Attachment::None });
-        file.grant();
-        Ok(0)
-    })
-}
-
-/// Checks the VF token: no function here is part of SR-IOV, so none may be given.
-fn check_token<H: Host>(
-    device: &Device<H>,
-    host: &H,
-    ctx: &CallCtx<'_, H>,
-    argument: &VfioDeviceBindIommufd,
-) -> Result<(), Refusal> {
-    if argument.flags & VFIO_DEVICE_BIND_FLAG_TOKEN == 0 {
-        return Ok(());
+        device.set.with(|binding| {
+            if file.granted() {
+                return Err(rules::BIND_ALREADY_BOUND);
+            }
+            self.check_token(&argument)?;
+            let (number, shared) = self.find_context(argument.iommufd)?;
+            if binding.is_some() {
+                return Err(rules::BIND_DEVICE_OPEN);
+            }
+            let object = shared.context.bind(host, device.identity.function, device.identity.noiommu)?;
+            self.open_device(object.id()).inspect_err(|_| shared.context.unbind(host, object))?;
+            shared.hold();
+            *binding = Some(Binding { context: number, object, attachment: Attachment::None });
+            file.grant();
+            Ok(0)
+        })
     }
-    let mut token = [0; 16];
-    ctx.memory.read(argument.token_uuid_ptr, &mut token).map_err(|_| rules::BIND_TOKEN_FAULT)?;
-    let line = format_args!("VF token incorrectly provided, not a PF or VF");
-    host.log(Level::Info, Some(device.identity.function), line);
-    Err(rules::BIND_TOKEN)
-}
 
-/// The context that a descriptor of the caller stands for, and its number.
-fn find_context<'a, H: Host>(
-    tables: &'a Tables<H>,
-    ctx: &CallCtx<'_, H>,
-    fd: i32,
-) -> Result<(u32, &'a SharedContext<H>), Refusal> {
-    let file = ctx.files.ours(fd).map_err(|_| rules::BIND_FD_CLOSED)?.ok_or(rules::BIND_NOT_IOMMUFD)?;
-    match tables.file(file).map_err(|_| rules::BIND_FD_CLOSED)?.kind {
-        FileKind::Iommufd(number) => Ok((number, tables.context(number)?)),
-        FileKind::Device(_) => Err(rules::BIND_NOT_IOMMUFD),
-    }
-}
-
-fn attach<H: Host>(
-    tables: &Tables<H>,
-    device: &Device<H>,
-    host: &H,
-    ctx: &CallCtx<'_, H>,
-    address: u64,
-) -> Result<u32, Refusal> {
-    let mut argument: VfioDeviceAttachIommufdPt = args::take(ctx.memory, address, rules::ATTACH_ARGSZ)?;
-    if argument.flags & !VFIO_DEVICE_ATTACH_PASID != 0 {
-        return Err(rules::ATTACH_FLAGS);
-    }
-    let by_pasid = argument.flags & VFIO_DEVICE_ATTACH_PASID != 0;
-    if by_pasid {
-        if argument.stated_size() < size_of::<VfioDeviceAttachIommufdPt>() {
-            return Err(rules::ATTACH_ARGSZ);
+    /// Checks the VF token: no function here is part of SR-IOV, so none may be given.
+    fn check_token(&self, argument: &VfioDeviceBindIommufd) -> Result<(), Refusal> {
+        if argument.flags & VFIO_DEVICE_BIND_FLAG_TOKEN == 0 {
+            return Ok(());
         }
-        argument = args::head(ctx.memory, address, size_of::<VfioDeviceAttachIommufdPt>())?;
+        let mut token = [0; 16];
+        self.ctx.memory.read(argument.token_uuid_ptr, &mut token).map_err(|_| rules::BIND_TOKEN_FAULT)?;
+        let line = format_args!("VF token incorrectly provided, not a PF or VF");
+        self.host.log(Level::Info, Some(self.device.identity.function), line);
+        Err(rules::BIND_TOKEN)
     }
-    with_binding(tables, device, |shared, binding| {
-        let form = if by_pasid { Attachment::PasidZero } else { Attachment::Plain };
-        check_slot(shared, binding, form, &argument)?;
-        let table = shared.context.attach(host, binding.object, argument.pt_id)?;
-        binding.attachment = form;
-        let reply = args::reply_at(ctx.memory, address, offset_of!(VfioDeviceAttachIommufdPt, pt_id), &table);
-        // What cannot be told is undone, in the plain form even where something else was attached before.
-        reply.inspect_err(|_| detach_form(shared, host, binding, Attachment::Plain))?;
-        Ok(0)
-    })
+
+    /// The context that a descriptor of the caller stands for, and its number.
+    fn find_context(&self, fd: i32) -> Result<(u32, &'a SharedContext<H>), Refusal> {
+        let file =
+            self.ctx.files.ours(fd).map_err(|_| rules::BIND_FD_CLOSED)?.ok_or(rules::BIND_NOT_IOMMUFD)?;
+        match self.tables.file(file).map_err(|_| rules::BIND_FD_CLOSED)?.kind {
+            FileKind::Iommufd(number) => Ok((number, self.tables.context(number)?)),
+            FileKind::Device(_) => Err(rules::BIND_NOT_IOMMUFD),
+        }
+    }
+
+    /// Opens the function, and tells the caller the identifier of its object. Both or neither.
+    fn open_device(&self, id: u32) -> Result<(), Refusal> {
+        let pci = &self.device.pci;
+        pci.open(self.host)?;
+        args::reply_at(self.ctx.memory, self.address, offset_of!(VfioDeviceBindIommufd, out_devid), &id)
+            .inspect_err(|_| pci.close(self.host))
+    }
+
+    fn attach(&self) -> Result<u32, Refusal> {
+        let argument: VfioDeviceAttachIommufdPt = self.take(rules::ATTACH_ARGSZ)?;
+        if argument.flags & !VFIO_DEVICE_ATTACH_PASID != 0 {
+            return Err(rules::ATTACH_FLAGS);
+        }
+        let pasid = match argument.flags & VFIO_DEVICE_ATTACH_PASID {
+            0 => None,
+            _ => Some(self.take_pasid(
+                &argument,
+                offset_of!(VfioDeviceAttachIommufdPt, pasid),
+                rules::ATTACH_ARGSZ,
+            )?),
+        };
+        self.with_binding(|shared, binding| {
+            let form = check_slot(shared, binding, argument.pt_id, pasid)?;
+            let table = shared.context.attach(self.host, binding.object, argument.pt_id)?;
+            binding.attachment = form;
+            let reply = offset_of!(VfioDeviceAttachIommufdPt, pt_id);
+            args::reply_at(self.ctx.memory, self.address, reply, &table)
+                // What cannot be told is undone, in the plain form even where something else was attached before.
+                .inspect_err(|_| detach_form(shared, self.host, binding, Attachment::Plain))?;
+            Ok(0)
+        })
+    }
+
+    fn detach(&self) -> Result<u32, Refusal> {
+        let argument: VfioDeviceDetachIommufdPt = self.take(rules::DETACH_ARGSZ)?;
+        if argument.flags & !VFIO_DEVICE_DETACH_PASID != 0 {
+            return Err(rules::DETACH_FLAGS);
+        }
+        let pasid = match argument.flags & VFIO_DEVICE_DETACH_PASID {
+            0 => None,
+            _ => Some(self.take_pasid(
+                &argument,
+                offset_of!(VfioDeviceDetachIommufdPt, pasid),
+                rules::DETACH_ARGSZ,
+            )?),
+        };
+        self.with_binding(|shared, binding| {
+            match pasid {
+                None => detach_form(shared, self.host, binding, Attachment::Plain),
+                Some(0) => detach_form(shared, self.host, binding, Attachment::PasidZero),
+                // None but 0 can be attached.
+                Some(_) => {}
+            }
+            Ok(0)
+        })
+    }
+
+    /// Takes the argument by rule S1.
+    fn take<T: Command>(&self, too_small: Refusal) -> Result<T, Refusal> {
+        args::take(self.ctx.memory, self.address, too_small)
+    }
+
+    /// Takes the PASID, which ends the argument.
+    fn take_pasid<T: Command>(
+        &self,
+        argument: &T,
+        offset: usize,
+        too_small: Refusal,
+    ) -> Result<u32, Refusal> {
+        if argument.stated_size() < size_of::<T>() {
+            return Err(too_small);
+        }
+        args::take_at(self.ctx.memory, self.address, offset)
+    }
+
+    /// Runs `f` under the lock of the device set, with the context that the device is bound to.
+    fn with_binding<R>(
+        &self,
+        f: impl FnOnce(&SharedContext<H>, &mut Binding) -> Result<R, Refusal>,
+    ) -> Result<R, Refusal> {
+        self.device.set.with(|binding| {
+            let binding = binding.as_mut().ok_or(rules::NOT_BOUND)?;
+            f(self.tables.context(binding.context)?, binding)
+        })
+    }
 }
 
-/// Checks that the one slot for a page table can be taken, or replaced, by this form of ATTACH.
+/// Checks that the one slot for a page table can be taken, or what is in it replaced, by ATTACH with or without a PASID;
+/// the form of attachment that it makes.
 fn check_slot<H: Host>(
     shared: &SharedContext<H>,
     binding: &Binding,
-    form: Attachment,
-    argument: &VfioDeviceAttachIommufdPt,
-) -> Result<(), Refusal> {
-    let pasid = if form == Attachment::PasidZero { argument.pasid } else { 0 };
-    if pasid >= PASIDS {
-        return Err(rules::ATTACH_PASID_RANGE);
-    }
-    if pasid != 0 {
-        shared.context.page_table(argument.pt_id)?;
-        return Err(rules::ATTACH_PASID);
-    }
+    pt_id: u32,
+    pasid: Option<u32>,
+) -> Result<Attachment, Refusal> {
+    let form = match pasid {
+        None => Attachment::Plain,
+        Some(0) => Attachment::PasidZero,
+        Some(PASIDS..) => return Err(rules::ATTACH_PASID_RANGE),
+        Some(_) => return shared.context.page_table(pt_id).and(Err(rules::ATTACH_PASID)),
+    };
     if binding.attachment != Attachment::None && binding.attachment != form {
-        shared.context.page_table(argument.pt_id)?;
-        return Err(rules::ATTACH_BUSY);
+        return shared.context.page_table(pt_id).and(Err(rules::ATTACH_BUSY));
     }
-    Ok(())
-}
-
-fn detach<H: Host>(
-    tables: &Tables<H>,
-    device: &Device<H>,
-    host: &H,
-    ctx: &CallCtx<'_, H>,
-    address: u64,
-) -> Result<u32, Refusal> {
-    let mut argument: VfioDeviceDetachIommufdPt = args::take(ctx.memory, address, rules::DETACH_ARGSZ)?;
-    if argument.flags & !VFIO_DEVICE_DETACH_PASID != 0 {
-        return Err(rules::DETACH_FLAGS);
-    }
-    let by_pasid = argument.flags & VFIO_DEVICE_DETACH_PASID != 0;
-    if by_pasid {
-        if argument.stated_size() < size_of::<VfioDeviceDetachIommufdPt>() {
-            return Err(rules::DETACH_ARGSZ);
-        }
-        argument = args::head(ctx.memory, address, size_of::<VfioDeviceDetachIommufdPt>())?;
-    }
-    with_binding(tables, device, |shared, binding| {
-        match (by_pasid, argument.pasid) {
-            (false, _) => detach_form(shared, host, binding, Attachment::Plain),
-            (true, 0) => detach_form(shared, host, binding, Attachment::PasidZero),
-            (true, _) => {}
-        }
-        Ok(0)
-    })
+    Ok(form)
 }
 
 /// Detaches the device if it is attached in that form.
@@ -203,18 +215,6 @@ fn detach_form<H: Host>(shared: &SharedContext<H>, host: &H, binding: &mut Bindi
         shared.context.detach(host, binding.object);
         binding.attachment = Attachment::None;
     }
-}
-
-/// Runs `f` under the lock of the device set, with the context that the device is bound to.
-fn with_binding<H: Host, R>(
-    tables: &Tables<H>,
-    device: &Device<H>,
-    f: impl FnOnce(&SharedContext<H>, &mut Binding) -> Result<R, Refusal>,
-) -> Result<R, Refusal> {
-    device.set.with(|binding| {
-        let binding = binding.as_mut().ok_or(rules::NOT_BOUND)?;
-        f(tables.context(binding.context)?, binding)
-    })
 }
 
 /// Ends what a file that is being closed was bound for; the context that it no longer holds.

@@ -1,5 +1,7 @@
 //! A process that uses one context.
 
+use std::sync::Arc;
+
 use subsystem::iommufd::{Context, DeviceObject, Usage};
 use subsystem::{Function, Refusal, Rule, UserMemory};
 use uapi::Command;
@@ -22,7 +24,7 @@ pub(crate) const FUNCTION: Function = Function(7);
 pub(crate) struct Client<'a> {
     pub(crate) host: &'a TestHost,
     pub(crate) caller: Caller<'a>,
-    pub(crate) context: Context<TestHost>,
+    pub(crate) context: Arc<Context<TestHost>>,
 }
 
 /// All that can be seen of a context and of what it uses of the host.
@@ -39,8 +41,13 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'stati
 
 impl<'a> Client<'a> {
     pub(crate) fn new(host: &'a TestHost) -> Self {
-        let context = Context::new(host).expect("a context");
+        let context = Arc::new(Context::new(host).expect("a context"));
         Self { host, caller: Caller::root(host), context }
+    }
+
+    /// Another process with the same context.
+    pub(crate) fn sharing(&self) -> Self {
+        Self { host: self.host, caller: Caller::root(self.host), context: Arc::clone(&self.context) }
     }
 
     /// A client whose memory has one device attached, and the ids of IOAS and page table.

@@ -156,3 +156,36 @@ fn a_copy_that_fails_in_its_second_area_leaves_nothing() {
     assert_eq!(client.state(), before);
     client.close();
 }
+
+#[test]
+fn many_slices_of_one_record() {
+    const SLICES: u64 = 3000;
+    let host = TestHost::new();
+    let (client, _, dst, _) = Client::attached(&host);
+    let src = client.ioas();
+    client.memory(BUFFER, 2 * SLICES, Layout::Contiguous);
+    client.map_at(src, BUFFER, pages(2 * SLICES), 1 << 32).unwrap();
+    // All of them, far from each other; the last page of each is also the first one of another slice.
+    let order = |n: u64| n * 1337 % SLICES;
+    let slice = |n: u64| (src, (1 << 32) + pages(2 * order(n)));
+    for n in 0..SLICES - 1 {
+        let length = pages(if order(n) == SLICES - 1 { 2 } else { 3 });
+        client.copy_at(slice(n), length, (dst, pages(4 * n))).unwrap();
+    }
+    let missing = order(SLICES - 1);
+    assert_eq!(client.pinned(), 2 * SLICES - 1, "its first page is in the slice before");
+    client.copy_at((src, 1 << 32), pages(2 * SLICES), (dst, 1 << 40)).unwrap();
+    assert_eq!(client.pinned(), 2 * SLICES);
+    let whole = client.physical(dst, 1 << 40, u64::MAX).unwrap();
+    assert_eq!(whole, (client.pagemap(BUFFER), pages(2 * SLICES)));
+    client.unmap(src, 1 << 32, pages(2 * SLICES)).unwrap();
+    client.unmap(dst, 1 << 40, pages(2 * SLICES)).unwrap();
+    assert_eq!(client.pinned(), 2 * SLICES - 1, "page {} is given back", 2 * missing + 1);
+    for n in 0..SLICES - 1 {
+        let first = client.physical(dst, pages(4 * n), 1).unwrap().0;
+        assert_eq!(first, client.pagemap(BUFFER + pages(2 * order(n))));
+        client.unmap(dst, pages(4 * n), pages(3)).unwrap();
+    }
+    assert_eq!((client.pinned(), client.context.usage().pages), (0, 0));
+    client.close();
+}

@@ -73,45 +73,52 @@ const STEPS: &[(&str, Step)] = &[
     }),
 ];
 
-/// Arms a failure; the steps that take nothing cannot fail.
-type Arm = fn(&TestHost, Option<u64>);
+/// What is made to fail, and the rules that speak of it.
+struct Failure {
+    arm: fn(&TestHost, Option<u64>),
+    rule: &'static str,
+}
+
+const ALLOCATION: Failure = Failure { arm: TestHost::fail_allocation, rule: "iommufd.no-memory" };
+const PIN: Failure = Failure { arm: TestHost::fail_pin, rule: "pin.no-memory" };
 
 /// Runs the sequence with the `n`-th allocation or pin failing, each refused step again afterwards; returns the step
 /// that was refused.
-fn run(n: u64, arm: Arm) -> Option<&'static str> {
+fn run(n: u64, failure: &Failure) -> Option<&'static str> {
     let host = TestHost::new();
     let client = Client::new(&host);
     client.memory(BUFFER, 8, Layout::Scattered);
     client.memory(BUFFER + pages(8), 8, Layout::Contiguous);
     let mut ids = Ids::default();
     let mut refused = None;
-    arm(&host, Some(n));
+    (failure.arm)(&host, Some(n));
     for (name, step) in STEPS {
         let before = client.state();
         if let Err(refusal) = step(&client, &mut ids) {
             assert!(host.has_failed() && refused.is_none(), "{name} (n = {n}): {refusal}");
-            assert_eq!(refusal.errno(), Errno::ENOMEM, "{name} (n = {n}): {refusal}");
+            let rule = refusal.rule();
+            assert_eq!((rule.errno, rule.name), (Errno::ENOMEM, failure.rule), "{name} (n = {n})");
             assert_eq!(client.state(), before, "{name} (n = {n}) left something behind");
             refused = Some(*name);
             step(&client, &mut ids).unwrap_or_else(|refusal| panic!("{name} again (n = {n}): {refusal}"));
         }
     }
     assert_eq!(host.has_failed(), refused.is_some(), "a failure was not noticed (n = {n})");
-    arm(&host, None);
+    (failure.arm)(&host, None);
     client.close();
     refused
 }
 
 /// Runs the sequence until nothing fails any more; which steps were refused, without repetition.
-fn run_all(arm: Arm) -> Vec<&'static str> {
-    let mut steps: Vec<_> = (0..).map_while(|n| run(n, arm)).collect();
+fn run_all(failure: &Failure) -> Vec<&'static str> {
+    let mut steps: Vec<_> = (0..).map_while(|n| run(n, failure)).collect();
     steps.dedup();
     steps
 }
 
 #[test]
 fn every_allocation() {
-    let refused = run_all(TestHost::fail_allocation);
+    let refused = run_all(&ALLOCATION);
     for step in [
         "bind",
         "ALLOW_IOVAS",
@@ -139,7 +146,7 @@ fn every_pin() {
         "HWPT_ALLOC",
         "replace back",
     ];
-    assert_eq!(run_all(TestHost::fail_pin), steps);
+    assert_eq!(run_all(&PIN), steps);
 }
 
 #[test]

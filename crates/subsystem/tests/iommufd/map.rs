@@ -137,6 +137,9 @@ fn b456_to_b459_iova_ranges() {
     let mut argument = IommuIoasIovaRanges { ioas_id: ioas, num_iovas: 1, ..Command::new() };
     assert_refused!(client.call(&mut argument), EFAULT, "iova-ranges.array");
 
+    let mut argument = IommuIoasIovaRanges { ioas_id: 99, reserved: 1, ..Command::new() };
+    assert_refused!(client.call(&mut argument), EOPNOTSUPP, "iova-ranges.reserved");
+
     let device = client.bind();
     client.attach(device, ioas).unwrap();
     assert_eq!(client.alignment(ioas), 4096);

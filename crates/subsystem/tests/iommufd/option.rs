@@ -36,7 +36,7 @@ fn b554_to_b562_rlimit_mode() {
 
     let mut client = Client::new(&host);
     client.context.close(&host);
-    client.context = Context::new_container(&host).unwrap();
+    client.context = Context::new_container(&host).unwrap().into();
     assert_eq!(client.option(MODE, GET, 0, 0), Ok(1));
     client.close();
 }

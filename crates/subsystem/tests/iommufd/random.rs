@@ -166,10 +166,9 @@ fn act(client: &Client<'_>, bound: &mut [Option<DeviceObject>; 3], action: &Acti
             }
         }
         Action::Attach(function, id) => {
-            if let Some(device) = bound[*function] {
-                if let Ok(hwpt) = client.attach(device, *id) {
-                    assert_eq!(client.attach(device, hwpt), Ok(hwpt));
-                }
+            let Some(device) = bound[*function] else { return };
+            if let Ok(hwpt) = client.attach(device, *id) {
+                assert_eq!(client.attach(device, hwpt), Ok(hwpt));
             }
         }
         Action::Detach(function) => {

@@ -29,6 +29,8 @@ pub(crate) struct TestFunction {
     pub(crate) unmask: Option<Event>,
     /// Whether mappings of the BARs answer.
     pub(crate) mappings: bool,
+    /// Vital product data, whose capability is at [`conventional::VITAL`]; `None`: the function does not answer.
+    pub(crate) vital: Option<Vec<u8>>,
 }
 
 /// Where the capabilities of [`TestFunction::express`] are.
@@ -47,6 +49,7 @@ pub(crate) mod conventional {
     pub(crate) const MSI: u16 = 0x40;
     pub(crate) const VENDOR: u16 = 0x60;
     pub(crate) const VENDOR_LENGTH: u16 = 0x10;
+    pub(crate) const VITAL: u16 = 0x80;
     pub(crate) const VECTORS: u32 = 8;
 }
 
@@ -72,6 +75,7 @@ impl TestFunction {
             vectors: Vec::new(),
             unmask: None,
             mappings: false,
+            vital: None,
         };
         function.put(0x00, &[0x36, 0x1b, 0x10, 0x00]);
         function.allow(0x04, &[0x47, 0x05]);
@@ -109,9 +113,10 @@ impl TestFunction {
     }
 
     /// A conventional function that cannot be reset: a small BAR 0, I/O ports in BAR 2, the line and MSI with 8 vectors,
-    /// and a capability of its vendor.
+    /// a capability of its vendor and
+    /// vital product data.
     pub(crate) fn conventional() -> Self {
-        use self::conventional::{MSI, VECTORS, VENDOR, VENDOR_LENGTH};
+        use self::conventional::{MSI, VECTORS, VENDOR, VENDOR_LENGTH, VITAL};
         let mut function = Self::new(256);
         function.add_region(0, memory(false, 0x100, 0xfeb0_0000));
         function.add_region(2, Region { kind: RegionKind::Io, size: 0x40, address: 0xc040 });
@@ -119,8 +124,11 @@ impl TestFunction {
         function.put(0x3d, &[1]);
         function.put(MSI, &[0x05, VENDOR as u8, 0x86, 0x00]);
         function.allow(MSI + 2, &[0x71]);
-        function.put(VENDOR, &[0x09, 0x00, VENDOR_LENGTH as u8, 0xab]);
+        function.put(VENDOR, &[0x09, VITAL as u8, VENDOR_LENGTH as u8, 0xab]);
         function.allow(VENDOR + 4, &[0xff; 4]);
+        function.put(VITAL, &[0x03, 0x00]);
+        function.allow(VITAL + 2, &[0xff; 6]);
+        function.vital = Some((0..64).collect());
         function.line = Some(false);
         function.msi = VECTORS;
         function.power_on()
@@ -183,6 +191,23 @@ impl TestFunction {
             let mask = self.writable[at];
             self.config[at] = self.config[at] & !mask | new & mask;
         }
+        if self.line.is_some() && at == conventional::VITAL + 2 {
+            self.transfer_vital_data();
+        }
+    }
+
+    /// Reads or writes vital product data, and says that it is done.
+    fn transfer_vital_data(&mut self) {
+        let Some(mut vital) = self.vital.take() else { return };
+        let at = usize::from(conventional::VITAL);
+        let address = self.load_config(conventional::VITAL + 2, 2) as usize;
+        let data = &mut vital[address & 0x3f..][..4];
+        match address & 0x8000 {
+            0 => self.config[at + 4..at + 8].copy_from_slice(data),
+            _ => data.copy_from_slice(&self.config[at + 4..at + 8]),
+        }
+        self.config[at + 3] ^= 0x80;
+        self.vital = Some(vital);
     }
 
     pub(crate) fn load(&self, index: u8, offset: u64, width: u8) -> u64 {

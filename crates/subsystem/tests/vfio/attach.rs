@@ -124,7 +124,8 @@ fn b142_b614_a_reply_that_cannot_be_given_detaches() {
         assert!(client.physical(iommufd, ioas, 0x1_0000).is_err());
         assert!(client.destroy(iommufd, 4).is_err(), "no page table is left");
     }
-    let mut bytes = *VfioDeviceAttachIommufdPt { pt_id: 77, ..Command::new() }.as_bytes().first_chunk::<16>().unwrap();
+    let mut bytes =
+        *VfioDeviceAttachIommufdPt { pt_id: 77, ..Command::new() }.as_bytes().first_chunk::<16>().unwrap();
     let before = bytes;
     assert!(client.raw(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &mut bytes).is_err());
     assert_eq!(bytes, before);

@@ -103,7 +103,10 @@ fn b069_b070_b085_b606_no_token_is_accepted() {
     let with_token = |token_uuid_ptr| VfioDeviceBindIommufd { flags, token_uuid_ptr, ..argument(fd) };
     assert_refused!(client.sized(device, &with_token(0x7777_0000), 24), EFAULT, "bind.token-fault");
     assert_refused!(client.sized(device, &with_token(ARGUMENT), 16), EFAULT, "bind.token-fault");
-    let lines = || vfio.host().bus(|bus| bus.log.iter().filter(|line| line.contains("VF token")).cloned().collect::<Vec<_>>());
+    let lines = || {
+        vfio.host()
+            .bus(|bus| bus.log.iter().filter(|line| line.contains("VF token")).cloned().collect::<Vec<_>>())
+    };
     assert!(lines().is_empty());
     assert_refused!(client.sized(device, &with_token(ARGUMENT), 24), EINVAL, "bind.token");
     assert_eq!(lines(), ["Info 0: VF token incorrectly provided, not a PF or VF"]);
@@ -164,7 +167,8 @@ fn b605_a_refused_bind_leaves_the_argument_alone() {
     let vfio = machine(&[TestFunction::express()]);
     let client = Client::new(&vfio);
     let device = client.open(0);
-    let mut bytes = *VfioDeviceBindIommufd { out_devid: 0x5555, ..argument(99) }.as_bytes().first_chunk::<24>().unwrap();
+    let mut bytes =
+        *VfioDeviceBindIommufd { out_devid: 0x5555, ..argument(99) }.as_bytes().first_chunk::<24>().unwrap();
     let before = bytes;
     assert_refused!(client.raw(device, VFIO_DEVICE_BIND_IOMMUFD, &mut bytes), EBADF, "bind.fd-closed");
     assert_eq!(bytes, before);
@@ -183,4 +187,43 @@ fn a_reset_that_is_contended_refuses_the_bind() {
     assert_eq!(crate::client::state(&vfio), before);
     fail(None);
     assert_eq!(client.bind(device, fd), Ok(1));
+}
+
+#[test]
+fn a_bind_that_succeeds_has_made_a_device_object() {
+    // The bug that no-IOMMU device files once had: BIND answered 0 and made no device, and ATTACH found nothing.
+    for noiommu in [true, false] {
+        let vfio = machine(&[TestFunction { has_iommu: !noiommu, ..TestFunction::express() }]);
+        let mut client = Client::new(&vfio);
+        let (iommufd, fd) = client.iommufd();
+        let device = client.open(0);
+        let bound = client.bind(device, fd);
+        assert_eq!(vfio.usage().objects, u64::from(bound.is_ok()));
+        let Ok(id) = bound else { continue };
+        assert_eq!(crate::client::refused(client.destroy(iommufd, id)).name, "destroy.device");
+        let ioas = client.ioas(iommufd);
+        assert!(client.attach(device, ioas).is_ok());
+    }
+}
+
+#[test]
+fn of_two_binds_at_once_one_succeeds() {
+    for _ in 0..200 {
+        let vfio = machine(&[TestFunction::express()]);
+        let bind = || {
+            let mut client = Client::new(&vfio);
+            let (_, fd) = client.iommufd();
+            let device = client.open(0);
+            client.bind(device, fd)
+        };
+        let results = std::thread::scope(|scope| {
+            let other = scope.spawn(bind);
+            [bind(), other.join().expect("the other thread")]
+        });
+        let refused: Vec<_> = results.iter().filter_map(|result| result.err()).collect();
+        assert_eq!(
+            refused.iter().map(|refusal| refusal.rule().name).collect::<Vec<_>>(),
+            ["bind.device-open"]
+        );
+    }
 }

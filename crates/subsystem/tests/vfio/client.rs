@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use subsystem::{
-    Access, FileId, Function, Kconfig, Node, NodeKind, Parameters, Refusal, Rule, Subsystem, Usage, UserMemory,
+    Access, FileId, Function, Kconfig, Node, NodeKind, Parameters, Refusal, Rule, Subsystem, Usage,
+    UserMemory,
 };
 use uapi::Command;
 use uapi::iommufd::*;
@@ -53,7 +54,8 @@ pub(crate) fn machine(functions: &[TestFunction]) -> Arc<Vfio> {
 /// The node of a function's device.
 pub(crate) fn device_node(vfio: &Vfio, function: Function) -> Option<Node> {
     vfio.host().bus(|bus| {
-        let of_function = |node: &&Node| matches!(node.kind, NodeKind::Device { function: f, .. } if f == function);
+        let of_function =
+            |node: &&Node| matches!(node.kind, NodeKind::Device { function: f, .. } if f == function);
         bus.nodes.iter().find(of_function).copied()
     })
 }
@@ -78,7 +80,9 @@ pub(crate) fn state(vfio: &Vfio) -> State {
         usage: vfio.usage(),
         in_use: vfio.host().ram(|ram| ram.in_use()),
         nodes: vfio.host().bus(|bus| bus.nodes.clone()),
-        masters: vfio.host().bus(|bus| bus.functions.iter().map(|function| function.command() & 4 != 0).collect()),
+        masters: vfio
+            .host()
+            .bus(|bus| bus.functions.iter().map(|function| function.command() & 4 != 0).collect()),
     }
 }
 
@@ -237,14 +241,26 @@ impl<'a> Client<'a> {
     }
 
     /// SET_IRQS, action trigger, with eventfds.
-    pub(crate) fn set_events(&self, file: FileId, index: u32, start: u32, fds: &[i32]) -> Result<u32, Refusal> {
+    pub(crate) fn set_events(
+        &self,
+        file: FileId,
+        index: u32,
+        start: u32,
+        fds: &[i32],
+    ) -> Result<u32, Refusal> {
         let flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
         let data: Vec<u8> = fds.iter().flat_map(|fd| fd.to_le_bytes()).collect();
         self.set_irqs(file, index, flags, (start, fds.len() as u32), &data)
     }
 
     /// SET_IRQS without data.
-    pub(crate) fn irqs(&self, file: FileId, index: u32, action: u32, range: (u32, u32)) -> Result<u32, Refusal> {
+    pub(crate) fn irqs(
+        &self,
+        file: FileId,
+        index: u32,
+        action: u32,
+        range: (u32, u32),
+    ) -> Result<u32, Refusal> {
         self.set_irqs(file, index, VFIO_IRQ_SET_DATA_NONE | action, range, &[])
     }
 }

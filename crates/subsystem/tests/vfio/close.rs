@@ -36,7 +36,9 @@ fn b083_b588_the_device_is_stopped_before_anything_else() {
     vfio.host().take_events();
     vfio.release(device);
     let events = vfio.host().take_events();
-    let at = |event: &str| events.iter().position(|other| other == event).unwrap_or_else(|| panic!("{event}: {events:?}"));
+    let at = |event: &str| {
+        events.iter().position(|other| other == event).unwrap_or_else(|| panic!("{event}: {events:?}"))
+    };
     assert!(at("config[0x4] = 0x2") < at("MsiX off"));
     assert!(at("MsiX off") < at("reset"));
     assert!(at("mappings off") < at("reset"));
@@ -91,7 +93,9 @@ fn b703_bus_mastering_is_off_before_the_reset_at_open() {
     vfio.host().function(Function(0), |function| function.store_config(4, 2, 4));
     Client::bound(&vfio);
     let events = vfio.host().take_events();
-    let at = |event: &str| events.iter().position(|other| other == event).unwrap_or_else(|| panic!("{event}: {events:?}"));
+    let at = |event: &str| {
+        events.iter().position(|other| other == event).unwrap_or_else(|| panic!("{event}: {events:?}"))
+    };
     assert!(at("config[0x4] = 0x0") < at("reset"));
 }
 

@@ -4,7 +4,7 @@ use subsystem::Function;
 
 use crate::client::{CONFIG, Client, machine};
 use crate::support::function::TestFunction;
-use crate::support::function::conventional::{MSI, VENDOR};
+use crate::support::function::conventional::{MSI, VENDOR, VITAL};
 use crate::support::function::express::{BAR, EXPRESS, MSIX, POWER};
 
 const COMMAND: u16 = 4;
@@ -39,7 +39,9 @@ fn a_function_that_lost_its_bars_gets_them_back() {
     });
     client.set_config(device, COMMAND, 2, 6);
     assert_eq!((hardware(&client, 0x10, 4), hardware(&client, COMMAND, 2)), (real, 6));
-    assert!(vfio.host().bus(|bus| bus.log.iter().any(|line| line == "Info 0: reset recovery - restoring BARs")));
+    assert!(
+        vfio.host().bus(|bus| bus.log.iter().any(|line| line == "Info 0: reset recovery - restoring BARs"))
+    );
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn b275_an_unaligned_access_is_cut() {
     assert_eq!(client.read(device, CONFIG + 1, 4).unwrap(), [0x1b, 0x10, 0x00, 0x03]);
     // A write over the end of one capability and into what belongs to none.
     assert_eq!(client.write(device, CONFIG + u64::from(VENDOR) + 2, &[0xee; 4]), Ok(4));
-    assert_eq!(hardware(&client, VENDOR, 4), 0xab10_0009, "its length is the function's");
+    assert_eq!(hardware(&client, VENDOR, 4), 0xab10_8009, "its length is the function's");
     assert_eq!(hardware(&client, VENDOR + 4, 4), 0xeeee);
 }
 
@@ -150,6 +152,7 @@ fn a_function_whose_capabilities_are_all_hidden_has_none() {
     let mut function = TestFunction { can_reset: false, ..TestFunction::conventional() };
     function.config[usize::from(MSI)] = 0x0c;
     function.config[usize::from(VENDOR)] = 0x0d;
+    function.config[usize::from(VITAL)] = 0x00;
     let vfio = machine(&[function]);
     let (client, device) = Client::bound(&vfio);
     assert_eq!((client.config(device, 0x34, 1), client.config(device, 6, 2)), (0, 0));
@@ -202,8 +205,16 @@ fn device_control_of_pci_express() {
     let (client, device) = Client::bound(&vfio);
     let real = hardware(&client, EXPRESS + 8, 2);
     client.set_config(device, EXPRESS + 8, 2, real & !0x70e0 | 0x00e0 | 0x0200);
-    assert_eq!(client.config(device, EXPRESS + 8, 2), real & !0x70e0 | 0x00e0, "payload is shadowed, phantom not set");
-    assert_eq!(hardware(&client, EXPRESS + 8, 2), real & !0x7000 | 0x1000, "payload as it was, and reads no smaller");
+    assert_eq!(
+        client.config(device, EXPRESS + 8, 2),
+        real & !0x70e0 | 0x00e0,
+        "payload is shadowed, phantom not set"
+    );
+    assert_eq!(
+        hardware(&client, EXPRESS + 8, 2),
+        real & !0x7000 | 0x1000,
+        "payload as it was, and reads no smaller"
+    );
     client.set_config(device, EXPRESS + 0x28, 2, 0xff);
     assert_eq!(hardware(&client, EXPRESS + 0x28, 2), 0xdf, "forwarding is not the user's");
 }
@@ -216,12 +227,39 @@ fn the_msi_capability_follows_set_irqs() {
     client.set_config(device, MSI + 4, 4, 0xfee0_0000);
     assert_eq!((client.config(device, MSI + 4, 4), hardware(&client, MSI + 4, 4)), (0xfee0_0000, 0));
     client.set_config(device, MSI + 2, 2, 0x86 | 0x31);
-    assert_eq!((client.config(device, MSI + 2, 2), hardware(&client, MSI + 2, 2)), (0x86, 0x86), "not enabled yet");
+    assert_eq!(
+        (client.config(device, MSI + 2, 2), hardware(&client, MSI + 2, 2)),
+        (0x86, 0x86),
+        "not enabled yet"
+    );
 
     let fds: Vec<i32> = (0..3).map(|_| client.eventfd().1).collect();
     client.set_events(device, uapi::vfio::VFIO_PCI_MSI_IRQ_INDEX, 0, &fds).unwrap();
     assert_eq!(client.config(device, MSI + 2, 2), 0x86, "the user's own last value");
     client.set_config(device, MSI + 2, 2, 0x86 | 0x31);
     let expected = 0x86 | 0x21;
-    assert_eq!((client.config(device, MSI + 2, 2), hardware(&client, MSI + 2, 2)), (expected, expected), "4 at most");
+    assert_eq!(
+        (client.config(device, MSI + 2, 2), hardware(&client, MSI + 2, 2)),
+        (expected, expected),
+        "4 at most"
+    );
+}
+
+#[test]
+fn vital_product_data_is_transferred() {
+    let vfio = machine(&[TestFunction::conventional()]);
+    let (client, device) = Client::bound(&vfio);
+    client.set_config(device, VITAL + 2, 2, 8);
+    assert_eq!(client.config(device, VITAL + 2, 2), 0x8008, "done");
+    assert_eq!(client.config(device, VITAL + 4, 4), 0x0b0a_0908);
+    client.set_config(device, VITAL + 4, 4, 0x1234_5678);
+    client.set_config(device, VITAL + 2, 1, 12);
+    assert_eq!(client.config(device, VITAL + 4, 4), 0x1234_5678, "the lower byte starts nothing");
+    client.set_config(device, VITAL + 3, 1, 0x80);
+    assert_eq!(client.config(device, VITAL + 2, 2), 12, "done");
+    client.set_config(device, VITAL + 2, 2, 12);
+    assert_eq!(client.config(device, VITAL + 4, 4), 0x1234_5678);
+    vfio.host().function(Function(0), |function| function.vital = None);
+    client.set_config(device, VITAL + 2, 2, 8);
+    assert_eq!(client.config(device, VITAL + 2, 2), 8, "never done");
 }

@@ -1,72 +1,128 @@
 //! Each allocation, and each pin, of each step fails in turn; the state is as before then, and the step works after all.
 
-use subsystem::{Function, NodeKind, Subsystem};
+use subsystem::{FileId, Function, NodeKind, Refusal, Subsystem};
+use uapi::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
 
-use crate::client::{Client, PARAMETERS, Vfio, device_node, state};
+use crate::client::{Client, PARAMETERS, device_node, machine, state};
 use crate::support::function::TestFunction;
 use crate::support::host::TestHost;
 use crate::support::memory::Layout;
 
 const BUFFER: u64 = 0x4000_0000;
 
-/// Makes the first, the second, … allocation of a step fail until none is left that could; the last attempt succeeds.
-/// How many failed.
-fn fail_each<R>(vfio: &Vfio, mut step: impl FnMut() -> Result<R, subsystem::Refusal>) -> (R, u64) {
-    let before = state(vfio);
+/// Prepares and takes a step on a new machine each time, of which the first, the second, … allocation fails, until none
+/// is left that could. The rules that were broken.
+fn fail_each<T, R>(
+    prepare: impl Fn(&mut Client<'_>) -> T,
+    step: impl Fn(&mut Client<'_>, &T) -> Result<R, Refusal>,
+) -> Vec<&'static str> {
+    let mut broken = Vec::new();
     for n in 0.. {
+        let vfio = machine(&[]);
+        let mut client = Client::new(&vfio);
+        let prepared = prepare(&mut client);
+        let before = state(&vfio);
         vfio.host().fail_allocation(Some(n));
-        let result = step();
+        let result = step(&mut client, &prepared);
         let failed = vfio.host().has_failed();
         vfio.host().fail_allocation(None);
-        match result {
-            Ok(value) => {
-                assert!(!failed, "allocation {n} failed and the step did not");
-                return (value, n);
-            }
-            Err(refusal) => {
-                assert!(failed, "{refusal:?}");
-                assert_eq!(refusal.errno(), uapi::Errno::ENOMEM);
-                assert_eq!(state(vfio), before, "allocation {n}");
-            }
-        }
+        let Err(refusal) = result else {
+            assert!(!failed, "allocation {n} failed and the step did not");
+            return broken;
+        };
+        assert!(failed, "{refusal:?}");
+        assert_eq!(refusal.errno(), uapi::Errno::ENOMEM);
+        assert_eq!(state(&vfio), before, "allocation {n}");
+        assert!(step(&mut client, &prepared).is_ok(), "allocation {n}");
+        broken.push(refusal.rule().name);
     }
     unreachable!("some attempt succeeds")
 }
 
-#[test]
-fn probe_open_bind_attach_and_interrupts() {
-    let vfio = Subsystem::new(TestHost::new(), PARAMETERS).unwrap();
-    let function = vfio.host().add_function(TestFunction::express());
-    let (_, failures) = fail_each(&vfio, || vfio.probe(function));
-    assert!(failures >= 4, "tables and nodes");
-    assert_eq!(vfio.host().bus(|bus| bus.log.len()), 2, "only the probe that worked is in the log");
+fn add(client: &mut Client<'_>) -> Function {
+    client.vfio.host().add_function(TestFunction::express())
+}
 
-    let mut client = Client::new(&vfio);
-    let node = device_node(&vfio, Function(0)).unwrap().kind;
-    let (device, failures) = fail_each(&vfio, || client.open_node(node));
-    assert!(failures >= 1);
-    let (iommufd, failures) = fail_each(&vfio, || client.open_node(NodeKind::Iommufd));
-    assert!(failures >= 2);
-    let fd = client.caller.install(crate::support::host::Descriptor::Ours(iommufd));
-    let (_, failures) = fail_each(&vfio, || client.bind(device, fd));
-    assert!(failures >= 2, "the object and the shadow");
+/// A device that is open, and `/dev/iommu`.
+fn open(client: &mut Client<'_>) -> (FileId, FileId, i32) {
+    let function = add(client);
+    client.vfio.probe(function).expect("probe");
+    let (iommufd, fd) = client.iommufd();
+    (client.open(0), iommufd, fd)
+}
 
+/// A device that is bound, and an IOAS with 4 pages mapped.
+fn bind(client: &mut Client<'_>) -> (FileId, FileId, u32) {
+    let (device, iommufd, fd) = open(client);
+    client.bind(device, fd).expect("bind");
     let ioas = client.ioas(iommufd);
-    vfio.host().ram(|ram| ram.map(client.caller.task, BUFFER, 4, Layout::Scattered, true));
+    client.vfio.host().ram(|ram| ram.map(client.caller.task, BUFFER, 4, Layout::Scattered, true));
     client.map(iommufd, ioas, BUFFER, 0, 4 * 4096);
-    let (_, failures) = fail_each(&vfio, || client.attach(device, ioas));
-    assert!(failures >= 1);
-    client.detach(device).unwrap();
+    (device, iommufd, ioas)
+}
+
+#[test]
+fn probe() {
+    let broken = fail_each(add, |client, function| client.vfio.probe(*function));
+    assert_eq!(
+        broken.iter().filter(|rule| **rule == "probe.node").count(),
+        2,
+        "group and device: {broken:?}"
+    );
+    assert!(broken.contains(&"vfio.no-memory"));
+}
+
+#[test]
+fn a_probe_that_failed_is_not_in_the_log() {
+    let vfio = machine(&[]);
+    let function = vfio.host().add_function(TestFunction::express());
+    vfio.host().fail_allocation(Some(3));
+    assert!(vfio.probe(function).is_err());
+    assert_eq!(vfio.host().bus(|bus| (bus.taint, bus.log.len())), (0, 0));
+}
+
+#[test]
+fn opening() {
+    let probe = |client: &mut Client<'_>| {
+        let function = add(client);
+        client.vfio.probe(function).expect("probe");
+        device_node(client.vfio, Function(0)).expect("a node").kind
+    };
+    assert!(!fail_each(probe, |client, node| client.open_node(*node)).is_empty());
+    assert!(
+        fail_each(|_| {}, |client, ()| client.open_node(NodeKind::Iommufd)).len() >= 3,
+        "tables and view"
+    );
+}
+
+#[test]
+fn binding() {
+    let broken = fail_each(open, |client, (device, _, fd)| client.bind(*device, *fd));
+    assert!(broken.contains(&"vfio.no-memory"), "the shadow of configuration space: {broken:?}");
+}
+
+#[test]
+fn attaching() {
+    assert!(!fail_each(bind, |client, (device, _, ioas)| client.attach(*device, *ioas)).is_empty());
+    let vfio = machine(&[]);
+    let mut client = Client::new(&vfio);
+    let (device, iommufd, ioas) = bind(&mut client);
+    let before = state(&vfio);
     vfio.host().fail_pin(Some(0));
     assert!(client.attach(device, ioas).is_err());
     vfio.host().fail_pin(None);
+    assert_eq!(state(&vfio), before);
     assert!(client.physical(iommufd, ioas, 0).is_err());
-    client.attach(device, ioas).unwrap();
+    assert!(client.attach(device, ioas).is_ok());
+}
 
-    let (_, event) = client.eventfd();
-    let index = uapi::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
-    let (_, failures) = fail_each(&vfio, || client.set_events(device, index, 0, &[event; 4]));
-    assert!(failures >= 2, "the data and the targets");
+#[test]
+fn interrupts() {
+    let with_event = |client: &mut Client<'_>| (bind(client).0, client.eventfd().1);
+    let broken = fail_each(with_event, |client, (device, event)| {
+        client.set_events(*device, VFIO_PCI_MSIX_IRQ_INDEX, 0, &[*event; 4])
+    });
+    assert_eq!(broken.len(), 2, "the data and the targets");
 }
 
 #[test]

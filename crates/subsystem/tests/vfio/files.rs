@@ -47,7 +47,9 @@ fn b033_to_b039_a_file_that_is_not_bound_does_nothing() {
     let vfio = machine(&[TestFunction::express()]);
     let client = Client::new(&vfio);
     let file = client.open(0);
-    for command in [VFIO_DEVICE_GET_INFO, 0x3bff, VFIO_DEVICE_ATTACH_IOMMUFD_PT, VFIO_DEVICE_DETACH_IOMMUFD_PT] {
+    for command in
+        [VFIO_DEVICE_GET_INFO, 0x3bff, VFIO_DEVICE_ATTACH_IOMMUFD_PT, VFIO_DEVICE_DETACH_IOMMUFD_PT]
+    {
         assert_refused!(client.raw(file, command, &mut [0; 64]), EINVAL, "device.not-bound");
         // The argument is not even looked at.
         let result = vfio.ioctl(&client.caller.ctx(), file, command, 0);

@@ -57,7 +57,8 @@ fn b149_to_b157_regions() {
         assert_eq!(region(&client, device, absent), (0, 0), "{absent}");
     }
     for (index, rule) in [(8, "region-info.vga"), (9, "region-info.index"), (u32::MAX, "region-info.index")] {
-        let rule_broken = crate::client::refused(client.sized(device, &VfioRegionInfo { index, ..argument }, 32));
+        let rule_broken =
+            crate::client::refused(client.sized(device, &VfioRegionInfo { index, ..argument }, 32));
         assert_eq!((rule_broken.errno, rule_broken.name), (Errno::EINVAL, rule));
     }
     let (_, fd) = client.iommufd();
@@ -110,7 +111,11 @@ fn b161_to_b169_interrupts() {
     let (mut client, device) = Client::bound(&vfio);
     let argument = VfioIrqInfo::new();
     assert_refused!(client.sized(device, &argument, 15), EINVAL, "irq-info.argsz");
-    assert_refused!(client.sized(device, &VfioIrqInfo { index: 5, ..argument }, 16), EINVAL, "irq-info.index");
+    assert_refused!(
+        client.sized(device, &VfioIrqInfo { index: 5, ..argument }, 16),
+        EINVAL,
+        "irq-info.index"
+    );
     assert_eq!(irq(&client, device, 0), (0, 7));
     assert_eq!(irq(&client, device, 1), (0, 9));
     assert_eq!(irq(&client, device, 2), (express::VECTORS, 1));
@@ -135,7 +140,8 @@ fn b163_a_pin_without_a_wired_line_is_hidden() {
 
 #[test]
 fn b166_msix_without_dynamic_vectors() {
-    let vfio = Vfio::new(TestHost::new(), subsystem::Parameters { dynamic_msix: false, ..PARAMETERS }).unwrap();
+    let vfio =
+        Vfio::new(TestHost::new(), subsystem::Parameters { dynamic_msix: false, ..PARAMETERS }).unwrap();
     vfio.probe(vfio.host().add_function(TestFunction::express())).unwrap();
     let (client, device) = Client::bound(&vfio);
     assert_eq!(irq(&client, device, 2), (express::VECTORS, 9));
@@ -175,8 +181,16 @@ fn hot_reset_of_a_function_on_a_root_bus() {
     assert_refused!(client.sized(device, &VfioPciHotResetInfo::new(), 64), ENODEV, "hot-reset.none");
     let reset = VfioPciHotReset::new();
     assert_refused!(client.sized(device, &reset, 11), EINVAL, "hot-reset.argsz");
-    assert_refused!(client.sized(device, &VfioPciHotReset { flags: 1, ..reset }, 12), EINVAL, "hot-reset.flags");
-    assert_refused!(client.sized(device, &VfioPciHotReset { count: 1, ..reset }, 16), EINVAL, "hot-reset.count");
+    assert_refused!(
+        client.sized(device, &VfioPciHotReset { flags: 1, ..reset }, 12),
+        EINVAL,
+        "hot-reset.flags"
+    );
+    assert_refused!(
+        client.sized(device, &VfioPciHotReset { count: 1, ..reset }, 16),
+        EINVAL,
+        "hot-reset.count"
+    );
     assert_refused!(client.sized(device, &reset, 12), ENODEV, "hot-reset.none");
 }
 
@@ -206,6 +220,26 @@ fn features() {
 }
 
 #[test]
+fn low_power_with_an_eventfd() {
+    let vfio = machine(&[TestFunction::express()]);
+    let (mut client, device) = Client::bound(&vfio);
+    let (_, fd) = client.eventfd();
+    let null = client.caller.install(crate::support::host::Descriptor::File(0));
+    let enter = |fd: i32, size: u32| {
+        let flags = 4 | VFIO_DEVICE_FEATURE_SET;
+        let mut bytes = [size.to_le_bytes(), flags.to_le_bytes(), fd.to_le_bytes(), [0; 4]].concat();
+        client.raw(device, VFIO_DEVICE_FEATURE, &mut bytes)
+    };
+    assert_refused!(enter(fd, 15), EINVAL, "feature.payload");
+    assert_refused!(enter(-1, 16), EINVAL, "feature.fd-negative");
+    assert_refused!(enter(99, 16), EBADF, "feature.fd-closed");
+    assert_refused!(enter(null, 16), EINVAL, "feature.not-eventfd");
+    assert_eq!(enter(fd, 16), Ok(0));
+    assert_refused!(client.read(device, 0, 4), EIO, "bar.decoding");
+    assert_refused!(enter(fd, 16), EINVAL, "feature.low-power");
+}
+
+#[test]
 fn ioeventfds_are_checked_and_not_built() {
     let vfio = machine(&[TestFunction::express()]);
     let (client, device) = Client::bound(&vfio);
@@ -217,8 +251,16 @@ fn ioeventfds_are_checked_and_not_built() {
     }
     assert_refused!(call(VfioDeviceIoeventfd { fd: -2, ..good }), EINVAL, "ioeventfd.fd");
     assert_refused!(call(VfioDeviceIoeventfd { offset: 7 * REGION, ..good }), EINVAL, "ioeventfd.bar");
-    assert_refused!(call(VfioDeviceIoeventfd { offset: express::BAR - 2, ..good }), EINVAL, "ioeventfd.bounds");
-    assert_refused!(call(VfioDeviceIoeventfd { offset: express::TABLE - 2, ..good }), EINVAL, "ioeventfd.table");
+    assert_refused!(
+        call(VfioDeviceIoeventfd { offset: express::BAR - 2, ..good }),
+        EINVAL,
+        "ioeventfd.bounds"
+    );
+    assert_refused!(
+        call(VfioDeviceIoeventfd { offset: express::TABLE - 2, ..good }),
+        EINVAL,
+        "ioeventfd.table"
+    );
     assert_refused!(call(good), ENODEV, "ioeventfd.unknown");
     assert_refused!(call(VfioDeviceIoeventfd { fd: 0, ..good }), ENOTTY, "ioeventfd.not-built");
 }

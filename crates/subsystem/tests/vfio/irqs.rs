@@ -55,7 +55,11 @@ fn b204_to_b213_the_common_checks_in_their_order() {
     }
     let argument = VfioIrqSet { start: 0, count: 4, ..argument };
     for flags in [0, NONE | BOOL, BOOL | EVENTFD, NONE | EVENTFD] {
-        assert_refused!(client.sized(device, &VfioIrqSet { flags, ..argument }, 20), EINVAL, "set-irqs.data-type");
+        assert_refused!(
+            client.sized(device, &VfioIrqSet { flags, ..argument }, 20),
+            EINVAL,
+            "set-irqs.data-type"
+        );
     }
     for (flags, size) in [(EVENTFD, 32), (EVENTFD, 35), (BOOL, 23)] {
         let argument = VfioIrqSet { flags, ..argument };
@@ -136,7 +140,11 @@ fn b217_one_kind_at_a_time() {
     let (mut client, device) = Client::bound(&vfio);
     let (_, fds) = eventfds(&mut client, 1);
     client.set_events(device, MSI, 0, &fds).unwrap();
-    assert_refused!(client.set_events(device, VFIO_PCI_INTX_IRQ_INDEX, 0, &fds), EINVAL, "set-irqs.other-kind");
+    assert_refused!(
+        client.set_events(device, VFIO_PCI_INTX_IRQ_INDEX, 0, &fds),
+        EINVAL,
+        "set-irqs.other-kind"
+    );
     let off = client.irqs(device, VFIO_PCI_INTX_IRQ_INDEX, TRIGGER, (0, 0));
     assert_refused!(off, EINVAL, "set-irqs.other-kind");
     disable(&client, device, MSI);

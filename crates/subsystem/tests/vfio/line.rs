@@ -105,7 +105,8 @@ fn the_line_is_masked_when_it_is_delivered() {
 
 #[test]
 fn a_line_that_is_raised_already_is_delivered_when_it_is_enabled() {
-    let vfio = machine(&[TestFunction { can_reset: false, line: Some(true), ..TestFunction::conventional() }]);
+    let vfio =
+        machine(&[TestFunction { can_reset: false, line: Some(true), ..TestFunction::conventional() }]);
     let (_, _, event) = enabled(&vfio);
     assert_eq!((take(&event), masked(&vfio)), (1, true));
 }

@@ -17,5 +17,6 @@ mod irqs;
 mod line;
 mod map;
 mod random;
-mod register;
 mod regions;
+mod register;
+mod rules;

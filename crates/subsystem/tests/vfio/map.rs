@@ -31,7 +31,8 @@ fn b255_to_b259_b647_what_is_not_mapped() {
     let (_, fd) = client.iommufd();
     let device = client.open(1);
     client.bind(device, fd).unwrap();
-    let map = |file, offset, length, shared| vfio.map(&client.caller.ctx(), file, offset, length, shared, true);
+    let map =
+        |file, offset, length, shared| vfio.map(&client.caller.ctx(), file, offset, length, shared, true);
     assert_refused!(map(device, 0, BAR, false), EINVAL, "map.private");
     assert_refused!(map(device, CONFIG, 4096, true), EINVAL, "map.not-bar");
     assert_refused!(map(device, 6 * REGION, 4096, true), EINVAL, "map.not-bar");

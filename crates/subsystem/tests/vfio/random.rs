@@ -110,7 +110,8 @@ fn step(vfio: &Vfio, client: &mut Client<'_>, files: &mut Vec<FileId>, random: &
         }
         6 => vfio.unmask_event(Function(0)),
         _ => {
-            let address = random.pick(&[ARGUMENT, ARGUMENT, ARGUMENT, ARGUMENT + 0xff0, 0x20_0000, 0, u64::MAX - 5]);
+            let address =
+                random.pick(&[ARGUMENT, ARGUMENT, ARGUMENT, ARGUMENT + 0xff0, 0x20_0000, 0, u64::MAX - 5]);
             let _ = subsystem::UserMemory::write(&client.caller, address, &argument(random));
             let command = random.pick(&COMMANDS);
             let _ = vfio.ioctl(&client.caller.ctx(), file, command, address);

@@ -13,9 +13,10 @@ fn accesses_are_as_wide_as_their_alignment_allows() {
     vfio.host().take_events();
     let bytes = client.read(device, 0x101, 32).unwrap();
     assert_eq!(bytes, (1..33).collect::<Vec<u8>>());
-    let read: Vec<String> = ["0x101] x1", "0x102] x2", "0x104] x4", "0x108] x8", "0x110] x8", "0x118] x8", "0x120] x1"]
-        .map(|place| format!("read0[{place}"))
-        .into();
+    let read: Vec<String> =
+        ["0x101] x1", "0x102] x2", "0x104] x4", "0x108] x8", "0x110] x8", "0x118] x8", "0x120] x1"]
+            .map(|place| format!("read0[{place}"))
+            .into();
     assert_eq!(vfio.host().take_events(), read);
     assert_eq!(client.write(device, 0x106, &[0xaa; 3]), Ok(3));
     assert_eq!(vfio.host().take_events(), ["write0[0x106] x2", "write0[0x108] x1"]);
@@ -119,7 +120,11 @@ fn a_rom_is_read_up_to_the_end_of_its_images() {
         rom[start + 0x50..start + 0x52].copy_from_slice(&[1, 0]);
         rom[start + 0x55] = last;
     }
-    let broken = { let mut function = function.clone(); function.bytes[6][0] = 0; function };
+    let broken = {
+        let mut function = function.clone();
+        function.bytes[6][0] = 0;
+        function
+    };
     let vfio = machine(&[function, broken]);
     let (mut client, device) = Client::bound(&vfio);
     let region = |client: &Client<'_>, file| {

@@ -130,7 +130,9 @@ fn b043_b584_removal_waits_for_a_file_that_was_never_bound() {
     let (machine, other) = (vfio.clone(), vfio.clone());
     vfio.host().during_sleep(move || {
         assert_eq!(device_node(&machine, Function(0)), None, "the node goes first");
-        let group = machine.host().bus(|bus| bus.nodes.iter().any(|node| matches!(node.kind, NodeKind::Group { .. })));
+        let group = machine
+            .host()
+            .bus(|bus| bus.nodes.iter().any(|node| matches!(node.kind, NodeKind::Group { .. })));
         assert!(group, "the group goes with the device");
         Slept::Over
     });
@@ -168,7 +170,10 @@ fn the_user_is_asked_in_each_round_and_told_of_every_tenth() {
         let notice = format!("{:?} 0: Relaying", Level::Notice);
         bus.log.iter().filter(|line| line.starts_with(&notice)).cloned().collect::<Vec<_>>()
     });
-    assert_eq!(relayed, ["Notice 0: Relaying device request to user (#0)", "Notice 0: Relaying device request to user (#10)"]);
+    assert_eq!(
+        relayed,
+        ["Notice 0: Relaying device request to user (#0)", "Notice 0: Relaying device request to user (#10)"]
+    );
 }
 
 #[test]

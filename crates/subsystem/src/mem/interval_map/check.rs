@@ -1,7 +1,7 @@
 //! What is true of a tree at all times.
 
 use super::{
-    node::{Member, Node, Summary},
+    node::{Gap, Node, Summary},
     tree::Tree,
 };
 
@@ -32,10 +32,10 @@ impl<V: Copy> Tree<V> {
         let branch = self.branch(node).unwrap();
         let mut entries = 0;
         for position in 0..branch.len() {
-            let child = branch.member(position).unwrap();
             let (summary, below) =
-                self.check_node(level - 1, branch.link(position).unwrap(), (&mut *counts.0, &mut *counts.1));
-            let known = Summary { first: branch.first(position).unwrap(), last: child.last, gap: child.gap };
+                self.check_node(level - 1, branch.item(position).unwrap(), (&mut *counts.0, &mut *counts.1));
+            let (first, last) = (branch.first(position).unwrap(), branch.last(position).unwrap());
+            let known = Summary { first, last, gap: branch.gap(position) };
             assert_eq!(known, summary, "a branch knows its children");
             entries += below;
         }
@@ -43,13 +43,13 @@ impl<V: Copy> Tree<V> {
     }
 }
 
-fn check_members<M: Member>(node: &Node<M>) -> Summary {
-    let bounds = |position| (node.first(position).unwrap(), node.member(position).unwrap().last());
-    let mut gap = node.member(0).unwrap().gap();
+fn check_members<T: Copy, G: Gap>(node: &Node<T, G>) -> Summary {
+    let bounds = |position| (node.first(position).unwrap(), node.last(position).unwrap());
+    let mut gap = node.gap(0);
     for position in 1..node.len() {
         let ((_, before), (first, last)) = (bounds(position - 1), bounds(position));
         assert!(before < first && first <= last, "members are in order");
-        gap = gap.max(first - before - 1).max(node.member(position).unwrap().gap());
+        gap = gap.max(first - before - 1).max(node.gap(position));
         assert_eq!(node.search(first), position + 1, "a member is found");
     }
     let summary = Summary { first: bounds(0).0, last: bounds(node.len() - 1).1, gap };

@@ -2,7 +2,7 @@
 
 use super::{
     Entry,
-    node::{Child, FANOUT, Item, Member, Node, Part, Summary},
+    node::{FANOUT, Gap, Member, Node, Summary},
     tree::{Nodes, Path, Stack, Step, Tree},
 };
 
@@ -32,35 +32,48 @@ struct Siblings {
 }
 
 /// A member that is to be put into a node.
-struct Newcomer<M: Member> {
+struct Newcomer<T, G> {
     position: usize,
-    part: Part<M>,
+    member: Member<T, G>,
     /// Whether the node is the last of its level.
     in_last: bool,
 }
 
 impl<V: Copy> Tree<V> {
     /// Adds an entry that overlaps none; `path` leads to its place. `None`: there is no room, and nothing has changed.
-    pub(super) fn insert(&mut self, path: Option<Path>, entry: Entry<V>) -> Option<()> {
-        let member = Item { last: entry.last, value: entry.value };
-        let part = Part { first: entry.first, link: (), member };
-        let Some(mut path) = path else { return self.plant(part) };
-        if self.leaf(path.leaf)?.is_full() && !self.is_reserved() {
+    #[inline]
+    pub(super) fn insert(&mut self, path: Option<&mut Path>, entry: Entry<V>) -> Option<()> {
+        let member = Member { first: entry.first, last: entry.last, item: entry.value, gap: () };
+        let Some(path) = path else { return self.plant(member) };
+        let leaf = self.leaves.get_mut(path.leaf)?;
+        if leaf.is_full() {
+            return self.insert_in_full(path, member);
+        }
+        let changed = leaf.insert(path.position, member);
+        self.len = self.len.saturating_add(1);
+        if changed { self.tell(&mut path.steps, Put::Changed, path.behind.is_none()) } else { Some(()) }
+    }
+
+    /// The same where the leaf is full.
+    #[cold]
+    fn insert_in_full(&mut self, path: &mut Path, member: Member<V, ()>) -> Option<()> {
+        if !self.is_reserved() {
             return None;
         }
         let in_last = path.behind.is_none();
-        let newcomer = Newcomer { position: path.position, part, in_last };
+        let newcomer = Newcomer { position: path.position, member, in_last };
         let siblings = siblings(&self.branches, &path.steps);
-        let fresh = |leaves: &mut Nodes<_>| leaves.insert(Node::new(part));
+        let fresh = |leaves: &mut Nodes<_, _>| leaves.insert(Node::new(member));
         let put = put(&mut self.leaves, path.leaf, siblings, newcomer, fresh)?;
         self.len = self.len.saturating_add(1);
         self.tell(&mut path.steps, put, in_last)
     }
 
     /// The first entry of all.
-    fn plant(&mut self, part: Part<Item<V>>) -> Option<()> {
-        let mut leaf = Node::new(part);
-        leaf.insert(0, part);
+    #[cold]
+    fn plant(&mut self, member: Member<V, ()>) -> Option<()> {
+        let mut leaf = Node::new(member);
+        leaf.insert(0, member);
         self.root = Some(self.leaves.insert(leaf)?);
         self.len = 1;
         Some(())
@@ -90,8 +103,8 @@ impl<V: Copy> Tree<V> {
             Put::SharedBefore => self.refresh(level, branch, position.checked_sub(1)?)?,
             Put::SharedBehind => self.refresh(level, branch, position.checked_add(1)?)?,
             Put::Split(node) => {
-                let part = self.as_part(level, node)?;
-                let newcomer = Newcomer { position: position.checked_add(1)?, part, in_last };
+                let member = self.as_member(level, node)?;
+                let newcomer = Newcomer { position: position.checked_add(1)?, member, in_last };
                 let siblings = siblings(&self.branches, steps);
                 let put = self::put(&mut self.branches, branch, siblings, newcomer, |_| self.spares.pop())?;
                 if !matches!(put, Put::Same) {
@@ -107,47 +120,46 @@ impl<V: Copy> Tree<V> {
     /// The root was split: puts a new one on top.
     fn rise(&mut self, node: u32) -> Option<()> {
         let root = self.spares.pop()?;
-        let halves = [self.as_part(self.height, self.root?)?, self.as_part(self.height, node)?];
+        let halves = [self.as_member(self.height, self.root?)?, self.as_member(self.height, node)?];
         let branch = self.branches.get_mut(root)?;
-        for (position, part) in halves.into_iter().enumerate() {
-            branch.insert(position, part);
+        for (position, member) in halves.into_iter().enumerate() {
+            branch.insert(position, member);
         }
         self.root = Some(root);
         self.height = self.height.checked_add(1)?;
         Some(())
     }
 
-    /// A node as part of a branch.
-    fn as_part(&self, level: usize, node: u32) -> Option<Part<Child>> {
+    /// A node as a member of a branch.
+    fn as_member(&self, level: usize, node: u32) -> Option<Member<u32, u64>> {
         let Summary { first, last, gap } = self.summary(level, node)?;
-        Some(Part { first, link: node, member: Child { last, gap } })
+        Some(Member { first, last, item: node, gap })
     }
 }
 
 /// The neighbours of the node that `steps` lead to.
-fn siblings(branches: &Nodes<Child>, steps: &Stack<Step>) -> Siblings {
+fn siblings(branches: &Nodes<u32, u64>, steps: &Stack<Step>) -> Siblings {
     let parent = steps.last().and_then(|step| Some((step.position(), branches.get(step.branch)?)));
-    let link = |position: Option<usize>| parent?.1.link(position?);
+    let item = |position: Option<usize>| parent?.1.item(position?);
     let position = parent.map(|(position, _)| position);
     Siblings {
-        before: link(position.and_then(|position| position.checked_sub(1))),
-        behind: link(position.and_then(|position| position.checked_add(1))),
+        before: item(position.and_then(|position| position.checked_sub(1))),
+        behind: item(position.and_then(|position| position.checked_add(1))),
     }
 }
 
 /// Puts a member into a node, if need be with the help of a sibling or of a `fresh` node.
-fn put<M: Member>(
-    nodes: &mut Nodes<M>,
+fn put<T: Copy, G: Gap>(
+    nodes: &mut Nodes<T, G>,
     node: u32,
     siblings: Siblings,
-    newcomer: Newcomer<M>,
-    fresh: impl FnOnce(&mut Nodes<M>) -> Option<u32>,
+    newcomer: Newcomer<T, G>,
+    fresh: impl FnOnce(&mut Nodes<T, G>) -> Option<u32>,
 ) -> Option<Put> {
     let target = nodes.get_mut(node)?;
     if !target.is_full() {
-        let before = target.summary();
-        target.insert(newcomer.position, newcomer.part);
-        return Some(if target.summary() == before { Put::Same } else { Put::Changed });
+        let changed = target.insert(newcomer.position, newcomer.member);
+        return Some(if changed { Put::Changed } else { Put::Same });
     }
     let room = |node: Option<u32>| node.and_then(|node| nodes.get(node)).map_or(0, Node::room);
     let (before, behind) = (room(siblings.before), room(siblings.behind));
@@ -165,8 +177,13 @@ fn put<M: Member>(
 }
 
 /// Puts a member into one of two neighbours, sharing what they have between them.
-fn put_into_pair<M: Member>(left: &mut Node<M>, right: &mut Node<M>, put: Put, newcomer: Newcomer<M>) {
-    let Newcomer { position, part, in_last } = newcomer;
+fn put_into_pair<T: Copy, G: Gap>(
+    left: &mut Node<T, G>,
+    right: &mut Node<T, G>,
+    put: Put,
+    newcomer: Newcomer<T, G>,
+) {
+    let Newcomer { position, member, in_last } = newcomer;
     let position =
         if matches!(put, Put::SharedBefore) { position.saturating_add(left.len()) } else { position };
     let all = left.len().saturating_add(right.len());
@@ -175,8 +192,8 @@ fn put_into_pair<M: Member>(left: &mut Node<M>, right: &mut Node<M>, put: Put, n
     let count = if at_end { all } else { all / 2 };
     Node::balance(left, right, count);
     if position <= count && !left.is_full() {
-        left.insert(position, part);
+        left.insert(position, member);
     } else {
-        right.insert(position.saturating_sub(count), part);
+        right.insert(position.saturating_sub(count), member);
     }
 }

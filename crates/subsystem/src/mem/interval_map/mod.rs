@@ -66,11 +66,11 @@ impl<V: Copy> IntervalMap<V> {
 
     /// Adds the interval from `first` to `last`. Needs [`IntervalMap::reserve`]; without it, may be refused as well.
     pub fn insert(&mut self, first: u64, last: u64, value: V) -> Result<(), Overlap> {
-        let path = self.tree.descend(first);
+        let mut path = self.tree.descend(first);
         if first > last || path.as_ref().is_some_and(|path| self.tree.touches(path, first, last)) {
             return Err(Overlap);
         }
-        let inserted = self.tree.insert(path, Entry { first, last, value });
+        let inserted = self.tree.insert(path.as_mut(), Entry { first, last, value });
         debug_assert!(inserted.is_some(), "an interval was inserted without a reservation");
         inserted.ok_or(Overlap)
     }
@@ -85,8 +85,8 @@ impl<V: Copy> IntervalMap<V> {
     pub fn get_mut(&mut self, at: u64) -> Option<&mut V> {
         let path = self.tree.descend(at)?;
         let leaf = self.tree.leaves.get_mut(path.leaf)?;
-        let item = leaf.member_mut(path.position.checked_sub(1)?)?;
-        (item.last >= at).then_some(&mut item.value)
+        let position = path.position.checked_sub(1)?;
+        if leaf.last(position)? >= at { leaf.item_mut(position) } else { None }
     }
 
     /// The entry that contains `at`, or else the first one behind it.

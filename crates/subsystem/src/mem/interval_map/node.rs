@@ -1,5 +1,7 @@
 //! One node of the tree: up to [`FANOUT`] members in order, and the widest hole between them.
 
+use core::ops::Range;
+
 use super::Entry;
 
 /// How many members a node has at most. A multiple of [`LINE`].
@@ -8,61 +10,34 @@ pub(super) const FANOUT: usize = 64;
 /// How many keys fill a cache line.
 const LINE: usize = 8;
 
-/// What a node keeps of a member, besides where it begins.
-pub(super) trait Member: Copy {
-    /// What leads on to it, kept apart from the rest so that the way down touches less memory.
-    type Link: Copy;
-
-    /// The highest number in it.
-    fn last(&self) -> u64;
-    /// The width of the widest hole in it.
-    fn gap(&self) -> u64;
-}
-
-/// A member of a leaf: an interval and its value.
+/// An entry, or all entries of a node below: the numbers from `first` to `last`.
 #[derive(Clone, Copy)]
-pub(super) struct Item<V> {
+pub(super) struct Member<T, G> {
+    pub(super) first: u64,
     pub(super) last: u64,
-    pub(super) value: V,
+    /// The value of the entry, or the number of the node.
+    pub(super) item: T,
+    pub(super) gap: G,
 }
 
-impl<V: Copy> Member for Item<V> {
-    type Link = ();
+/// The widest hole in a member.
+pub(super) trait Gap: Copy {
+    /// Its width; 0 if there is none.
+    fn width(self) -> u64;
+}
 
-    fn last(&self) -> u64 {
-        self.last
-    }
-
-    fn gap(&self) -> u64 {
+/// An entry has no holes.
+impl Gap for () {
+    fn width(self) -> u64 {
         0
     }
 }
 
-/// A member of a branch: another node, whose number is the link.
-#[derive(Clone, Copy)]
-pub(super) struct Child {
-    pub(super) last: u64,
-    pub(super) gap: u64,
-}
-
-impl Member for Child {
-    type Link = u32;
-
-    fn last(&self) -> u64 {
-        self.last
+/// A node may have.
+impl Gap for u64 {
+    fn width(self) -> u64 {
+        self
     }
-
-    fn gap(&self) -> u64 {
-        self.gap
-    }
-}
-
-/// A member with all that a node keeps of it.
-#[derive(Clone, Copy)]
-pub(super) struct Part<M: Member> {
-    pub(super) first: u64,
-    pub(super) link: M::Link,
-    pub(super) member: M,
 }
 
 /// What a branch knows of a node below it.
@@ -76,6 +51,39 @@ pub(super) struct Summary {
     pub(super) gap: u64,
 }
 
+/// The widest holes of a node: how wide, and how many there are. Counting spares most searches for the next ones, for
+/// areas of like size leave holes of like size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Widest {
+    width: u64,
+    count: usize,
+}
+
+impl Widest {
+    #[inline]
+    fn gain(&mut self, other: Self) {
+        if other.width > self.width {
+            *self = other;
+        } else if other.width == self.width {
+            self.count = self.count.wrapping_add(other.count);
+        }
+    }
+
+    #[inline]
+    fn lose(&mut self, other: Self) {
+        if other.width == self.width {
+            self.count = self.count.wrapping_sub(other.count);
+        }
+    }
+}
+
+/// One hole.
+impl From<u64> for Widest {
+    fn from(width: u64) -> Self {
+        Self { width, count: usize::from(width > 0) }
+    }
+}
+
 /// Where the search for a hole ended.
 pub(super) enum Found {
     /// Just before the member at this position.
@@ -84,23 +92,28 @@ pub(super) enum Found {
     Within(usize),
 }
 
-/// Members in order. The keys lie together, apart from the rest, for searching.
-pub(super) struct Node<M: Member> {
+/// Members in order, each property of them by itself: a search reads keys and nothing else.
+pub(super) struct Node<T, G> {
     len: usize,
-    gap: u64,
-    /// Where the members begin; behind them `u64::MAX`, so that a search need not know how many there are.
+    widest: Widest,
+    /// Behind the members `u64::MAX`, so that a search need not know how many there are.
     firsts: [u64; FANOUT],
-    /// What leads on to the members; behind them anything.
-    links: [M::Link; FANOUT],
-    /// The rest of the members; behind them anything.
-    members: [M; FANOUT],
+    lasts: [u64; FANOUT],
+    items: [T; FANOUT],
+    gaps: [G; FANOUT],
 }
 
-impl<M: Member> Node<M> {
-    /// A node without members. What is in place of them is taken from `filler`.
-    pub(super) fn new(filler: Part<M>) -> Self {
-        let Part { link, member, .. } = filler;
-        Self { len: 0, gap: 0, firsts: [u64::MAX; FANOUT], links: [link; FANOUT], members: [member; FANOUT] }
+impl<T: Copy, G: Gap> Node<T, G> {
+    /// A node without members; `filler` is what is in place of them.
+    pub(super) fn new(filler: Member<T, G>) -> Self {
+        Self {
+            len: 0,
+            widest: Widest { width: 0, count: 0 },
+            firsts: [u64::MAX; FANOUT],
+            lasts: [0; FANOUT],
+            items: [filler.item; FANOUT],
+            gaps: [filler.gap; FANOUT],
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -122,27 +135,35 @@ impl<M: Member> Node<M> {
         self.firsts.get(position).copied().filter(|_| position < self.len)
     }
 
-    /// The member at a position.
+    /// Where the member at a position ends.
     #[inline]
-    pub(super) fn member(&self, position: usize) -> Option<&M> {
-        self.members.get(position).filter(|_| position < self.len)
+    pub(super) fn last(&self, position: usize) -> Option<u64> {
+        self.lasts.get(position).copied().filter(|_| position < self.len)
     }
 
-    /// What leads on to the member at a position.
+    /// The value or the node at a position.
     #[inline]
-    pub(super) fn link(&self, position: usize) -> Option<M::Link> {
-        self.links.get(position).copied().filter(|_| position < self.len)
+    pub(super) fn item(&self, position: usize) -> Option<T> {
+        self.items.get(position).copied().filter(|_| position < self.len)
     }
 
-    /// The member at a position.
-    pub(super) fn member_mut(&mut self, position: usize) -> Option<&mut M> {
-        self.members.get_mut(position).filter(|_| position < self.len)
+    /// The value or the node at a position.
+    pub(super) fn item_mut(&mut self, position: usize) -> Option<&mut T> {
+        self.items.get_mut(position).filter(|_| position < self.len)
+    }
+
+    /// The width of the widest hole in the member at a position.
+    pub(super) fn gap(&self, position: usize) -> u64 {
+        self.gaps.get(position).filter(|_| position < self.len).map_or(0, |gap| gap.width())
     }
 
     /// The whole node in short; `None` if it has no members.
     pub(super) fn summary(&self) -> Option<Summary> {
-        let last = self.member(self.len.checked_sub(1)?)?.last();
-        Some(Summary { first: self.first(0)?, last, gap: self.gap })
+        Some(Summary {
+            first: self.first(0)?,
+            last: self.last(self.len.checked_sub(1)?)?,
+            gap: self.widest.width,
+        })
     }
 
     /// How many members begin at or before `at`.
@@ -156,86 +177,131 @@ impl<M: Member> Node<M> {
         line.wrapping_mul(LINE).wrapping_add(within).min(self.len)
     }
 
-    /// The width of the hole before the member at a position; 0 at either end of the node.
-    fn hole_before(&self, position: usize) -> u64 {
-        let before = position.checked_sub(1).and_then(|before| self.member(before));
-        match (before, self.first(position)) {
-            (Some(before), Some(first)) => width(before.last(), first),
-            _ => 0,
-        }
-    }
-
-    /// The hole before the member at a position, as its first and last number.
-    pub(super) fn hole(&self, position: usize) -> Option<(u64, u64)> {
-        let before = self.member(position.checked_sub(1)?)?;
-        Some((before.last().checked_add(1)?, self.first(position)?.checked_sub(1)?))
-    }
-
-    /// The widest hole that has to do with the member at a position.
-    fn gap_around(&self, position: usize) -> u64 {
-        let within = self.member(position).map_or(0, Member::gap);
-        within.max(self.hole_before(position)).max(self.hole_before(position.wrapping_add(1)))
-    }
-
-    /// Takes note that the holes around a member changed from `before` to `after` at most.
-    fn note(&mut self, before: u64, after: u64) {
-        if before == self.gap && after < before {
-            self.measure();
-        } else {
-            self.gap = self.gap.max(after);
-        }
-    }
-
-    /// Finds the widest hole anew.
-    fn measure(&mut self) {
-        let within = self.members.iter().take(self.len).map(Member::gap).max();
-        let others = self.firsts.iter().take(self.len).skip(1);
-        let between = others.zip(&self.members).map(|(&first, before)| width(before.last(), first)).max();
-        self.gap = within.max(between).unwrap_or(0);
-    }
-
-    /// Adds a member at a position; the node is not full.
-    pub(super) fn insert(&mut self, position: usize, part: Part<M>) {
-        let before = self.hole_before(position);
-        open(&mut self.firsts, position, self.len, part.first);
-        open(&mut self.links, position, self.len, part.link);
-        open(&mut self.members, position, self.len, part.member);
+    /// Adds a member at a position; the node is not full. Whether the summary changed.
+    #[inline]
+    pub(super) fn insert(&mut self, position: usize, member: Member<T, G>) -> bool {
+        let (at_end, widest) = (position == 0 || position >= self.len, self.widest.width);
+        let (before, behind) = (self.last_before(position), self.first(position));
+        self.widest.lose(hole_between(before, behind).into());
+        self.widest.gain(hole_between(before, Some(member.first)).into());
+        self.widest.gain(hole_between(Some(member.last), behind).into());
+        self.widest.gain(member.gap.width().into());
+        open(&mut self.firsts, position, self.len, member.first);
+        open(&mut self.lasts, position, self.len, member.last);
+        open(&mut self.items, position, self.len, member.item);
+        open(&mut self.gaps, position, self.len, member.gap);
         self.len = self.len.wrapping_add(1);
-        self.note(before, self.gap_around(position));
+        self.settle(widest) || at_end
     }
 
-    /// Takes the member at a position away.
-    pub(super) fn remove(&mut self, position: usize) -> Option<M> {
-        let removed = *self.member(position)?;
-        let before = self.gap_around(position);
+    /// Takes the member at a position away. Whether the summary changed.
+    #[inline]
+    pub(super) fn remove(&mut self, position: usize) -> bool {
+        let widest = self.widest.width;
+        self.around(position).into_iter().for_each(|hole| self.widest.lose(hole.into()));
         close(&mut self.firsts, position, self.len);
-        close(&mut self.links, position, self.len);
-        close(&mut self.members, position, self.len);
+        close(&mut self.lasts, position, self.len);
+        close(&mut self.items, position, self.len);
+        close(&mut self.gaps, position, self.len);
         self.len = self.len.wrapping_sub(1);
         if let Some(free) = self.firsts.get_mut(self.len) {
             *free = u64::MAX;
         }
-        self.note(before, self.hole_before(position));
-        Some(removed)
+        self.widest.gain(self.hole_before(position).into());
+        self.settle(widest) || position == 0 || position >= self.len
+    }
+
+    /// Replaces the limits and the gap of the member at a position. Whether the summary changed.
+    fn replace(&mut self, position: usize, summary: Summary, gap: G) -> bool {
+        let widest = self.widest.width;
+        self.around(position).into_iter().for_each(|hole| self.widest.lose(hole.into()));
+        let known =
+            (self.firsts.get_mut(position), self.lasts.get_mut(position), self.gaps.get_mut(position));
+        if let (Some(known_first), Some(known_last), Some(known_gap)) = known {
+            (*known_first, *known_last, *known_gap) = (summary.first, summary.last, gap);
+        }
+        self.around(position).into_iter().for_each(|hole| self.widest.gain(hole.into()));
+        self.settle(widest) || position == 0 || position.wrapping_add(1) >= self.len
     }
 
     /// Moves members between neighbours, so that `left` has `count` of them.
     pub(super) fn balance(left: &mut Self, right: &mut Self, count: usize) {
         let counts = (left.len, right.len, count);
+        let given = left.len.saturating_sub(count);
+        let taken = count.saturating_sub(left.len);
+        // What leaves a node takes its holes along; the hole at the cut is in neither node afterwards.
+        let moved = if given > 0 { left.widest_of(count..left.len) } else { right.widest_of(0..taken) };
+        let cut = Widest::from(if given > 0 { left.hole_before(count) } else { right.hole_before(taken) });
         transfer(&mut left.firsts, &mut right.firsts, counts);
-        transfer(&mut left.links, &mut right.links, counts);
-        transfer(&mut left.members, &mut right.members, counts);
+        transfer(&mut left.lasts, &mut right.lasts, counts);
+        transfer(&mut left.items, &mut right.items, counts);
+        transfer(&mut left.gaps, &mut right.gaps, counts);
         right.len = left.len.wrapping_add(right.len).wrapping_sub(count);
         left.len = count;
-        for node in [left, right] {
-            node.firsts.iter_mut().skip(node.len).for_each(|free| *free = u64::MAX);
-            node.measure();
+        let (giver, taker, seam) =
+            if given > 0 { (left, right, given) } else { (right, left, count.saturating_sub(taken)) };
+        giver.firsts.iter_mut().skip(giver.len).for_each(|free| *free = u64::MAX);
+        giver.widest.lose(moved);
+        giver.widest.lose(cut);
+        giver.settle(0);
+        taker.widest.gain(moved);
+        taker.widest.gain(taker.hole_before(seam).into());
+    }
+
+    /// Finds the widest holes anew if none is left. Whether they are not as wide as they were.
+    #[inline]
+    fn settle(&mut self, widest: u64) -> bool {
+        if self.widest.count == 0 && self.widest.width > 0 {
+            self.widest = self.widest_of(0..self.len);
         }
+        self.widest.width != widest
+    }
+
+    /// The widest holes in and between members.
+    fn widest_of(&self, members: Range<usize>) -> Widest {
+        let gaps = self.gaps.get(members.clone()).unwrap_or_default().iter().map(|gap| gap.width());
+        let lasts = self.lasts.get(members.clone()).unwrap_or_default();
+        let firsts = self.firsts.get(members).and_then(|firsts| firsts.get(1..)).unwrap_or_default();
+        let steps = lasts.iter().zip(firsts).map(|(&last, &first)| first.wrapping_sub(last));
+        // Four maxima in turn, for one alone would wait for itself at each step.
+        let (a, b, c, d) = steps.clone().fold((1, 1, 1, 1), |(a, b, c, d), step| (b, c, d, a.max(step)));
+        let between = a.max(b).max(c.max(d)).wrapping_sub(1);
+        let width = gaps.clone().max().unwrap_or(0).max(between);
+        if width == 0 {
+            return Widest::default();
+        }
+        let within = gaps.filter(|&gap| gap == width).count();
+        let between = steps.filter(|&step| step == width.wrapping_add(1)).count();
+        Widest { width, count: within.wrapping_add(between) }
+    }
+
+    /// The widths of the holes that have to do with the member at a position.
+    #[inline]
+    fn around(&self, position: usize) -> [u64; 3] {
+        [self.hole_before(position), self.gap(position), self.hole_before(position.wrapping_add(1))]
+    }
+
+    /// Where the member before a position ends.
+    #[inline]
+    fn last_before(&self, position: usize) -> Option<u64> {
+        self.last(position.checked_sub(1)?)
+    }
+
+    /// The width of the hole before the member at a position; 0 at either end of the node.
+    #[inline]
+    fn hole_before(&self, position: usize) -> u64 {
+        hole_between(self.last_before(position), self.first(position))
+    }
+
+    /// The hole before the member at a position, as its first and last number.
+    pub(super) fn hole(&self, position: usize) -> Option<(u64, u64)> {
+        let before = self.last_before(position)?;
+        Some((before.checked_add(1)?, self.first(position)?.checked_sub(1)?))
     }
 
     /// The lowest hole of at least `length`, from the member at `position` on, its inside included.
     pub(super) fn hole_from(&self, position: usize, length: u64) -> Option<Found> {
-        if self.member(position)?.gap() >= length {
+        if self.gap(position) >= length {
             return Some(Found::Within(position));
         }
         self.hole_behind(position, length)
@@ -247,46 +313,39 @@ impl<M: Member> Node<M> {
             if self.hole_before(next) >= length {
                 return Some(Found::Before(next));
             }
-            (self.member(next)?.gap() >= length).then_some(Found::Within(next))
+            (self.gap(next) >= length).then_some(Found::Within(next))
         })
     }
 }
 
-impl<V: Copy> Node<Item<V>> {
-    /// Moves the end of the member at a position.
-    pub(super) fn set_last(&mut self, position: usize, last: u64) {
-        let before = self.gap_around(position);
-        if let Some(item) = self.member_mut(position) {
-            item.last = last;
-        }
-        self.note(before, self.gap_around(position));
+impl<V: Copy> Node<V, ()> {
+    /// Has the member at a position end at `last`. Whether the summary changed.
+    pub(super) fn set_last(&mut self, position: usize, last: u64) -> bool {
+        let Some(first) = self.first(position) else { return false };
+        self.replace(position, Summary { first, last, gap: 0 }, ())
     }
 
     /// The member at a position, as an entry.
     #[inline]
     pub(super) fn entry(&self, position: usize) -> Option<Entry<V>> {
-        let item = self.member(position)?;
-        Some(Entry { first: self.first(position)?, last: item.last, value: item.value })
+        Some(Entry { first: self.first(position)?, last: self.last(position)?, value: self.item(position)? })
     }
 }
 
-impl Node<Child> {
-    /// Brings what is known of a child up to date.
-    pub(super) fn update(&mut self, position: usize, summary: Summary) {
-        let before = self.gap_around(position);
-        if let (Some(first), Some(child)) = (self.firsts.get_mut(position), self.members.get_mut(position)) {
-            *first = summary.first;
-            child.last = summary.last;
-            child.gap = summary.gap;
-        }
-        self.note(before, self.gap_around(position));
+impl Node<u32, u64> {
+    /// Brings what is known of a node below up to date. Whether the summary changed.
+    pub(super) fn update(&mut self, position: usize, summary: Summary) -> bool {
+        self.replace(position, summary, summary.gap)
     }
 }
 
-/// The width of the hole between two intervals; 0 while they overlap, as summaries may before both are up to date.
+/// The width of the hole between the end of a member and the beginning of the next; 0 if one of them is missing.
 #[inline]
-fn width(last: u64, next_first: u64) -> u64 {
-    next_first.saturating_sub(last).saturating_sub(1)
+fn hole_between(last: Option<u64>, next_first: Option<u64>) -> u64 {
+    match (last, next_first) {
+        (Some(last), Some(first)) => first.wrapping_sub(last).wrapping_sub(1),
+        _ => 0,
+    }
 }
 
 /// Inserts into the first `len` values of an array that has room.

@@ -2,7 +2,7 @@
 
 use super::{
     Entry,
-    node::{FANOUT, Member, Node},
+    node::{FANOUT, Gap, Node},
     tree::{Nodes, Path, Step, Tree},
 };
 
@@ -15,16 +15,13 @@ impl<V: Copy> Tree<V> {
         let path = self.descend(first)?;
         let leaf = self.leaves.get_mut(path.leaf)?;
         let position = path.position.checked_sub(1)?;
-        if leaf.first(position) != Some(first) {
-            return None;
-        }
-        let before = leaf.summary();
-        let item = leaf.remove(position)?;
-        self.len = self.len.saturating_sub(1);
-        if leaf.len() < FEW || leaf.summary() != before {
+        let entry = leaf.entry(position).filter(|entry| entry.first == first)?;
+        let changed = leaf.remove(position);
+        if leaf.len() < FEW || changed {
             self.mend(path);
         }
-        Some(Entry { first, last: item.last, value: item.value })
+        self.len = self.len.saturating_sub(1);
+        Some(entry)
     }
 
     /// Shortens the entry that begins at `first`.
@@ -32,18 +29,17 @@ impl<V: Copy> Tree<V> {
         let path = self.descend(first)?;
         let leaf = self.leaves.get_mut(path.leaf)?;
         let position = path.position.checked_sub(1)?;
-        if leaf.first(position) != Some(first) || !(first..leaf.member(position)?.last).contains(&last) {
+        if leaf.first(position) != Some(first) || !(first..leaf.last(position)?).contains(&last) {
             return None;
         }
-        let before = leaf.summary();
-        leaf.set_last(position, last);
-        if leaf.summary() != before {
+        if leaf.set_last(position, last) {
             self.mend(path);
         }
         Some(())
     }
 
     /// After the leaf of a path lost an entry, or a part of one: mends the branches above it.
+    #[cold]
     fn mend(&mut self, mut path: Path) {
         for level in 0..self.height {
             match path.steps.pop().map(|step| self.mend_branch(level, step)) {
@@ -58,7 +54,7 @@ impl<V: Copy> Tree<V> {
     fn mend_branch(&mut self, level: usize, step: Step) -> Option<bool> {
         let (branch, position) = (step.branch, step.position());
         let before = self.branch(branch)?.summary();
-        let child = self.branch(branch)?.link(position)?;
+        let child = self.branch(branch)?.item(position)?;
         if self.members(level, child) < FEW {
             self.join(level, step)?;
         } else {
@@ -82,25 +78,29 @@ impl<V: Copy> Tree<V> {
         let left =
             if position.saturating_add(1) < children.len() { position } else { position.saturating_sub(1) };
         let right = left.saturating_add(1);
-        let Some(right_node) = children.link(right) else { return self.keep_or_drop(level, step) };
-        let left_node = children.link(left)?;
+        let Some(right_node) = children.item(right) else { return self.keep_or_drop(level, step) };
+        let left_node = children.item(left)?;
         let merged = if level == 0 {
             merge(&mut self.leaves, left_node, right_node)?
         } else {
             merge(&mut self.branches, left_node, right_node)?
         };
-        self.refresh(level, branch, left)?;
+        // What gave members comes first, so that the two never seem to overlap.
         if merged {
             self.branches.get_mut(branch)?.remove(right);
-            Some(())
+            self.refresh(level, branch, left)
+        } else if left == position {
+            self.refresh(level, branch, right)?;
+            self.refresh(level, branch, left)
         } else {
+            self.refresh(level, branch, left)?;
             self.refresh(level, branch, right)
         }
     }
 
     /// An only child stays as long as it has members.
     fn keep_or_drop(&mut self, level: usize, step: Step) -> Option<()> {
-        let node = self.branch(step.branch)?.link(step.position())?;
+        let node = self.branch(step.branch)?.item(step.position())?;
         if self.members(level, node) > 0 {
             return self.refresh(level, step.branch, step.position());
         }
@@ -132,7 +132,7 @@ impl<V: Copy> Tree<V> {
             }
             return None;
         }
-        self.root = self.branch(root)?.link(0);
+        self.root = self.branch(root)?.item(0);
         self.free(self.height, root);
         self.height = self.height.saturating_sub(1);
         self.root.map(drop)
@@ -140,7 +140,7 @@ impl<V: Copy> Tree<V> {
 }
 
 /// Brings two neighbours together: in the left one if that can hold all, which is answered; else half and half.
-fn merge<M: Member>(nodes: &mut Nodes<M>, left_node: u32, right_node: u32) -> Option<bool> {
+fn merge<T: Copy, G: Gap>(nodes: &mut Nodes<T, G>, left_node: u32, right_node: u32) -> Option<bool> {
     let (left, right) = nodes.pair_mut(left_node, right_node)?;
     let all = left.len().saturating_add(right.len());
     let merged = all <= FANOUT;

@@ -1,7 +1,7 @@
 //! The map against `BTreeMap` and a plain scan, with random steps.
 
-use alloc::{collections::BTreeMap, vec::Vec};
 use proptest::prelude::*;
+use std::{collections::BTreeMap, vec::Vec};
 
 use super::{Entry, IntervalMap, Overlap};
 use crate::mem::testing::Always;
@@ -140,4 +140,64 @@ proptest! {
         }
         assert_eq!(map.iter().next(), None);
     }
+}
+
+#[test]
+fn both_ends_of_the_numbers_are_like_all_others() {
+    let mut map = IntervalMap::new();
+    assert_eq!(map.hole(0, u64::MAX, u64::MAX), Some((0, u64::MAX)));
+    assert_eq!(insert(&mut map, 0, u64::MAX, 1), Ok(()));
+    assert_eq!(map.hole(0, u64::MAX, 1), None);
+    assert_eq!(insert(&mut map, 7, 7, 2), Err(Overlap));
+    assert_eq!(map.get(u64::MAX).map(|entry| entry.value), Some(1));
+    assert_eq!(map.before(u64::MAX), None);
+    assert_eq!(map.remove(0).map(|entry| entry.last), Some(u64::MAX));
+    assert_eq!(insert(&mut map, u64::MAX, u64::MAX, 3), Ok(()));
+    assert_eq!(insert(&mut map, 0, 0, 4), Ok(()));
+    assert_eq!(map.hole(0, u64::MAX, 5), Some((1, u64::MAX - 1)));
+    assert_eq!(map.hole(9, 12, 5), None);
+    assert_eq!(map.hole(9, 13, 5), Some((9, 13)));
+    assert_eq!(map.at_or_after(1).map(|entry| entry.value), Some(3));
+    map.tree.check();
+}
+
+#[test]
+fn an_interval_that_ends_before_it_begins_is_refused() {
+    assert_eq!(insert(&mut IntervalMap::new(), 8, 7, 1), Err(Overlap));
+}
+
+#[test]
+fn the_only_wide_hole_of_many_is_found() {
+    let mut map = IntervalMap::new();
+    for index in 0..50_000_u64 {
+        let first = index * 16 + if index > 31_234 { 100 } else { 0 };
+        insert(&mut map, first, first + 7, 0).unwrap();
+    }
+    let wide = (31_234 * 16 + 8, 31_235 * 16 + 99);
+    assert_eq!(map.hole(0, u64::MAX, 9), Some(wide));
+    assert_eq!(map.hole(0, wide.1 - 99, 9), Some((wide.0, wide.1 - 99)));
+    assert_eq!(map.hole(0, wide.0 + 7, 9), None);
+}
+
+#[test]
+fn a_tree_of_many_levels_stays_in_order() {
+    let mut map = IntervalMap::new();
+    let count = 60_000_u64;
+    // Steps of a number that shares no factor with the count come to all in no order.
+    let order = || (0..count).map(|step| step * 7_919 % count * 10);
+    for (step, first) in order().enumerate() {
+        insert(&mut map, first, first + 4, 0).unwrap();
+        if step % 5_000 == 0 {
+            map.tree.check();
+        }
+    }
+    assert!(map.iter().map(|entry| entry.first).eq((0..count).map(|index| index * 10)));
+    for (step, first) in order().enumerate() {
+        assert!(map.remove(first).is_some());
+        if step % 5_000 == 0 {
+            map.tree.check();
+        }
+    }
+    assert!(map.is_empty());
+    map.tree.check();
 }

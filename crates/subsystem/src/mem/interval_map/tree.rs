@@ -2,7 +2,7 @@
 
 use super::{
     Entry,
-    node::{Child, Item, Node, Part, Summary},
+    node::{Member, Node, Summary},
 };
 use crate::{
     Alloc,
@@ -12,15 +12,15 @@ use crate::{
 /// How many levels of branches there are at most. More than 2^32 leaves can fill.
 const LEVELS: usize = 8;
 
-pub(super) type Leaf<V> = Node<Item<V>>;
-pub(super) type Branch = Node<Child>;
-pub(super) type Nodes<M> = Slots<Node<M>, 16>;
+pub(super) type Leaf<V> = Node<V, ()>;
+pub(super) type Branch = Node<u32, u64>;
+pub(super) type Nodes<T, G> = Slots<Node<T, G>, 16>;
 
 /// A B+tree of intervals. A branch holds the [`Summary`] of each child, so that most questions are answered on one
 /// way down, and a change goes up only as far as summaries change.
 pub(super) struct Tree<V: Copy> {
-    pub(super) leaves: Nodes<Item<V>>,
-    pub(super) branches: Nodes<Child>,
+    pub(super) leaves: Nodes<V, ()>,
+    pub(super) branches: Nodes<u32, u64>,
     /// Branches without members, taken when others split.
     pub(super) spares: Stack<u32>,
     /// A leaf, if there are no levels of branches.
@@ -113,13 +113,14 @@ impl<V: Copy> Tree<V> {
         let mut node = self.root?;
         for _ in 0..self.height {
             let branch = self.branch(node)?;
-            node = branch.link(branch.search(at).checked_sub(1)?)?;
+            node = branch.item(branch.search(at).checked_sub(1)?)?;
         }
         let leaf = self.leaf(node)?;
         leaf.entry(leaf.search(at).checked_sub(1)?)
     }
 
     /// The way to the place where an interval that begins at `at` is or would be.
+    #[inline]
     pub(super) fn descend(&self, at: u64) -> Option<Path> {
         let mut node = self.root?;
         let mut steps = Stack::new(Step { branch: 0, position: 0 });
@@ -129,7 +130,7 @@ impl<V: Copy> Tree<V> {
             let position = branch.search(at).saturating_sub(1);
             steps.push(Step::new(node, position)?);
             behind = branch.first(position.wrapping_add(1)).or(behind);
-            node = branch.link(position)?;
+            node = branch.item(position)?;
         }
         Some(Path { steps, leaf: node, position: self.leaf(node)?.search(at), behind })
     }
@@ -137,8 +138,8 @@ impl<V: Copy> Tree<V> {
     /// Whether an entry has a number of `first` to `last`; `path` leads to `first`.
     pub(super) fn touches(&self, path: &Path, first: u64, last: u64) -> bool {
         let Some(leaf) = self.leaf(path.leaf) else { return false };
-        let before = path.position.checked_sub(1).and_then(|before| leaf.member(before));
-        before.is_some_and(|item| item.last >= first)
+        let before = path.position.checked_sub(1).and_then(|before| leaf.last(before));
+        before.is_some_and(|last| last >= first)
             || leaf.first(path.position).or(path.behind).is_some_and(|behind| behind <= last)
     }
 
@@ -159,7 +160,7 @@ impl<V: Copy> Tree<V> {
         }
         while self.spares.len < needed {
             self.branches.reserve(alloc)?;
-            let filler = Part { first: 0, link: 0, member: Child { last: 0, gap: 0 } };
+            let filler = Member { first: 0, last: 0, item: 0, gap: 0 };
             self.spares.push(self.branches.insert(Node::new(filler)).ok_or(OutOfMemory)?);
         }
         self.leaves.reserve(alloc)
@@ -177,7 +178,7 @@ impl<V: Copy> Tree<V> {
 
     /// Tells a branch how its child at a position is now; `level` is that of the child.
     pub(super) fn refresh(&mut self, level: usize, branch: u32, position: usize) -> Option<()> {
-        let node = self.branch(branch)?.link(position)?;
+        let node = self.branch(branch)?.item(position)?;
         let summary = self.summary(level, node)?;
         self.branches.get_mut(branch)?.update(position, summary);
         Some(())

@@ -18,8 +18,8 @@ impl<V: Copy> Tree<V> {
         let mut path = self.descend(at);
         if let Some(path) = &mut path {
             let before = path.position.saturating_sub(1);
-            let item = self.leaf(path.leaf).and_then(|leaf| leaf.member(before));
-            if item.is_some_and(|item| item.last >= at) {
+            let last = self.leaf(path.leaf).and_then(|leaf| leaf.last(before));
+            if last.is_some_and(|last| last >= at) {
                 path.position = before;
             }
         }
@@ -32,7 +32,7 @@ impl<V: Copy> Tree<V> {
         path.leaf = loop {
             let step = path.steps.pop()?;
             let position = step.position().saturating_add(1);
-            if let Some(link) = self.branch(step.branch)?.link(position) {
+            if let Some(link) = self.branch(step.branch)?.item(position) {
                 path.steps.push(Step::new(step.branch, position)?);
                 break link;
             }
@@ -40,7 +40,7 @@ impl<V: Copy> Tree<V> {
         };
         for _ in 0..climbed {
             path.steps.push(Step::new(path.leaf, 0)?);
-            path.leaf = self.branch(path.leaf)?.link(0)?;
+            path.leaf = self.branch(path.leaf)?.item(0)?;
         }
         path.position = 0;
         Some(())
@@ -59,7 +59,7 @@ impl<V: Copy> Tree<V> {
             match branch.hole_behind(step.position(), length) {
                 Some(Found::Before(next)) => return branch.hole(next),
                 Some(Found::Within(child)) => {
-                    return self.hole_within(level.checked_sub(1)?, branch.link(child)?, length);
+                    return self.hole_within(level.checked_sub(1)?, branch.item(child)?, length);
                 }
                 None => {}
             }
@@ -73,7 +73,7 @@ impl<V: Copy> Tree<V> {
             let branch = self.branch(node)?;
             match branch.hole_from(0, length)? {
                 Found::Before(next) => return branch.hole(next),
-                Found::Within(child) => node = branch.link(child)?,
+                Found::Within(child) => node = branch.item(child)?,
             }
         }
         let leaf = self.leaf(node)?;

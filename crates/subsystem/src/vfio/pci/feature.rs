@@ -1,10 +1,12 @@
-//! `VFIO_DEVICE_FEATURE`.
+//! `VFIO_DEVICE_FEATURE`: what of it these devices have is low power.
 
 use uapi::vfio::{
-    VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+    VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+    VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
     VFIO_DEVICE_FEATURE_MASK, VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 as MIG_PRECOPY,
-    VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET, VfioDeviceFeature,
+    VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET, VfioDeviceFeature, VfioDeviceLowPowerEntryWithWakeup,
 };
+use uapi::{Command, Errno};
 
 use super::PciDevice;
 use crate::ctx::CallCtx;
@@ -12,38 +14,40 @@ use crate::host::{Host, RwLock as _};
 use crate::rules::{Refusal, vfio as rules};
 use crate::vfio::args;
 
+const ACTIONS: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
+
 impl<H: Host> PciDevice<H> {
-    /// `VFIO_DEVICE_FEATURE`: low power without notice of waking up is the one feature of these devices.
+    /// `VFIO_DEVICE_FEATURE`
     pub(super) fn feature(&self, host: &H, ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
-        const ACTIONS: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
         let argument: VfioDeviceFeature = args::take(ctx.memory, address, rules::FEATURE_ARGSZ)?;
         if argument.flags & !(VFIO_DEVICE_FEATURE_MASK | ACTIONS | VFIO_DEVICE_FEATURE_PROBE) != 0 {
             return Err(rules::FEATURE_FLAGS);
         }
-        let probe = argument.flags & VFIO_DEVICE_FEATURE_PROBE != 0;
-        if argument.flags & ACTIONS == ACTIONS && !probe {
+        if argument.flags & ACTIONS == ACTIONS && argument.flags & VFIO_DEVICE_FEATURE_PROBE == 0 {
             return Err(rules::FEATURE_GET_SET);
         }
-        match argument.flags & VFIO_DEVICE_FEATURE_MASK {
-            VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY => self.set_low_power(host, &argument, true),
-            VFIO_DEVICE_FEATURE_LOW_POWER_EXIT => self.set_low_power(host, &argument, false),
-            MIG_PRECOPY => Err(rules::FEATURE_PRECOPY),
-            _ => Err(rules::FEATURE_UNKNOWN),
+        let feature = argument.flags & VFIO_DEVICE_FEATURE_MASK;
+        match feature {
+            VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY
+            | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
+            | VFIO_DEVICE_FEATURE_LOW_POWER_EXIT => {}
+            MIG_PRECOPY => return Err(rules::FEATURE_PRECOPY),
+            _ => return Err(rules::FEATURE_UNKNOWN),
         }
-    }
-
-    /// Low power is allowed, or no longer; while it is, memory does not answer. The function itself stays powered: a
-    /// platform is free to do nothing.
-    fn set_low_power(&self, host: &H, argument: &VfioDeviceFeature, on: bool) -> Result<u32, Refusal> {
-        if argument.flags & VFIO_DEVICE_FEATURE_GET != 0 {
-            return Err(rules::FEATURE_DIRECTION);
-        }
-        if argument.flags & VFIO_DEVICE_FEATURE_PROBE != 0 {
+        let wakeup = feature == VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP;
+        let payload = if wakeup { size_of::<VfioDeviceLowPowerEntryWithWakeup>() } else { 0 };
+        if !is_set(&argument, payload)? {
             return Ok(0);
         }
-        if argument.flags & VFIO_DEVICE_FEATURE_SET == 0 {
-            return Err(rules::FEATURE_NO_ACTION);
+        if wakeup {
+            check_wakeup(ctx, address)?;
         }
+        self.set_low_power(host, feature != VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)
+    }
+
+    /// Low power is allowed, or no longer; while it is, memory does not answer. The function itself stays powered, as a
+    /// platform is free to let it: so it never wakes up, and nobody is told of that.
+    fn set_low_power(&self, host: &H, on: bool) -> Result<u32, Refusal> {
         self.memory.write(|memory| {
             if on && memory.low_power {
                 return Err(rules::FEATURE_LOW_POWER);
@@ -53,4 +57,34 @@ impl<H: Host> PciDevice<H> {
             Ok(0)
         })
     }
+}
+
+/// Whether a feature that can be set is to be set; a probe only asks whether it could be.
+fn is_set(argument: &VfioDeviceFeature, payload: usize) -> Result<bool, Refusal> {
+    if argument.flags & VFIO_DEVICE_FEATURE_GET != 0 {
+        return Err(rules::FEATURE_DIRECTION);
+    }
+    if argument.flags & VFIO_DEVICE_FEATURE_PROBE != 0 {
+        return Ok(false);
+    }
+    if argument.flags & VFIO_DEVICE_FEATURE_SET == 0 {
+        return Err(rules::FEATURE_NO_ACTION);
+    }
+    if argument.stated_size().saturating_sub(size_of::<VfioDeviceFeature>()) < payload {
+        return Err(rules::FEATURE_PAYLOAD);
+    }
+    Ok(true)
+}
+
+/// Checks the eventfd that follows the argument.
+fn check_wakeup<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<(), Refusal> {
+    let entry: VfioDeviceLowPowerEntryWithWakeup =
+        args::take_at(ctx.memory, address, size_of::<VfioDeviceFeature>())?;
+    if entry.wakeup_eventfd < 0 {
+        return Err(rules::FEATURE_FD_NEGATIVE);
+    }
+    ctx.files.event(entry.wakeup_eventfd).map(|_| ()).map_err(|error| match error {
+        Errno::EBADF => rules::FEATURE_FD_CLOSED,
+        _ => rules::FEATURE_NOT_EVENTFD,
+    })
 }

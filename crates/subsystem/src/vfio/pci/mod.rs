@@ -87,7 +87,8 @@ impl<H: Host> PciDevice<H> {
 
     fn enable(&self, host: &H) -> Result<Opened<H>, Refusal> {
         reset::wake(host, self.function);
-        set_command(host, self.function, COMMAND_MEMORY | COMMAND_IO, self.decodable(host));
+        let decodable = self.decodable(host);
+        set_command(host, self.function, decodable, decodable);
         let resettable = reset::at_open(host, self.function)?;
         set_command(host, self.function, COMMAND_INTX_DISABLE, 0);
         let saved = Saved::take(host, self.function);
@@ -120,7 +121,7 @@ impl<H: Host> PciDevice<H> {
             opened.saved.restore(host, self.function);
             if opened.resettable {
                 // A reset that fails now leaves a stopped function behind, and nobody to tell.
-                let _ = reset::function(host, self.function);
+                let _ = reset::run(host, self.function);
             }
             set_command(host, self.function, COMMAND_MASTER, 0);
         });

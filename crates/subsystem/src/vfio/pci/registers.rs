@@ -64,7 +64,7 @@ pub(super) mod extended {
     pub(in super::super) const DESIGNATED_VENDOR: u16 = 0x23;
 }
 
-/// Every capability: where its identifier and the pointer to the next one are.
+/// Every capability: where the pointer to the next one is.
 pub(super) const NEXT: u16 = 1;
 
 /// Power management: capabilities, control and status.
@@ -77,6 +77,12 @@ pub(super) const POWER_STATE: u32 = 0x3;
 pub(super) const POWER_NO_SOFT_RESET: u32 = 1 << 3;
 pub(super) const POWER_PME_ENABLE: u32 = 1 << 8;
 pub(super) const POWER_PME_STATUS: u32 = 1 << 15;
+
+/// Vital product data: the address, whose top bit says that the transfer of the data is done (of a read) or to be done
+/// (of a write), and the data.
+pub(super) const VITAL_ADDRESS: u16 = 2;
+pub(super) const VITAL_TRANSFER: u32 = 1 << 15;
+pub(super) const VITAL_DATA: u16 = 4;
 
 /// MSI: control, and where address and data follow it.
 pub(super) const MSI_CONTROL: u16 = 2;

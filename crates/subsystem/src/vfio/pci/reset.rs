@@ -49,7 +49,7 @@ impl Saved {
 }
 
 /// Resets a function, stopped and silent meanwhile; its registers are as before then.
-pub(super) fn function<H: Host>(host: &H, function: Function) -> Result<(), Errno> {
+pub(super) fn run<H: Host>(host: &H, function: Function) -> Result<(), Errno> {
     if !host.can_reset(function) {
         return Err(Errno::ENOTTY);
     }
@@ -61,8 +61,8 @@ pub(super) fn function<H: Host>(host: &H, function: Function) -> Result<(), Errn
 }
 
 /// The reset at open; whether it worked.
-pub(super) fn at_open<H: Host>(host: &H, function_: Function) -> Result<bool, Refusal> {
-    match function(host, function_) {
+pub(super) fn at_open<H: Host>(host: &H, function: Function) -> Result<bool, Refusal> {
+    match run(host, function) {
         Ok(()) => Ok(true),
         Err(Errno::EAGAIN) => Err(rules::BIND_RESET_BUSY),
         Err(_) => Ok(false),
@@ -100,7 +100,7 @@ impl<H: Host> PciDevice<H> {
     pub(super) fn reset_revoked(&self, host: &H) -> Result<(), Errno> {
         self.memory.write(|memory| {
             host.regions_enable(self.function, false);
-            let result = function(host, self.function);
+            let result = run(host, self.function);
             host.regions_enable(self.function, memory.answers());
             result
         })

@@ -24,6 +24,7 @@ pub(super) struct Found<I> {
 #[derive(Clone, Copy, Default)]
 pub(in super::super) struct Capabilities {
     pub(in super::super) power: Option<u16>,
+    pub(in super::super) vital_data: Option<u16>,
     pub(in super::super) msi: Option<u16>,
     pub(in super::super) msix: Option<u16>,
     pub(in super::super) express: Option<u16>,
@@ -37,6 +38,7 @@ impl Capabilities {
         for found in list(host, function) {
             let place = match found.id {
                 capability::POWER => &mut all.power,
+                capability::VITAL_DATA => &mut all.vital_data,
                 capability::MSI => &mut all.msi,
                 capability::MSIX => &mut all.msix,
                 capability::EXPRESS => &mut all.express,

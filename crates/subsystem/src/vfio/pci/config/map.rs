@@ -14,7 +14,8 @@ use super::super::registers::{
     FEATURES_RESET, HEADER_SIZE, INTERRUPT_LINE, INTERRUPT_PIN, LATENCY, MSI_ADDRESS, MSI_CAPABLE,
     MSI_CONTROL, MSI_MASKABLE, MSI_WIDE, MSIX_BAR, MSIX_CONTROL, MSIX_ENTRY, MSIX_SIZE, MSIX_TABLE, NEXT,
     POWER_CAPABILITIES, POWER_CONTROL, POWER_PME_ENABLE, POWER_PME_STATUS, POWER_PME_SUPPORT, POWER_STATE,
-    ROM_BAR, ROM_ENABLE, ROM_REGION, STATUS, STATUS_CAPABILITIES, capability, extended,
+    ROM_BAR, ROM_ENABLE, ROM_REGION, STATUS, STATUS_CAPABILITIES, VITAL_ADDRESS, VITAL_DATA, capability,
+    extended,
 };
 use super::capabilities::{self, Capabilities, Found};
 use super::{Refusal, Width, rules};
@@ -67,6 +68,8 @@ const POWER: [Bits; 2] = [
     ),
 ];
 
+const VITAL: [Bits; 2] = [bits(VITAL_ADDRESS, 2, ALL, ALL), bits(VITAL_DATA, 4, ALL, ALL)];
+
 const EXPRESS: [Bits; 1] = [bits(
     EXPRESS_CONTROL,
     2,
@@ -77,13 +80,18 @@ const EXPRESS_SECOND: [Bits; 1] = [bits(EXPRESS_CONTROL_2, 2, 0, !EXPRESS_ARI)];
 
 const ADVANCED_FEATURES: [Bits; 1] = [bits(FEATURES_CONTROL, 1, FEATURES_RESET, ALL)];
 
-/// Uncorrectable errors: status, mask, severity; correctable errors: status, mask; control.
+/// The errors that PCI Express defines.
+const UNCORRECTABLE: u32 = 0x03ff_f031;
+const CORRECTABLE: u32 = 0xf1c1;
+
+/// Uncorrectable errors: status, mask, severity; correctable errors: status, mask; whether checksums are made and
+/// checked.
 const ERROR_REPORTING: [Bits; 6] = [
-    bits(0x04, 4, 0, 0x03ff_f030 | 1),
-    bits(0x08, 4, 0, 0x03ff_f030 | 1),
-    bits(0x0c, 4, 0, 0x03ff_f030 | 1),
-    bits(0x10, 4, 0, 0xf1c1),
-    bits(0x14, 4, 0, 0xf1c1),
+    bits(0x04, 4, 0, UNCORRECTABLE),
+    bits(0x08, 4, 0, UNCORRECTABLE),
+    bits(0x0c, 4, 0, UNCORRECTABLE),
+    bits(0x10, 4, 0, CORRECTABLE),
+    bits(0x14, 4, 0, CORRECTABLE),
     bits(0x18, 4, 0, 1 << 6 | 1 << 8),
 ];
 
@@ -95,6 +103,7 @@ const POWER_BUDGET: [Bits; 1] = [bits(0x04, 1, 0, ALL)];
 pub(super) enum Area {
     Header,
     Power,
+    VitalData,
     Msi,
     Express,
     AdvancedFeatures,
@@ -224,10 +233,11 @@ impl Config {
     /// What an offset belongs to, and how far behind the start of that it is.
     pub(super) fn area(&self, at: u16) -> (Area, u16) {
         let start = self.bytes.get(at.into()).map_or(NOWHERE, |byte| byte.start);
-        let Capabilities { power, msi, express, advanced_features, .. } = self.capabilities;
+        let Capabilities { power, vital_data, msi, express, advanced_features, .. } = self.capabilities;
         let area = match start {
             0 => Area::Header,
             start if power == Some(start) => Area::Power,
+            start if vital_data == Some(start) => Area::VitalData,
             start if msi == Some(start) => Area::Msi,
             start if express == Some(start) => Area::Express,
             start if advanced_features == Some(start) => Area::AdvancedFeatures,
@@ -338,6 +348,7 @@ impl Config {
                 }
             }
             capability::ADVANCED_FEATURES => self.protect(start, &ADVANCED_FEATURES),
+            capability::VITAL_DATA => self.protect(start, &VITAL),
             capability::MSI => self.protect_msi(start),
             capability::VENDOR => self.open_bytes(start.saturating_add(2), start.saturating_add(length)),
             _ => {}

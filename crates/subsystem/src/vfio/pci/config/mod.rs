@@ -16,7 +16,7 @@ use super::registers::{
     EXPRESS_DEVICE, EXPRESS_FUNCTION_RESET, EXPRESS_FUNCTION_RESET_CAPABLE, EXPRESS_PAYLOAD,
     EXPRESS_READ_REQUEST, FEATURES_CAN_RESET, FEATURES_CAPABLE, FEATURES_CONTROL, FEATURES_RESET,
     MSI_CONTROL, MSI_ENABLE, MSI_MULTIPLE, POWER_CAPABILITIES, POWER_CONTROL, POWER_D1, POWER_D2,
-    POWER_NO_SOFT_RESET, POWER_STATE, ROM_BAR,
+    POWER_NO_SOFT_RESET, POWER_STATE, ROM_BAR, VITAL_ADDRESS, VITAL_DATA, VITAL_TRANSFER,
 };
 use super::reset::Saved;
 use super::{Opened, PciDevice};
@@ -25,6 +25,9 @@ use crate::rules::{Refusal, vfio as rules};
 
 /// The width of an access in bytes: 1, 2 or 4.
 pub(super) type Width = u8;
+
+/// How often a function is asked whether a transfer of vital product data is done.
+const VITAL_PATIENCE: u32 = 10_000;
 
 /// The deepest power state that software can choose, in which memory does not answer.
 const D3: u32 = 3;
@@ -73,6 +76,14 @@ impl<H: Host> PciDevice<H> {
                 opened.config.write(host, self.function, at, width, value);
                 if offset == POWER_CONTROL {
                     self.set_power_state(host, opened, value & POWER_STATE);
+                }
+            }
+            Area::VitalData => {
+                opened.config.write(host, self.function, at, width, value);
+                // The upper byte of the address starts a transfer.
+                let upper = VITAL_ADDRESS.saturating_add(1);
+                if (offset..offset.saturating_add(width.into())).contains(&upper) {
+                    self.transfer_vital_data(host, opened, at.saturating_sub(offset));
                 }
             }
             Area::Msi => {
@@ -156,6 +167,27 @@ impl<H: Host> PciDevice<H> {
             memory.asleep = state == D3;
             host.regions_enable(self.function, memory.answers());
         });
+    }
+
+    /// Transfers vital product data as the shadow of the address says. Where the function does not answer, the transfer
+    /// stays pending for the user.
+    fn transfer_vital_data(&self, host: &H, opened: &mut Opened<H>, start: u16) {
+        let address = start.saturating_add(VITAL_ADDRESS);
+        let data = start.saturating_add(VITAL_DATA);
+        let asked = opened.config.shadow(address, 2);
+        let write = asked & VITAL_TRANSFER != 0;
+        if write {
+            host.config_write(self.function, data, 4, opened.config.shadow(data, 4));
+        }
+        host.config_write(self.function, address, 2, asked);
+        let is_done = || (host.config_read(self.function, address, 2) ^ asked) & VITAL_TRANSFER != 0;
+        if !(0..VITAL_PATIENCE).any(|_| is_done()) {
+            return;
+        }
+        if !write {
+            opened.config.set_shadow(data, 4, u32::MAX, host.config_read(self.function, data, 4));
+        }
+        opened.config.set_shadow(address, 2, VITAL_TRANSFER, !asked);
     }
 
     /// Carries what the user wrote to MSI control to the function, as far as SET_IRQS has enabled MSI.

@@ -6,20 +6,21 @@
 mod line;
 mod messages;
 
-use uapi::Command;
-use uapi::Errno;
 use uapi::vfio::{
     VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_TYPE_MASK,
     VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_BOOL, VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE,
     VFIO_IRQ_SET_DATA_TYPE_MASK, VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_REQ_IRQ_INDEX, VfioIrqSet,
 };
+use uapi::{Command, Errno};
+
+use zerocopy::{FromBytes, IntoBytes};
 
 use self::line::Line;
 use self::messages::Messages;
 use super::config::Config;
 use super::{Opened, PciDevice};
-use crate::ctx::{CallCtx, UserMemoryExt};
+use crate::ctx::CallCtx;
 use crate::host::{Function, Host, IrqKind};
 use crate::mem::List;
 use crate::rules::{Refusal, vfio as rules};
@@ -169,7 +170,6 @@ fn take_data<H: Host>(
     address: u64,
     argument: &VfioIrqSet,
 ) -> Result<Data, Refusal> {
-    let address = address.checked_add(size_of::<VfioIrqSet>() as u64).ok_or(rules::ARGUMENT_FAULT)?;
     match argument.flags & VFIO_IRQ_SET_DATA_TYPE_MASK {
         VFIO_IRQ_SET_DATA_BOOL => Ok(Data::Bools(take_list(host, ctx, address, argument.count)?)),
         VFIO_IRQ_SET_DATA_EVENTFD => Ok(Data::Events(take_list(host, ctx, address, argument.count)?)),
@@ -177,7 +177,8 @@ fn take_data<H: Host>(
     }
 }
 
-fn take_list<H: Host, T: zerocopy::FromBytes + zerocopy::IntoBytes>(
+/// Takes the values that follow the argument.
+fn take_list<H: Host, T: FromBytes + IntoBytes>(
     host: &H,
     ctx: &CallCtx<'_, H>,
     address: u64,
@@ -185,10 +186,9 @@ fn take_list<H: Host, T: zerocopy::FromBytes + zerocopy::IntoBytes>(
 ) -> Result<List<T>, Refusal> {
     let mut list = List::new();
     list.reserve_many(host, count as usize).map_err(|_| rules::NO_MEMORY)?;
-    for index in 0..u64::from(count) {
-        let offset = index.saturating_mul(size_of::<T>() as u64);
-        let at = address.checked_add(offset).ok_or(rules::ARGUMENT_FAULT)?;
-        list.push_reserved(ctx.memory.get(at).map_err(|_| rules::ARGUMENT_FAULT)?);
+    for index in 0..count as usize {
+        let offset = size_of::<VfioIrqSet>().saturating_add(index.saturating_mul(size_of::<T>()));
+        list.push_reserved(args::take_at(ctx.memory, address, offset)?);
     }
     Ok(list)
 }

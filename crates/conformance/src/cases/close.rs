@@ -1,0 +1,156 @@
+//! CLOSE: what the last close of a file releases, and when.
+
+use sys::Suite;
+
+use super::{answer, case};
+use crate::fixture::{Attached, Bound, Fixture};
+use crate::memory::{PAGE, Pages};
+use crate::outcome::{Got, Outcome, Stop, Way};
+use crate::run::Case;
+use crate::space::P;
+
+/// How much the cases pin, in KiB.
+const PINNED: i64 = 64;
+
+pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
+    let mut cases = pinned();
+    cases.extend(files());
+    cases.extend(unbinding());
+    cases.extend(order());
+    cases
+}
+
+fn pinned<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-579", |f| {
+            let pinned = Pinned::new(f)?;
+            let Pinned { before, during, attached: Attached { bound, ioas, .. }, memory } = pinned;
+            drop(bound.device);
+            let after = f.vm_pin()?;
+            let kept = f.unmap(&bound.iommufd, ioas, P, 16 * P)?;
+            drop(memory);
+            Ok(Got::equal((PINNED, 0, 16 * P), (during - before, after - before, kept)))
+        }),
+        case("B-580", |f| {
+            let mark = f.sys.log_mark()?;
+            let Pinned { before, during, attached: Attached { bound, .. }, memory } = Pinned::new(f)?;
+            drop(bound.iommufd);
+            let between = f.vm_pin()?;
+            drop(bound.device);
+            let after = f.vm_pin()?;
+            drop(memory);
+            let lines = f.sys.log_since(mark)?;
+            let warned = lines.iter().any(|line| line.contains("WARN"));
+            Ok(Got::all([
+                Got::truth("no warning", lines, !warned),
+                Got::equal((PINNED, PINNED, 0), (during - before, between - before, after - before)),
+            ]))
+        }),
+        case("B-582", |f| {
+            let (target, address) = (f.target, f.noiommu_address()?);
+            let second = f.sys.second_process(|sys| {
+                let f = Fixture::new(sys, target);
+                let Pinned { before, during, attached, memory } = Pinned::new(&f)?;
+                // What the end of a process does.
+                drop(attached);
+                drop(memory);
+                Ok((during - before, f.vm_pin()? - before))
+            });
+            let pins: Way<(i64, i64)> = second.map_err(|error| Stop::NotApplicable(error.to_string()))?;
+            f.bound_at(address)?;
+            Ok(Got::equal((PINNED, 0), pins?))
+        }),
+    ]
+}
+
+fn files<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-581", |f| {
+            let address = f.noiommu_address()?;
+            let Bound { device, iommufd, .. } = f.bound_at(address)?;
+            let ioas = f.ioas(&iommufd)?;
+            f.attach(&device, ioas)?;
+            drop(device);
+            answer(f.bind(&f.open_at(address)?, &iommufd).map(|_| 0u32))
+        }),
+        case("B-583", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let duplicate = f.sys.try_clone(&device)?;
+            drop(device);
+            answer(f.device_info(&duplicate).map(|_| 0u32))
+        }),
+    ]
+}
+
+/// Closing a file that the driver's unbinding waits for.
+fn unbinding<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-584", |f| {
+            let address = f.address()?;
+            let node = f.cdev_path(address)?;
+            let (driver, bound) = (f.driver(address), f.bound_at(address)?);
+            let unbinding = driver.begin_unbind(&node)?;
+            let waits = unbinding.waits();
+            drop(bound);
+            unbinding.end()??;
+            let folder = f.sysfs(address).join("vfio-dev");
+            Ok(Got::equal((true, false, false), (waits, f.exists(&node)?, f.exists(&folder)?)))
+        }),
+        case("B-585", |f| {
+            let address = f.noiommu_address()?;
+            let driver = f.driver(address);
+            driver.unbind()?;
+            let others = f.sys.read_dir("/sys/class/vfio-dev".as_ref())?;
+            let lowest = (0..)
+                .map(|index| format!("vfio{index}"))
+                .find(|name| !others.iter().any(|other| other.trim_start_matches("noiommu-") == name));
+            driver.bind()?;
+            Ok(Got::equal(lowest.map(|name| format!("noiommu-{name}")), Some(f.cdev_name(address)?)))
+        }),
+        case("B-587", |f| {
+            const BLOCKED: &str = "blocked until device is released";
+            let address = f.address()?;
+            let node = f.cdev_path(address)?;
+            let (driver, device) = (f.driver(address), f.open_at(address)?);
+            let mark = f.sys.log_mark()?;
+            let unbinding = driver.begin_unbind(&node)?;
+            let said = || {
+                let lines = f.sys.log_since(mark).unwrap_or_default();
+                lines.iter().any(|line| line.contains(address) && line.contains(BLOCKED))
+            };
+            unbinding.interrupt(said)?;
+            let waits = unbinding.waits();
+            drop(device);
+            unbinding.end()??;
+            Ok(Got::truth("the write goes on after the message", waits, waits))
+        }),
+    ]
+}
+
+/// What happens in which order: to be seen from the device's side of the bus alone.
+fn order<S: Suite>() -> Vec<Case<S>> {
+    fn unseen<S: Suite>(_: &mut Fixture<S>) -> Outcome {
+        Err(Stop::NotApplicable("needs to look on from the device's side of the bus".into()))
+    }
+    vec![case("B-588", unseen), case("B-703", unseen)]
+}
+
+/// A device that is attached, with 16 pages mapped.
+struct Pinned<S: Suite> {
+    attached: Attached<S>,
+    memory: Pages,
+    /// `VmPin` in KiB.
+    before: i64,
+    during: i64,
+}
+
+impl<S: Suite> Pinned<S> {
+    fn new(f: &Fixture<S>) -> Way<Self> {
+        let before = f.vm_pin()?;
+        let memory = Pages::new(16 * PAGE)?;
+        let attached = f.attached()?;
+        f.map_at(&attached.bound.iommufd, attached.ioas, memory.address(), 16 * P, P)?;
+        let during = f.vm_pin()?;
+        Ok(Pinned { attached, memory, before, during })
+    }
+}

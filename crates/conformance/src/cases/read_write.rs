@@ -1,0 +1,185 @@
+//! RW: which places of a device file can be read, written and mapped.
+
+use sys::{Mapping, Result, Suite};
+use uapi::vfio::*;
+
+use super::info::absent_bar;
+use super::{answer, case};
+use crate::call::ioctl_at;
+use crate::config::{command, config, region};
+use crate::fixture::{Bound, Fixture, Need};
+use crate::memory::PAGE;
+use crate::outcome::{Got, Outcome, Stop, Way};
+use crate::run::Case;
+
+pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
+    let mut cases = config_bounds();
+    cases.extend(bars());
+    cases.extend(msix_table());
+    cases.extend(mappings());
+    cases.extend(ports());
+    cases
+}
+
+fn config_bounds<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-238", |f| {
+            let address = f.address()?;
+            let ids = ["vendor", "device"].map(|name| f.text(&f.sysfs(address).join(name)));
+            let [vendor, device] = ids;
+            let mut bytes = [0; 4];
+            let read = read(f, &f.bound_at(address)?.device, &mut bytes, config(0));
+            let word = |at: usize| format!("{:#06x}", u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+            Ok(Got::from(read).provided(Got::equal((vendor?, device?), (word(0), word(2)))))
+        }),
+        case("B-239", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            answer(read(f, &device, &mut [0; 8], config(config_size(f, &device)? - 4)))
+        }),
+        case("B-240", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            answer(read(f, &device, &mut [0; 4], config(config_size(f, &device)?)))
+        }),
+        case("B-241", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let size = config_size(f, &device)?;
+            Ok(Got::equal(size, read(f, &device, &mut vec![0; size as usize], config(0))?))
+        }),
+        case("B-242", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            Ok(Got::alike([0, region(20), u64::MAX >> 1].map(|offset| read(f, &device, &mut [], offset))))
+        }),
+        case("B-243", |f| answer(read(f, &f.bound()?.device, &mut [0; 4], region(20)))),
+        case("B-275", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let whole: [u8; 8] = f.config_read(&device, 0)?;
+            let mut part = [0; 4];
+            let read = read(f, &device, &mut part, config(1));
+            Ok(Got::from(read).provided(Got::equal(&whole[1..5], &part[..])))
+        }),
+    ]
+}
+
+fn bars<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-244", |f| {
+            let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+            answer(read(f, &device, &mut [0; 8], bar.offset + bar.size - 4))
+        }),
+        case("B-245", |f| {
+            let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+            answer(read(f, &device, &mut [0; 4], bar.offset + bar.size))
+        }),
+        case("B-246", |f| {
+            let (address, index) = absent_bar(f)?;
+            answer(read(f, &f.bound_at(address)?.device, &mut [0; 4], region(index)))
+        }),
+        case("B-249", |f| {
+            let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+            read(f, &device, &mut [0; 4], bar.offset)?;
+            f.set_command(&device, command::MEMORY, false)?;
+            answer(read(f, &device, &mut [0; 4], bar.offset))
+        }),
+        case("B-252", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::Reset)?;
+            let bar = f.mappable_bar(&device)?;
+            let registers = f.sys.map_region(&device, Mapping::registers(bar.offset, PAGE))?;
+            let before = registers.try_read32(0);
+            let reset = ioctl_at(f.sys, &device, VFIO_DEVICE_RESET, 0);
+            let after = registers.try_read32(0);
+            Ok(Got::from(reset).provided(Got::all([
+                Got::truth("the mapping answers", &before, before.is_ok()),
+                Got::truth("it does after the reset", &after, after == before),
+            ])))
+        }),
+    ]
+}
+
+/// The MSI-X table is out of the user's reach.
+fn msix_table<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-253", |f| {
+            let (Bound { device, iommufd: _iommufd, .. }, at) = with_table(f)?;
+            let mut bytes = [0; 16];
+            read(f, &device, &mut bytes, at)?;
+            Ok(Got::equal([0xff; 16], bytes))
+        }),
+        case("B-254", |f| {
+            let (Bound { device, iommufd: _iommufd, .. }, at) = with_table(f)?;
+            let written = f.sys.pwrite(&device, &[0; 16], at)?;
+            let mut bytes = [0; 16];
+            read(f, &device, &mut bytes, at)?;
+            Ok(Got::equal((16, [0xff; 16]), (written, bytes)))
+        }),
+    ]
+}
+
+fn mappings<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-255", |f| map_bar(f, |mapping, _| mapping.shared = false)),
+        case("B-256", |f| map_bar(f, |mapping, _| mapping.offset = config(0))),
+        case("B-258", |f| map_bar(f, |mapping, size| mapping.length = size as usize + PAGE)),
+        case("B-259", |f| map_bar(f, |mapping, size| mapping.offset += size)),
+    ]
+}
+
+/// I/O ports.
+fn ports<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-646", |f| {
+            let (address, index) = f.io_bar_address()?;
+            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            f.set_command(&device, command::IO, false)?;
+            answer(read(f, &device, &mut [0; 4], region(index)))
+        }),
+        case("B-647", |f| {
+            let (address, index) = f.io_bar_address()?;
+            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            answer(map(f, &device, Mapping::registers(region(index), PAGE)))
+        }),
+        case("B-644", |f| {
+            let (address, _) = f.io_bar_address()?;
+            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            f.mappable_bar(&device)?;
+            Ok(Got::equal(3, f.command(&device)? & (command::IO | command::MEMORY)))
+        }),
+    ]
+}
+
+fn read<S: Suite>(f: &Fixture<S>, device: &S::File, bytes: &mut [u8], offset: u64) -> Result<u64> {
+    f.sys.pread(device, bytes, offset).map(|count| count as u64)
+}
+
+fn map<S: Suite>(f: &Fixture<S>, device: &S::File, mapping: Mapping) -> Result<u32> {
+    f.sys.map_region(device, mapping).map(|_| 0)
+}
+
+/// Maps the first page of a BAR with one change, for which the BAR's size is given.
+fn map_bar<S: Suite>(f: &Fixture<S>, change: fn(&mut Mapping, u64)) -> Outcome {
+    let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+    if !bar.size.is_multiple_of(PAGE as u64) {
+        return Err(Stop::NotApplicable("the BAR has no whole number of pages".into()));
+    }
+    let mut mapping = Mapping::registers(bar.offset, PAGE);
+    map(f, &device, mapping)?;
+    change(&mut mapping, bar.size);
+    answer(map(f, &device, mapping))
+}
+
+fn config_size<S: Suite>(f: &Fixture<S>, device: &S::File) -> Way<u64> {
+    Ok(f.region_info(device, VFIO_PCI_CONFIG_REGION_INDEX)?.size)
+}
+
+/// A bound device, and its BAR0 in memory.
+fn with_bar<S: Suite>(f: &Fixture<S>) -> Way<(Bound<S>, VfioRegionInfo)> {
+    let bound = f.bound_with(Need::Any)?;
+    let bar = f.region_info(&bound.device, 0)?;
+    Ok((bound, bar))
+}
+
+/// A bound device, and where its MSI-X table is in the device file.
+fn with_table<S: Suite>(f: &Fixture<S>) -> Way<(Bound<S>, u64)> {
+    let bound = f.bound_with(Need::MsiX)?;
+    let table = f.msix_table(&bound.device)?;
+    Ok((bound, region(table.bar) + table.offset))
+}

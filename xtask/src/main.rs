@@ -1,9 +1,11 @@
-//! Chores of the project: `cargo xtask test`, `cargo xtask bench`.
+//! Chores of the project: `cargo xtask test`, `bench`, `vm`, `kernel`.
 #![forbid(unsafe_code)]
 
 mod image;
 mod run;
+mod vm;
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -29,13 +31,27 @@ enum Chore {
         #[arg(long)]
         quick: bool,
     },
+    /// Runs a command in a virtual machine with a real kernel, this project's `ioasis` and PCI devices bound to vfio-pci
+    Vm(vm::Options),
+    /// Builds kernels for `vm`
+    Kernel(vm::kernel::Options),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().chore {
-        Chore::Test => test(),
-        Chore::Bench { quick } => bench(quick),
+fn main() -> ExitCode {
+    run(Arguments::parse().chore).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(chore: Chore) -> Result<ExitCode> {
+    match chore {
+        Chore::Test => test()?,
+        Chore::Bench { quick } => bench(quick)?,
+        Chore::Vm(options) => return Ok(vm::run(&options)?.into()),
+        Chore::Kernel(options) => vm::kernel::run(&options)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn test() -> Result<()> {

@@ -38,15 +38,31 @@ pub(crate) fn ioasis(words: &[&str]) -> Result<()> {
 
 /// The `ioasis` command of the release build.
 pub(crate) fn ioasis_path() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("release/ioasis")
+    target().join("release/ioasis")
 }
 
-/// The demo's time and memory, as the kernel counts them.
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The demo's time, from start to exit, and its memory, as the kernel counts it.
 pub(crate) fn demo_cost() -> Result<()> {
+    const SECONDS: f64 = 5.0;
+    const BYTES: u64 = 200 << 20;
     let start = Instant::now();
-    ioasis(&["demo"])?;
-    println!("demo: {:.2} s in all", start.elapsed().as_secs_f64());
+    let output =
+        Command::new(ioasis_path()).args(["demo", "--json"]).output().context("cannot start the demo")?;
+    let seconds = start.elapsed().as_secs_f64();
+    ensure!(output.status.success(), "the demo failed: {}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let bytes = report["peak_memory"].as_u64().context("the demo tells no peak_memory")?;
+    println!(
+        "{seconds:.2} s in all (at most {SECONDS}), {} MiB resident (at most {})",
+        bytes >> 20,
+        BYTES >> 20
+    );
+    ensure!(seconds < SECONDS && bytes < BYTES, "the demo takes more than that");
     Ok(())
 }
 

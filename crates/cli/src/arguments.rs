@@ -68,7 +68,7 @@ pub(crate) struct Read {
     #[arg(long, default_value_t = 0)]
     pub(crate) lba: u64,
     /// How many blocks
-    #[arg(long, required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) blocks: Option<u64>,
     /// All blocks to the end of the namespace
     #[arg(long)]

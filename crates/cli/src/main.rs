@@ -3,6 +3,7 @@
 
 mod arguments;
 mod demo;
+mod load;
 mod nvme;
 mod output;
 mod progress;
@@ -17,14 +18,14 @@ use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match arguments.command {
+    let result = stop::outlive_large_files().and_then(|()| match arguments.command {
         Command::Demo { json } => demo::run(&arguments.system, json),
         Command::Nvme(command) => nvme::run(&arguments.system, command),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::complain(&format!("error: {error:#}"));
             if error.is::<stop::Interrupted>() { ExitCode::from(130) } else { ExitCode::FAILURE }
         }
     }

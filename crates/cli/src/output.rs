@@ -1,7 +1,9 @@
 //! What a command prints, and files that appear whole or not at all.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Write, stdout};
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
@@ -9,17 +11,23 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
+const STDOUT: &str = "standard output";
+
 /// Prints text to standard output. A reader that went away is an error, not a panic.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| refused("standard output", error))
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| refused(STDOUT, "", error))
 }
 
 /// Prints one JSON object.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     print(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Prints a line to standard error.
+pub(crate) fn complain(line: &str) {
+    // Where standard error does not take it there is nobody left to tell.
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// An empty table that fits the terminal, or is as wide as its content in a pipe.
@@ -32,84 +40,100 @@ pub(crate) fn table() -> Table {
     table
 }
 
+/// Two columns, of names and values, as lines that fit the terminal.
+pub(crate) fn print_facts(facts: impl IntoIterator<Item = (String, String)>) -> Result<()> {
+    let mut table = table();
+    for (name, value) in facts {
+        table.add_row([name, value]);
+    }
+    print(&format!("{}\n", table.trim_fmt()))
+}
+
 /// A file that is being written.
 pub(crate) enum Output {
-    /// Standard output.
-    Stdout,
-    /// A device, a pipe: written in place.
-    Stream(PathBuf, File),
+    /// Standard output, a device, a pipe: written in place.
+    Stream { name: String, file: File },
     /// A regular file: written under another name, and renamed when it is whole.
-    Whole(PathBuf, NamedTempFile),
+    Whole { path: PathBuf, file: NamedTempFile },
 }
 
 impl Output {
     /// Opens an output; `-` is standard output.
     pub(crate) fn create(path: &Path) -> Result<Output> {
+        let cannot = || format!("cannot write {}", path.display());
         if path == Path::new("-") {
             if stdout().is_terminal() {
-                bail!("standard output is a terminal; name a file with -o, or pipe it somewhere");
+                bail!("{STDOUT} is a terminal; name a file with -o, or pipe it somewhere");
             }
-            return Ok(Output::Stdout);
+            let file = stdout().as_fd().try_clone_to_owned().with_context(cannot)?.into();
+            return Ok(Output::Stream { name: STDOUT.to_owned(), file });
         }
-        let cannot = || format!("cannot write {}", path.display());
         match path.metadata() {
             Ok(data) if data.is_dir() => bail!("cannot write {}: it is a directory", path.display()),
             Ok(data) if !data.is_file() => {
                 let file = File::options().write(true).open(path).with_context(cannot)?;
-                Ok(Output::Stream(path.to_owned(), file))
+                Ok(Output::Stream { name: path.display().to_string(), file })
             }
-            _ => {
-                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                let file = NamedTempFile::with_prefix_in(".ioasis-", folder.unwrap_or(Path::new(".")))
-                    .with_context(cannot)?;
-                Ok(Output::Whole(path.to_owned(), file))
-            }
+            // What a link leads to is replaced, not the link.
+            Ok(_) => Self::whole(&path.canonicalize().with_context(cannot)?),
+            Err(_) => Self::whole(path),
         }
+        .with_context(cannot)
+    }
+
+    fn whole(path: &Path) -> Result<Output> {
+        let name = path.file_name().context("it names no file")?.display();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let file = tempfile::Builder::new()
+            .prefix(&format!(".{name}.part-"))
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        Ok(Output::Whole { path: path.to_owned(), file })
     }
 
     /// Writes bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match self {
-            Output::Stdout => {
-                stdout().lock().write_all(bytes).map_err(|error| refused("standard output", error))
-            }
-            Output::Stream(path, file) => {
-                file.write_all(bytes).map_err(|error| refused(path.display(), error))
-            }
-            Output::Whole(path, file) => {
-                file.as_file_mut().write_all(bytes).map_err(|error| refused(path.display(), error))
-            }
-        }
+        let written = match self {
+            Output::Stream { file, .. } => file.write_all(bytes),
+            Output::Whole { file, .. } => file.as_file_mut().write_all(bytes),
+        };
+        written.map_err(|error| self.refused(error))
     }
 
     /// The file is whole: lets it appear, durable.
     pub(crate) fn finish(self) -> Result<()> {
+        let Output::Whole { path, file } = self else { return Ok(()) };
+        file.as_file()
+            .sync_all()
+            .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error))
+            .map_err(|error| refused(path.display(), "; it was not made", error))
+    }
+
+    /// What there is of it if it ends before it is whole.
+    pub(crate) fn remains(&self) -> String {
         match self {
-            Output::Stdout => stdout().lock().flush().map_err(|error| refused("standard output", error)),
-            Output::Stream(..) => Ok(()),
-            Output::Whole(path, file) => {
-                readable_by_umask(file.as_file());
-                file.as_file().sync_all().map_err(|error| refused(path.display(), error))?;
-                file.persist(&path).map(drop).map_err(|error| refused(path.display(), error.error))
-            }
+            Output::Stream { name, .. } => format!("{name} got only a part"),
+            Output::Whole { path, .. } => format!("{} was not made", path.display()),
+        }
+    }
+
+    fn refused(&self, error: io::Error) -> Error {
+        match self {
+            Output::Stream { name, .. } => refused(name, "", error),
+            Output::Whole { path, .. } => refused(path.display(), "; it was not made", error),
         }
     }
 }
 
-/// A temporary file is its owner's alone; a finished one is what any new file would be.
-fn readable_by_umask(file: &File) {
-    let umask = rustix::process::umask(rustix::fs::Mode::empty());
-    rustix::process::umask(umask);
-    let mode = rustix::fs::Mode::from_raw_mode(0o666) - umask;
-    // A file system without permissions has none to set.
-    let _ = rustix::fs::fchmod(file, mode);
-}
-
-fn refused(object: impl std::fmt::Display, error: io::Error) -> Error {
+fn refused(object: impl std::fmt::Display, outcome: &str, error: io::Error) -> Error {
     let what = match error.kind() {
         ErrorKind::BrokenPipe => "its reader went away before the end".to_owned(),
-        ErrorKind::StorageFull => "the disk is full; nothing of it was kept".to_owned(),
+        ErrorKind::StorageFull => "the disk is full".to_owned(),
+        ErrorKind::FileTooLarge => {
+            "it would be larger than the file system or the limit of this process (ulimit -f) allows"
+                .to_owned()
+        }
         _ => error.to_string(),
     };
-    Error::msg(format!("cannot write {object}: {what}"))
+    Error::msg(format!("cannot write {object}: {what}{outcome}"))
 }

@@ -1,19 +1,19 @@
-//! Ctrl-C: the first one asks long work to stop in order, the second one ends the process at once.
+//! Signals: the first Ctrl-C asks long work to stop in order, the second one ends the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
-/// The work was stopped by a signal; the text says how far it got.
+/// The work was stopped by a signal.
 #[derive(Debug)]
-pub(crate) struct Interrupted(pub(crate) String);
+pub(crate) struct Interrupted;
 
 impl std::fmt::Display for Interrupted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "interrupted: {}", self.0)
+        f.write_str("interrupted")
     }
 }
 
@@ -39,4 +39,15 @@ impl StopFlag {
     pub(crate) fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// [`Interrupted`] if the flag is up.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_raised() { Err(Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+/// Lets a write beyond the largest size of a file (`ulimit -f`) fail, where the process would be killed otherwise.
+pub(crate) fn outlive_large_files() -> Result<()> {
+    let seen = Arc::new(AtomicBool::new(false));
+    flag::register(SIGXFSZ, seen).map(drop).context("cannot watch for files that grow too large")
 }

@@ -5,6 +5,7 @@ use ioasis::{Linux, Options, Sys};
 use machine::Machine;
 
 use crate::arguments;
+use crate::output::complain;
 
 /// Work that runs on either system.
 pub(crate) trait Job {
@@ -28,13 +29,13 @@ pub(crate) fn run_on(machine: &Machine, job: impl Job) -> Result<()> {
     let result = job.run(machine, &Options::new().allow_noiommu(true));
     let findings = machine.findings();
     for finding in &findings {
-        eprintln!("DMA checker: {finding}");
+        complain(&format!("DMA checker: {finding}"));
     }
     match findings.len() {
         0 => result,
         count => {
             if let Err(error) = result {
-                eprintln!("error: {error:#}");
+                complain(&format!("error: {error:#}"));
             }
             bail!("{count} accesses of devices to memory that they were not given, see above")
         }

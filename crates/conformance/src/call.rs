@@ -2,11 +2,17 @@
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::OFlags;
 use sys::{Result, Suite};
+use uapi::Command;
+use uapi::iommufd::{IOMMU_FAULT_QUEUE_ALLOC, IommuFaultAlloc};
 use uapi::vfio::*;
 use zerocopy::{FromBytes, IntoBytes};
+
+/// A number that no descriptor has: it lies above every limit.
+pub(crate) const CLOSED: i32 = i32::MAX;
 
 /// `ioctl(2)` with bytes of the suite's own as the argument.
 ///
@@ -33,6 +39,15 @@ pub(crate) fn ioctl_at<S: Suite>(sys: &S, file: &S::File, command: u32, argument
     // SAFETY: by the two habits of `ioctl_bytes` the call reaches only memory that the suite owns and that no reference
     // is held to; an address that is not mapped is EFAULT.
     unsafe { sys.ioctl_raw(file.as_fd(), command, argument as *mut c_void) }
+}
+
+/// Makes a fault queue (`IOMMU_FAULT_QUEUE_ALLOC`); its id and its file.
+pub(crate) fn fault_queue<S: Suite>(sys: &S, iommufd: &S::File) -> Result<(u32, S::File)> {
+    let mut alloc = IommuFaultAlloc::new();
+    ioctl_value(sys, iommufd, IOMMU_FAULT_QUEUE_ALLOC, &mut alloc)?;
+    // SAFETY: the call answered with a descriptor that it has opened for its caller, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(alloc.out_fault_fd.cast_signed()) };
+    Ok((alloc.out_fault_id, sys.adopt(fd, Path::new("fault queue"))?))
 }
 
 /// Exports the first page of a region as a dma-buf (`VFIO_DEVICE_FEATURE_DMA_BUF`).

@@ -26,7 +26,6 @@ pub(crate) mod command {
 
 /// Identifiers of capabilities.
 pub(crate) mod capability {
-    pub(crate) const MSI: u8 = 0x05;
     pub(crate) const EXPRESS: u8 = 0x10;
     pub(crate) const MSIX: u8 = 0x11;
     pub(crate) const ADVANCED_FEATURES: u8 = 0x13;

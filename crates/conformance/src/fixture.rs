@@ -27,8 +27,6 @@ pub(crate) enum Need {
     Any,
     /// An MSI-X capability.
     MsiX,
-    /// An MSI capability.
-    Msi,
     /// An INTx line.
     Line,
     /// A way to be reset on its own.
@@ -104,7 +102,6 @@ impl<'a, S: Suite> Fixture<'a, S> {
         Ok(match need {
             Need::Any => self.region_info(device, 0)?.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
             Need::MsiX => self.capability(device, capability::MSIX)?.is_some(),
-            Need::Msi => self.capability(device, capability::MSI)?.is_some(),
             Need::Line => self.config_read(device, register::INTERRUPT_PIN)? != [0],
             Need::Reset => self.is_resettable(device, address)?,
             Need::FunctionReset => {

@@ -50,7 +50,7 @@ impl Setup {
 
     fn unmap(&self, grant: &Grant<machine::ram::Pin>) {
         self.views.revoke(self.view, grant);
-        self.ram.unpin(grant.pin, grant.first, grant.pages);
+        self.views.unpin(grant.pin, grant.first, grant.pages);
     }
 }
 

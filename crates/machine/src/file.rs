@@ -1,18 +1,28 @@
 //! Open files of a machine, behind real descriptors.
 //!
-//! The descriptor of an open file is a placeholder: a memfd, whose inode finds the open file again wherever its number
-//! turns up, after `dup` too. Like the kernel's VFIO files it is always ready for `poll`, and refused by `epoll`.
+//! The descriptor of an open file is a placeholder, whose inode finds the open file again wherever its number turns up, after
+//! `dup` too. For a file that was opened by path it is a memfd: like the kernel's VFIO files always ready for `poll`, and
+//! refused by `epoll`.
+//!
+//! A call can also answer with the number of a new descriptor (`IOMMU_FAULT_QUEUE_ALLOC`). It is the program's from then on,
+//! who may close it without a word to the machine. So its placeholder is one end of a pair of sockets: the other end, which
+//! the machine keeps, is hung up when the last duplicate is gone, and with the next call the file is released. Like the
+//! kernel's fault queue it is ready for writing, for `poll` and `epoll`. [`Sys::adopt`](sys::Sys::adopt) makes a [`File`] of it.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use subsystem::FileId;
 use sys::Access;
+use uapi::Errno;
 
 use crate::machine::Shared;
 use crate::tree::Live;
@@ -20,7 +30,8 @@ use crate::tree::Live;
 /// An open file of a [`Machine`](crate::Machine).
 ///
 /// It is closed when the last `File` that was cloned from it, or adopted from a descriptor of it, is dropped, and the last
-/// mapping. A bare descriptor does not keep it open.
+/// mapping. A bare descriptor does not keep it open, but for those that a call answered with, such as a fault queue's: those
+/// files are open as long as the program has a descriptor of them, in a `File` or bare.
 pub struct File {
     // The descriptor goes before the open file does: whoever sees the number sees the file behind it.
     descriptor: OwnedFd,
@@ -33,13 +44,16 @@ pub struct File {
 pub(crate) enum Opened {
     /// A node: a file of the subsystem.
     Node(FileId),
+    /// A file of the subsystem that a call has opened.
+    Installed(FileId),
     /// An attribute with a fixed text.
     Text(Arc<str>),
     /// An attribute that answers for itself.
     Live(Live),
 }
 
-/// An open file, however many descriptors and mappings it has. The last one gone, it is released.
+/// An open file, however many descriptors and mappings it has. The last one gone, it is released; an installed one only
+/// if the program has no bare descriptor of it either.
 pub(crate) struct Open {
     inode: Inode,
     opened: Opened,
@@ -53,32 +67,91 @@ struct Inode(u64, u64);
 
 /// The open files of a machine by the inode of their placeholder.
 #[derive(Default)]
-pub(crate) struct Files(Mutex<HashMap<Inode, Known>>);
+pub(crate) struct Files {
+    known: Mutex<HashMap<Inode, Known>>,
+    /// How many of them are installed. Mostly none: then nobody has to look whether one was closed.
+    installed: AtomicUsize,
+}
 
 /// An open file, as its inode finds it.
-struct Known {
-    opened: Opened,
-    open: Weak<Open>,
+enum Known {
+    /// Opened by path.
+    Opened { opened: Opened, open: Weak<Open> },
+    /// Opened by a call.
+    Installed { file: FileId, other_end: UnixStream },
 }
 
 impl Files {
     /// The open file that a descriptor stands for; `None` if it is none of this machine.
-    pub(crate) fn find(&self, descriptor: impl AsFd) -> rustix::io::Result<Option<Arc<Open>>> {
+    pub(crate) fn find(shared: &Arc<Shared>, descriptor: impl AsFd) -> rustix::io::Result<Option<Arc<Open>>> {
         let inode = Inode::of(descriptor)?;
-        Ok(self.lock().get(&inode).and_then(|known| known.open.upgrade()))
+        Ok(match shared.files().lock().get(&inode) {
+            Some(Known::Opened { open, .. }) => open.upgrade(),
+            Some(Known::Installed { file, .. }) => {
+                let (opened, shared) = (Opened::Installed(*file), Arc::clone(shared));
+                Some(Arc::new(Open { inode, opened, access: Access::ReadWrite, shared }))
+            }
+            None => None,
+        })
     }
 
     /// What was opened there; `None` if it is no file of this machine. Does not keep it open, and so never closes it: for
     /// callers that hold locks.
     pub(crate) fn peek(&self, descriptor: impl AsFd) -> rustix::io::Result<Option<Opened>> {
         let inode = Inode::of(descriptor)?;
-        Ok(self.lock().get(&inode).map(|known| known.opened.clone()))
+        Ok(self.lock().get(&inode).map(|known| match known {
+            Known::Opened { opened, .. } => opened.clone(),
+            Known::Installed { file, .. } => Opened::Installed(*file),
+        }))
+    }
+
+    /// Gives the program a descriptor of a file, whose number `reply` tells it. If that is refused there is none.
+    pub(crate) fn install(
+        &self,
+        file: FileId,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let failed =
+            |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0)).unwrap_or(Errno::EIO);
+        let (placeholder, other_end) = UnixStream::pair().map_err(failed)?;
+        placeholder.set_nonblocking(true).map_err(failed)?;
+        let inode = Inode::of(&placeholder).map_err(crate::process::errno)?;
+        reply(placeholder.as_raw_fd())?;
+        let mut known = self.lock();
+        known.insert(inode, Known::Installed { file, other_end });
+        self.installed.fetch_add(1, Ordering::Relaxed);
+        // The program has it now.
+        let _number = placeholder.into_raw_fd();
+        Ok(())
+    }
+
+    /// Forgets the installed files of which the program has closed the last descriptor; they are to be released.
+    pub(crate) fn take_closed(&self) -> Vec<FileId> {
+        let mut closed = Vec::new();
+        if self.installed.load(Ordering::Relaxed) > 0 {
+            self.lock().retain(|_, known| match known {
+                Known::Installed { file, other_end } if is_hung_up(other_end) => {
+                    closed.push(*file);
+                    false
+                }
+                Known::Installed { .. } | Known::Opened { .. } => true,
+            });
+            self.installed.fetch_sub(closed.len(), Ordering::Relaxed);
+        }
+        closed
     }
 
     /// Nothing panics under this lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<Inode, Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether nobody has the other end of a pair of sockets.
+fn is_hung_up(socket: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 impl Inode {
@@ -110,10 +183,14 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        if let Opened::Installed(_) = self.opened {
+            self.shared.release_closed();
+            return;
+        }
         // A new file cannot have this inode yet unless the placeholder is gone and its number was given out again; then
         // the entry is that file's, which is alive.
         let mut files = self.shared.files().lock();
-        if files.get(&self.inode).is_some_and(|known| known.open.strong_count() == 0) {
+        if matches!(files.get(&self.inode), Some(Known::Opened { open, .. }) if open.strong_count() == 0) {
             files.remove(&self.inode);
         }
         drop(files);
@@ -136,7 +213,8 @@ impl File {
         let inode = Inode::of(&descriptor).map_err(refused)?;
         let opened = open()?;
         let open = Arc::new(Open { inode, opened: opened.clone(), access, shared: Arc::clone(shared) });
-        shared.files().lock().insert(inode, Known { opened, open: Arc::downgrade(&open) });
+        let known = Known::Opened { opened, open: Arc::downgrade(&open) };
+        shared.files().lock().insert(inode, known);
         Ok(File { descriptor, open, path: path.to_path_buf() })
     }
 

@@ -90,6 +90,7 @@ impl Machine {
     /// What the subsystem holds at the moment.
     #[must_use]
     pub fn usage(&self) -> Usage {
+        self.shared.release_closed();
         self.shared.subsystem.usage()
     }
 
@@ -117,6 +118,7 @@ impl Machine {
     ) -> R {
         let shared = &*self.shared;
         self.world().views().checker().call();
+        shared.release_closed();
         shared.settle();
         let ctx = CallCtx { memory, files: shared, task: self.caller.task, caps: self.caller.caps };
         let answer = f(&shared.subsystem, &ctx);
@@ -138,6 +140,11 @@ impl Shared {
     pub(crate) fn release(&self, file: FileId) {
         self.subsystem.release(file);
         self.settle();
+    }
+
+    /// Releases the files of which the program has closed the last descriptor by itself.
+    pub(crate) fn release_closed(&self) {
+        self.files.take_closed().into_iter().for_each(|file| self.release(file));
     }
 
     /// Inline devices do the work that is waiting, and what devices have to say is told to the subsystem. Called with no
@@ -162,7 +169,7 @@ impl Descriptors<World> for Shared {
     fn ours(&self, fd: i32) -> Result<Option<FileId>, Errno> {
         let descriptor = process::duplicate(fd)?;
         Ok(match self.files.peek(&descriptor).map_err(process::errno)? {
-            Some(Opened::Node(file)) => Some(file),
+            Some(Opened::Node(file) | Opened::Installed(file)) => Some(file),
             Some(Opened::Text(_) | Opened::Live(_)) | None => None,
         })
     }
@@ -182,6 +189,14 @@ impl Descriptors<World> for Shared {
             return ram.hold_backing(none.as_fd());
         }
         ram.hold_backing(descriptor.as_fd())
+    }
+
+    fn install(
+        &self,
+        file: FileId,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        self.files.install(file, reply)
     }
 }
 

@@ -168,7 +168,7 @@ impl subsystem::Memory for World {
     }
 
     fn unpin(&self, pin: Pin, first: u64, pages: u64) {
-        self.ram.unpin(pin, first, pages);
+        self.views.unpin(pin, first, pages);
     }
 
     fn run(&self, pin: Pin, page: u64, left: u64) -> Run {

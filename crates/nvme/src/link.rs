@@ -185,6 +185,8 @@ impl<S: Sys> Link<S> {
             self.check()?;
             if Instant::now() > end {
                 admin.stuck = true;
+                // Whatever memory it was told of is not its any more. A device that refuses is gone.
+                let _gone = self.device.set_bus_master(false);
                 return Err(self.timeout(WHAT, PATIENCE));
             }
             self.give_turn();

@@ -160,29 +160,23 @@ impl<S: Sys> Queue<S> {
     pub fn submit(&mut self, transfer: &Transfer<'_, S>, tag: u64) -> Result<()> {
         let &Transfer { operation, namespace, lba, blocks, buffer, offset } = transfer;
         let length = self.check(transfer)?;
-        let slot = self.take_slot()?;
+        let slot = self.next_slot()?;
         let list_at = usize::from(slot) * PAGE;
-        let described = prp::describe(
+        let prp = prp::describe(
             offset,
             length,
             |offset| buffer.address_at(offset).0.get(),
             self.lists.address_at(list_at).0.get(),
             |index, entry| self.lists.write_u64(list_at + 8 * index, entry),
-        );
-        let prp = match described {
-            Ok(prp) => prp,
-            Err(error) => {
-                self.free.push(slot);
-                return Err(self.argument(match error {
-                    PrpError::TooLong => format!("{length} bytes do not fit one PRP list"),
-                    PrpError::Unaligned => {
-                        format!(
-                            "the data starts at offset {offset:#x} of its buffer, which is no multiple of 4"
-                        )
-                    }
-                }));
-            }
-        };
+        )
+        .map_err(|error| {
+            self.argument(match error {
+                PrpError::TooLong => format!("{length} bytes do not fit one PRP list"),
+                PrpError::Unaligned => {
+                    format!("data at offset {offset:#x} of a buffer does not start at a multiple of 4")
+                }
+            })
+        })?;
         let opcode = match operation {
             Operation::Read => nvm::READ,
             Operation::Write => nvm::WRITE,
@@ -195,7 +189,7 @@ impl<S: Sys> Queue<S> {
 
     /// Puts a flush into the queue: when it has ended, everything that had ended before is durable.
     pub fn submit_flush(&mut self, namespace: &Namespace, tag: u64) -> Result<()> {
-        let slot = self.take_slot()?;
+        let slot = self.next_slot()?;
         self.start(slot, tag, None, Command { opcode: nvm::FLUSH, nsid: namespace.id, ..Command::default() });
         Ok(())
     }
@@ -209,7 +203,7 @@ impl<S: Sys> Queue<S> {
         tag: u64,
     ) -> Result<()> {
         self.check_range(namespace, lba, blocks)?;
-        let slot = self.take_slot()?;
+        let slot = self.next_slot()?;
         let cdw10 = [lba as u32, (lba >> 32) as u32, blocks - 1, 0, 0, 0];
         let command = Command { opcode: nvm::WRITE_ZEROES, nsid: namespace.id, cdw10, ..Command::default() };
         self.start(slot, tag, None, command);
@@ -319,14 +313,17 @@ impl<S: Sys> Queue<S> {
         Error::Command { device: self.lease.link.name(), command, status }
     }
 
-    fn take_slot(&mut self) -> Result<u16> {
-        self.free.pop().ok_or_else(|| {
+    /// The slot of the next command.
+    fn next_slot(&self) -> Result<u16> {
+        self.free.last().copied().ok_or_else(|| {
             let most = self.slots.len();
             self.argument(format!("the queue is full: {most} commands are under way"))
         })
     }
 
+    /// Puts a command into the queue, in [`Queue::next_slot`].
     fn start(&mut self, slot: u16, tag: u64, buffer: Option<DmaBuffer<S>>, mut command: Command) {
+        self.free.pop();
         command.cid = slot;
         self.slots[usize::from(slot)] = Slot { tag, busy: true, buffer };
         self.ring.push(&command);

@@ -88,4 +88,14 @@ pub trait Descriptors<H: Host> {
     fn event(&self, fd: i32) -> Result<H::Event, Errno>;
     /// The file behind a number, whatever it is, to be asked for memory later.
     fn backing(&self, fd: i32) -> Result<Backing, Errno>;
+    /// Opens a descriptor (`O_RDWR`, `O_CLOEXEC`) of a file that the call has opened for the caller; it is the caller's to
+    /// close, and the file is released with the last duplicate of it.
+    ///
+    /// `reply` tells the caller the number. If that is refused, so is this, and there is no descriptor. EMFILE if the caller
+    /// can have no more of them; any other error counts as a lack of memory.
+    fn install(
+        &self,
+        file: FileId,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno>;
 }

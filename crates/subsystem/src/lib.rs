@@ -39,4 +39,4 @@ pub use host::{
 pub use kconfig::Kconfig;
 pub use rules::{Refusal, Rule};
 pub use subsystem::{Parameters, Subsystem, Usage};
-pub use vfio::{Access, FileId, MappedRegion};
+pub use vfio::{Access, FileId, MappedRegion, Ready};

@@ -15,15 +15,17 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
+
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Node, NodeKind, RwLock as _};
-use crate::iommufd::Context;
+use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::Kconfig;
-use crate::rules::{Refusal, vfio as rules};
+use crate::rules::{Refusal, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::{Kind, Tables};
 use crate::vfio::device::{Device, wait_for_users};
 use crate::vfio::file::{DeviceFile, File, FileKind};
-use crate::vfio::{Access, FileId, MappedRegion, cdev, noiommu, pci};
+use crate::vfio::{Access, FileId, MappedRegion, Ready, cdev, noiommu, pci};
 
 /// How a subsystem starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,11 +176,19 @@ impl<H: Host> Subsystem<H> {
     pub fn release(&self, id: FileId) {
         let unbound = self.tables.read(|tables| match tables.file(id).map(|file| &file.kind) {
             Ok(FileKind::Device(file)) => cdev::close(tables, &self.host, file),
+            Ok(FileKind::FaultQueue { context, queue }) => {
+                if let Ok(shared) = tables.context(*context) {
+                    shared.context.fault_queue_closed(*queue);
+                }
+                None
+            }
             _ => None,
         });
         let closed = self.tables.write(|tables| tables.close(id).map(|file| file.kind));
         match closed {
-            Some(FileKind::Iommufd(context)) => self.put_context(context),
+            Some(FileKind::Iommufd(context) | FileKind::FaultQueue { context, .. }) => {
+                self.put_context(context)
+            }
             Some(FileKind::Device(file)) => {
                 if let Some(context) = unbound {
                     self.put_context(context);
@@ -208,12 +218,22 @@ impl<H: Host> Subsystem<H> {
         command: u32,
         argument: u64,
     ) -> Result<u32, Refusal> {
+        let opens = command == IOMMU_FAULT_QUEUE_ALLOC && self.is_iommufd(file);
+        if opens {
+            return self.tables.write(|tables| tables.open_fault_queue(&self.host, ctx, file, argument));
+        }
         self.tables.read(|tables| match &tables.file(file)?.kind {
             FileKind::Iommufd(number) => {
                 tables.context(*number)?.context.ioctl(&self.host, ctx, command, argument)
             }
             FileKind::Device(file) => cdev::ioctl(tables, &self.host, ctx, file, command, argument),
+            FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_IOCTL),
         })
+    }
+
+    fn is_iommufd(&self, file: FileId) -> bool {
+        self.tables
+            .read(|tables| tables.file(file).is_ok_and(|file| matches!(file.kind, FileKind::Iommufd(_))))
     }
 
     /// `pread(2)`; the number of bytes that were read.
@@ -230,7 +250,35 @@ impl<H: Host> Subsystem<H> {
                 _ if !access.read => Err(rules::FILE_NOT_READABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_READ),
                 FileKind::Device(file) => bound(tables, file)?.pci.read(&self.host, offset, bytes),
+                FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
+        })
+    }
+
+    /// `read(2)`; the number of bytes that were read. A file that has positions is read at its start: where it is after
+    /// other reads, the host knows, and calls [`Subsystem::read`].
+    pub fn read_stream(
+        &self,
+        ctx: &CallCtx<'_, H>,
+        file: FileId,
+        bytes: &mut [u8],
+    ) -> Result<usize, Refusal> {
+        if self.is_fault_queue(file) { fault_queue::read(bytes) } else { self.read(ctx, file, 0, bytes) }
+    }
+
+    /// `write(2)`; the number of bytes that were written. A file that has positions is written at its start.
+    pub fn write_stream(&self, ctx: &CallCtx<'_, H>, file: FileId, bytes: &[u8]) -> Result<usize, Refusal> {
+        if self.is_fault_queue(file) { fault_queue::write(bytes) } else { self.write(ctx, file, 0, bytes) }
+    }
+
+    /// `poll(2)`. A fault queue is readable while faults are queued, which never are; every other file is always ready.
+    pub fn poll(&self, file: FileId) -> Ready {
+        Ready { read: !self.is_fault_queue(file), write: true }
+    }
+
+    fn is_fault_queue(&self, file: FileId) -> bool {
+        self.tables.read(|tables| {
+            tables.file(file).is_ok_and(|file| matches!(file.kind, FileKind::FaultQueue { .. }))
         })
     }
 
@@ -248,6 +296,7 @@ impl<H: Host> Subsystem<H> {
                 _ if !access.write => Err(rules::FILE_NOT_WRITABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.pci.write(&self.host, offset, bytes),
+                FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
     }
@@ -272,13 +321,17 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) if !shared => Err(rules::IOMMUFD_MAP_PRIVATE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
                 FileKind::Device(file) => bound(tables, file)?.pci.map(&self.host, offset, length, shared),
+                FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_MAP),
             }
         })
     }
 
     /// `lseek(2)`.
     pub fn seek(&self, file: FileId) -> Result<u64, Refusal> {
-        self.tables.read(|tables| tables.file(file).and(Err(rules::FILE_SEEK)))
+        self.tables.read(|tables| match tables.file(file)?.kind {
+            FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
+            FileKind::Iommufd(_) | FileKind::Device(_) => Err(rules::FILE_SEEK),
+        })
     }
 
     /// What `/proc/self/fdinfo/N` says beyond what it says of every file, in whole lines.

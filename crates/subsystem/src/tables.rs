@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use crate::ctx::CallCtx;
 use crate::host::{Alloc, Function, Host};
 use crate::iommufd::Context;
 use crate::mem::{IdError, IdMap, Slab};
@@ -166,6 +167,29 @@ impl<H: Host> Tables<H> {
         let id = self.files.insert(alloc, file).map_err(|_| rules::NO_MEMORY)?;
         device.registration = device.registration.saturating_add(1);
         Ok(FileId(id))
+    }
+
+    /// `IOMMU_FAULT_QUEUE_ALLOC` on an iommufd file: opens a file for the new queue, and gives the caller a descriptor of it.
+    pub(crate) fn open_fault_queue(
+        &mut self,
+        host: &H,
+        ctx: &CallCtx<'_, H>,
+        iommufd: FileId,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let FileKind::Iommufd(context) = self.file(iommufd)?.kind else { return Err(rules::FILE_CLOSED) };
+        let shared = self.contexts.get(context).ok_or(rules::FILE_CLOSED)?;
+        let files = &mut self.files;
+        shared.context.fault_queue_alloc(host, ctx, argument, |queue, give| {
+            let kind = FileKind::FaultQueue { context, queue };
+            let file = File { access: Access::READ_WRITE, kind };
+            let key = files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
+            give(FileId(key)).inspect_err(|_| {
+                files.remove(key);
+            })
+        })?;
+        shared.hold();
+        Ok(0)
     }
 
     /// Forgets an open file.

@@ -12,6 +12,7 @@ mod error;
 mod linux;
 mod memory;
 mod mmio;
+pub mod shared;
 mod suite;
 mod tailed;
 

@@ -52,6 +52,13 @@ pub trait Suite: Sys {
     /// The physical address of a page of this process, as `/proc/self/pagemap` tells it to the privileged.
     fn physical_address(&self, address: usize) -> Result<u64>;
 
+    /// `read(2)` of a file without positions, such as a fault queue's. A machine keeps no positions: it reads a file that has
+    /// them at its start.
+    fn read_stream(&self, file: &Self::File, bytes: &mut [u8]) -> Result<usize>;
+
+    /// `write(2)` to such a file.
+    fn write_stream(&self, file: &Self::File, bytes: &[u8]) -> Result<usize>;
+
     /// `lseek(2)` on a file: the errno, or the position.
     fn seek(&self, file: &Self::File, offset: i64) -> Result<u64>;
 

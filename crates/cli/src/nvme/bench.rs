@@ -1,34 +1,20 @@
 //! `ioasis nvme bench`
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use indicatif::{BinaryBytes, HumanCount};
-use ioasis::{DmaBuffer, DmaOptions, Options, PciAddress, Sys};
+use ioasis::{DmaOptions, Options, PciAddress, Sys};
 use machine::Machine;
-use nvme::{Completions, Controller, Namespace, Operation, Queue, Stream, Transfer};
+use nvme::{Completions, Controller, Namespace, Queue, Stream};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
 use super::controller;
 use crate::arguments::{self, Bench, Pattern};
-use crate::output::{print, print_json, table};
+use crate::load::{Rate, Work};
+use crate::output::{print_facts, print_json};
 use crate::system::{self, Job};
-
-/// How long one transfer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// What was measured.
-pub(crate) struct Rate {
-    pub(crate) transfers: u64,
-    pub(crate) seconds: f64,
-}
-
-impl Rate {
-    pub(crate) fn per_second(&self) -> f64 {
-        self.transfers as f64 / self.seconds
-    }
-}
 
 pub(crate) fn run(system: &arguments::System, bench: Bench) -> Result<()> {
     let Some(path) = &system.machine else {
@@ -96,32 +82,37 @@ impl Job for Measure<'_> {
                 "ratio_to_memcpy": ratio,
             }));
         }
-        let mut lines = table();
-        let mut line = |name: &str, value: String| {
-            lines.add_row([name, &value]);
-        };
-        line(
-            "transfers",
-            format!("{} of {} in {:.2} s", HumanCount(rate.transfers), BinaryBytes(bs as u64), rate.seconds),
-        );
-        line(
-            "rate",
-            format!("{} per second, {} per second", HumanCount(iops as u64), BinaryBytes(bytes as u64)),
-        );
-        line("mean latency", format!("{:.2} µs at queue depth {qd}", f64::from(qd) / iops * 1e6));
-        match (memcpy, ratio) {
-            (Some(memcpy), Some(ratio)) => {
-                line(
+        let mut facts = vec![
+            (
+                "transfers",
+                format!(
+                    "{} of {} in {:.2} s",
+                    HumanCount(rate.transfers),
+                    BinaryBytes(bs as u64),
+                    rate.seconds
+                ),
+            ),
+            (
+                "rate",
+                format!("{} per second, {} per second", HumanCount(iops as u64), BinaryBytes(bytes as u64)),
+            ),
+            ("mean latency", format!("{:.2} µs at queue depth {qd}", f64::from(qd) / iops * 1e6)),
+        ];
+        match memcpy.zip(ratio) {
+            Some((memcpy, ratio)) => {
+                let copies = HumanCount(memcpy as u64);
+                facts.push((
                     "memcpy alone",
-                    format!("{} per second, the same blocks to the same buffers", HumanCount(memcpy as u64)),
-                );
-                line("ratio", format!("{ratio:.2}"));
+                    format!("{copies} per second, the same blocks to the same buffers"),
+                ));
+                facts.push(("ratio", format!("{ratio:.2}")));
             }
-            _ => {
-                line("memcpy alone", "not measured: the namespace is not in this process's memory".to_owned())
-            }
+            None => facts.push((
+                "memcpy alone",
+                "not measured: only for reads of a namespace in this process's memory".to_owned(),
+            )),
         }
-        print(&format!("{}\n", lines.trim_fmt()))
+        print_facts(facts.into_iter().map(|(name, value)| (name.to_owned(), value)))
     }
 }
 
@@ -149,123 +140,6 @@ fn touch<S: Sys>(controller: &Controller<S>, queue: &mut Queue<S>, namespace: Na
         bytes.fill(0x5a);
         Ok(())
     })
-}
-
-/// 4 KiB random reads at queue depth 32 through a polled queue.
-pub(crate) fn measure_random_reads<S: Sys>(
-    queue: &mut Queue<S>,
-    namespace: Namespace,
-    buffer: DmaBuffer<S>,
-    duration: Duration,
-) -> Result<Rate> {
-    Work { namespace, pattern: Pattern::Randread, bs: 4096, qd: 32, buffer }.measure(queue, duration)
-}
-
-/// What is transferred.
-struct Work<S: Sys> {
-    namespace: Namespace,
-    pattern: Pattern,
-    bs: usize,
-    qd: u16,
-    /// A piece of `bs` bytes for each transfer under way.
-    buffer: DmaBuffer<S>,
-}
-
-impl<S: Sys> Work<S> {
-    /// Keeps `qd` transfers under way for a while.
-    fn measure(&self, queue: &mut Queue<S>, duration: Duration) -> Result<Rate> {
-        let mut places = self.places();
-        let mut ended: Vec<u64> = (0..u64::from(self.qd)).collect();
-        let mut failed = None;
-        let mut transfers = 0;
-        let start = Instant::now();
-        loop {
-            for &tag in &ended {
-                self.submit(queue, places.next(), tag)?;
-            }
-            queue.ring();
-            ended.clear();
-            queue.wait(PATIENCE, |completion| {
-                ended.push(completion.tag);
-                failed = failed.or(completion.status);
-            })?;
-            transfers += ended.len() as u64;
-            if failed.is_some() || start.elapsed() >= duration {
-                break;
-            }
-        }
-        let seconds = start.elapsed().as_secs_f64();
-        while queue.under_way() > 0 {
-            queue.wait(PATIENCE, |completion| failed = failed.or(completion.status))?;
-        }
-        ensure!(
-            failed.is_none(),
-            "a transfer failed: {}",
-            failed.map(|status| status.to_string()).unwrap_or_default()
-        );
-        Ok(Rate { transfers, seconds })
-    }
-
-    fn submit(&self, queue: &mut Queue<S>, place: u64, tag: u64) -> Result<()> {
-        let per_transfer = (self.bs / self.namespace.block_size) as u32;
-        let operation = match self.pattern {
-            Pattern::Read | Pattern::Randread => Operation::Read,
-            Pattern::Write | Pattern::Randwrite => Operation::Write,
-        };
-        let transfer = Transfer {
-            operation,
-            namespace: &self.namespace,
-            lba: place * u64::from(per_transfer),
-            blocks: per_transfer,
-            buffer: &self.buffer,
-            offset: tag as usize * self.bs,
-        };
-        Ok(queue.submit(&transfer, tag)?)
-    }
-
-    /// The same transfers by memcpy.
-    fn copy(&self, bytes: &[u8], duration: Duration) -> Rate {
-        const BATCH: u64 = 256;
-        let mut places = self.places();
-        let mut transfers = 0;
-        let start = Instant::now();
-        while start.elapsed() < duration {
-            for n in 0..BATCH {
-                let from = places.next() as usize * self.bs;
-                let to = (n % u64::from(self.qd)) as usize * self.bs;
-                self.buffer.write_at(to, &bytes[from..from + self.bs]);
-            }
-            transfers += BATCH;
-        }
-        Rate { transfers, seconds: start.elapsed().as_secs_f64() }
-    }
-
-    fn places(&self) -> Places {
-        let random = matches!(self.pattern, Pattern::Randread | Pattern::Randwrite);
-        let count = self.namespace.blocks * self.namespace.block_size as u64 / self.bs as u64;
-        Places { random, count, state: 0x9e37_79b9_7f4a_7c15 }
-    }
-}
-
-/// Where transfers go, in units of their size.
-struct Places {
-    random: bool,
-    count: u64,
-    state: u64,
-}
-
-impl Places {
-    fn next(&mut self) -> u64 {
-        if !self.random {
-            self.state = self.state.wrapping_add(1);
-            return self.state % self.count;
-        }
-        // xorshift64: fast, and the same order in each run.
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        ((u128::from(self.state) * u128::from(self.count)) >> 64) as u64
-    }
 }
 
 /// Keeps this thread, and those that it starts, on one processor. Where there is none of that number, it stays as it was.

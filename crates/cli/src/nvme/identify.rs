@@ -3,10 +3,10 @@
 use anyhow::Result;
 use indicatif::BinaryBytes;
 use ioasis::{Device, Options, PciAddress, Sys};
-use nvme::Controller;
+use nvme::{Controller, Namespace};
 use serde_json::json;
 
-use crate::output::{print, print_json, table};
+use crate::output::{print_facts, print_json};
 use crate::system::Job;
 
 pub(crate) struct Identify {
@@ -42,31 +42,25 @@ impl Job for Identify {
                 "namespaces": namespaces,
             }));
         }
-        let mut lines = table();
-        let mut line = |name: &str, value: String| {
-            lines.add_row([name, &value]);
-        };
-        line("controller", self.address.to_string());
-        line("mode", mode.to_string());
-        line("model", info.model.clone());
-        line("serial", info.serial.clone());
-        line("firmware", info.firmware.clone());
-        line("NVMe version", version);
-        line("largest transfer", BinaryBytes(info.max_transfer as u64).to_string());
-        line("queues", format!("{} pairs, up to {} deep", info.queues, info.max_depth));
-        line("volatile write cache", if info.volatile_write_cache { "yes" } else { "no" }.to_owned());
-        for namespace in &namespaces {
-            let bytes = namespace.blocks * namespace.block_size as u64;
-            line(
-                &format!("namespace {}", namespace.id),
-                format!(
-                    "{} blocks of {} bytes, {}",
-                    namespace.blocks,
-                    namespace.block_size,
-                    BinaryBytes(bytes)
-                ),
-            );
-        }
-        print(&format!("{}\n", lines.trim_fmt()))
+        let cache = if info.volatile_write_cache { "yes" } else { "no" };
+        let facts = [
+            ("controller", self.address.to_string()),
+            ("mode", mode.to_string()),
+            ("model", info.model.clone()),
+            ("serial", info.serial.clone()),
+            ("firmware", info.firmware.clone()),
+            ("NVMe version", version),
+            ("largest transfer", BinaryBytes(info.max_transfer as u64).to_string()),
+            ("queues", format!("{} pairs, up to {} deep", info.queues, info.max_depth)),
+            ("volatile write cache", cache.to_owned()),
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value));
+        print_facts(facts.into_iter().chain(namespaces.iter().map(describe)))
     }
+}
+
+fn describe(namespace: &Namespace) -> (String, String) {
+    let &Namespace { id, blocks, block_size } = namespace;
+    let bytes = BinaryBytes(blocks.saturating_mul(block_size as u64));
+    (format!("namespace {id}"), format!("{blocks} blocks of {block_size} bytes, {bytes}"))
 }

@@ -13,8 +13,6 @@ use crate::arguments::{self, Nvme};
 use crate::stop::StopFlag;
 use crate::system;
 
-pub(crate) use bench::measure_random_reads;
-
 pub(crate) fn run(system: &arguments::System, command: Nvme) -> Result<()> {
     match command {
         Nvme::Identify { address, json } => system::run(system, identify::Identify { address, json }),

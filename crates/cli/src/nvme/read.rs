@@ -1,6 +1,6 @@
 //! `ioasis nvme read`
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use ioasis::{Options, Sys};
 use nvme::{Completions, Stream};
 
@@ -8,7 +8,7 @@ use super::controller;
 use crate::arguments;
 use crate::output::Output;
 use crate::progress;
-use crate::stop::{Interrupted, StopFlag};
+use crate::stop::StopFlag;
 use crate::system::Job;
 
 /// The depth of the queue: more than a stream has under way.
@@ -26,27 +26,23 @@ impl Job for Read {
         let lba = arguments.lba;
         let blocks = match arguments.blocks {
             Some(blocks) => blocks,
-            None if lba > namespace.blocks => {
-                bail!("block {lba} was asked for, but the namespace ends at block {}", namespace.blocks)
+            None if lba >= namespace.blocks => {
+                bail!("block {lba} was asked for, but the namespace has {} blocks", namespace.blocks)
             }
             None => namespace.blocks - lba,
         };
-        let mut output = Output::create(&arguments.output)?;
         let mut queue = controller.queue(DEPTH.min(controller.info().max_depth), Completions::Polled)?;
         let mut stream = Stream::new(&controller, &mut queue, namespace)?;
+        let mut output = Output::create(&arguments.output)?;
         let bar = progress::bar(blocks.saturating_mul(namespace.block_size as u64));
         let result = stream.read(lba, blocks, |bytes| {
-            if stop.is_raised() {
-                let path = arguments.output.display();
-                return Err(Error::new(Interrupted(format!(
-                    "{} of {} bytes were read; {path} was not made",
-                    bar.position(),
-                    bar.length().unwrap_or(0)
-                ))));
-            }
+            stop.check().with_context(|| {
+                let (done, all) = (bar.position(), bar.length().unwrap_or(0));
+                format!("{done} of {all} bytes were read, and {}", output.remains())
+            })?;
             output.write(bytes)?;
             bar.inc(bytes.len() as u64);
-            Ok(())
+            Ok::<(), Error>(())
         });
         bar.finish_and_clear();
         result?;

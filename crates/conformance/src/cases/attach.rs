@@ -7,7 +7,7 @@ use uapi::{Command, Errno};
 use zerocopy::IntoBytes;
 
 use super::{answer, case};
-use crate::call::{ioctl_at, ioctl_bytes};
+use crate::call::{fault_queue, ioctl_at, ioctl_bytes};
 use crate::fixture::{Attached, Bound, Fixture};
 use crate::memory::{NOWHERE, PAGE, Pages, Protection};
 use crate::outcome::{Got, Outcome, Stop, Way};
@@ -50,13 +50,13 @@ fn arguments<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::from(refused).provided(Got::equal(Err(Errno::EOPNOTSUPP), query)))
         }),
         case("B-614", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let mut attach = VfioDeviceAttachIommufdPt { pt_id: UNKNOWN, ..VfioDeviceAttachIommufdPt::new() };
             let refused = f.call(&device, &mut attach).is_err();
             Ok(Got::equal((true, UNKNOWN), (refused, attach.pt_id)))
         }),
         case("B-615", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             answer(f.call(&device, &mut IommuIoasAlloc::new()))
         }),
     ]
@@ -81,16 +81,12 @@ fn page_tables<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-626", |f| {
             let space = f.bound_space()?;
-            let mut queue = IommuFaultAlloc::new();
-            f.call(space.iommufd(), &mut queue).map_err(|error| match error.errno() {
-                Errno::EOPNOTSUPP => Stop::NotApplicable("the system has no fault queues".into()),
-                _ => error.into(),
-            })?;
+            let (fault_id, _queue) = fault_queue(f.sys, space.iommufd())?;
             let mut hwpt = IommuHwptAlloc {
                 flags: IOMMU_HWPT_FAULT_ID_VALID,
                 dev_id: space.devid()?,
                 pt_id: space.id,
-                fault_id: queue.out_fault_id,
+                fault_id,
                 ..IommuHwptAlloc::new()
             };
             f.call(space.iommufd(), &mut hwpt)?;

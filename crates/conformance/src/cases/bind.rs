@@ -8,16 +8,13 @@ use uapi::{Command, Errno};
 use zerocopy::IntoBytes;
 
 use super::{answer, case};
-use crate::call::{ioctl_at, ioctl_bytes, ioctl_value};
+use crate::call::{CLOSED, ioctl_at, ioctl_bytes, ioctl_value};
 use crate::config::{command, register};
 use crate::fixture::{Bound, Fixture};
 use crate::memory::{NOWHERE, PAGE, Pages, Protection, regular_file};
-use crate::outcome::{Got, Outcome, Way};
+use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
 use crate::space::caller;
-
-/// The number of no open file.
-const CLOSED: i32 = i32::MAX;
 
 /// What `out_devid` holds before the call.
 const UNTOUCHED: u32 = 0x55;
@@ -169,7 +166,7 @@ fn lifetimes<S: Suite>() -> Vec<Case<S>> {
         case("B-083", |f| {
             const MASTER: u16 = command::BUS_MASTER;
             let address = f.noiommu_address()?;
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let device = f.bound_at(address)?.device;
             let real = || Ok(u16::from_le_bytes(f.real_config(address, register::COMMAND)?) & MASTER);
             f.set_command(&device, MASTER, true)?;
             let before: Way<u16> = real();
@@ -188,7 +185,7 @@ fn open_while_unbinding<S: Suite>(f: &mut Fixture<S>) -> Outcome {
     let driver = f.driver(address);
     let device = f.open_at(address)?;
     let unbinding = driver.begin_unbind(&node)?;
-    let opens = f.sys.as_caller(&caller(&[], None), |sys| {
+    let mut opens = f.sys.as_caller(&caller(&[], None), |sys| {
         let open = || sys.open_handle(&handle, Access::ReadWrite).map(|_| 0u32);
         let mut opens = vec![open()];
         drop(device);
@@ -200,12 +197,12 @@ fn open_while_unbinding<S: Suite>(f: &mut Fixture<S>) -> Outcome {
     })?;
     unbinding.end()??;
     // It is refused as long as the device is there; once the device is gone, that is what every call says.
-    let errnos: Vec<_> = opens.iter().map(|open| open.as_ref().err().map(sys::Error::errno)).collect();
-    let gone = errnos.iter().skip_while(|errno| **errno == Some(Errno::EPERM));
-    let in_order = errnos[0] == Some(Errno::EPERM)
-        && gone.clone().all(|errno| matches!(errno, Some(Errno::ENODEV | Errno::ENXIO)));
-    let last = opens.into_iter().next_back().map_or_else(|| Got::equal(1, 0), Got::from);
-    Ok(last.provided(Got::truth("EPERM, then ENODEV or ENXIO", errnos, in_order)))
+    let mut errnos: Vec<_> = opens.iter().map(|open| open.as_ref().err().map(sys::Error::errno)).collect();
+    errnos.dedup();
+    let gone = |errno: &Option<Errno>| matches!(errno, Some(Errno::ENODEV | Errno::ENXIO));
+    let in_order = matches!(&errnos[..], [Some(Errno::EPERM), rest @ ..] if rest.iter().all(gone));
+    let last = opens.pop().ok_or_else(|| Stop::Broken("nothing was opened".into()))?;
+    Ok(Got::from(last).provided(Got::truth("EPERM, then ENODEV or ENXIO", errnos, in_order)))
 }
 
 /// An argument that names a context and leaves the rest alone.

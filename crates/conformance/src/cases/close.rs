@@ -47,7 +47,7 @@ fn pinned<S: Suite>() -> Vec<Case<S>> {
             ]))
         }),
         case("B-582", |f| {
-            let (target, address) = (f.target, f.noiommu_address()?);
+            let (target, address) = (f.target, f.address()?);
             let second = f.sys.second_process(|sys| {
                 let f = Fixture::new(sys, target);
                 let Pinned { before, during, attached, memory } = Pinned::new(&f)?;
@@ -74,7 +74,7 @@ fn files<S: Suite>() -> Vec<Case<S>> {
             answer(f.bind(&f.open_at(address)?, &iommufd).map(|_| 0u32))
         }),
         case("B-583", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let duplicate = f.sys.try_clone(&device)?;
             drop(device);
             answer(f.device_info(&duplicate).map(|_| 0u32))

@@ -5,7 +5,7 @@ use sys::Suite;
 use super::case;
 use super::info::absent_bar;
 use crate::config::{capability, command, register};
-use crate::fixture::{Bound, Fixture, Need};
+use crate::fixture::{Fixture, Need};
 use crate::outcome::{Got, Outcome};
 use crate::run::Case;
 
@@ -19,7 +19,7 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 fn base_addresses<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-261", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::Any)?;
+            let device = f.bound_with(Need::Any)?.device;
             let size = f.region_info(&device, 0)?.size;
             let [first, ..] = f.config_read::<4>(&device, register::BAR0)?;
             f.config_write(&device, register::BAR0, &[0xff; 4])?;
@@ -28,7 +28,7 @@ fn base_addresses<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-262", |f| {
             let address = f.address()?;
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let device = f.bound_at(address)?.device;
             let resource = f.sysfs(address).join("resource");
             let real =
                 || Ok::<_, crate::Stop>((f.text(&resource)?, f.real_config::<4>(address, register::BAR0)?));
@@ -38,7 +38,7 @@ fn base_addresses<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-263", |f| {
             let (address, index) = absent_bar(f)?;
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let device = f.bound_at(address)?.device;
             let at = register::BAR0 + 4 * u64::from(index);
             f.config_write(&device, at, &[0xff; 4])?;
             Ok(Got::equal([0; 4], f.config_read(&device, at)?))
@@ -51,20 +51,20 @@ fn registers<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-264", |f| Ok(Got::equal(0, f.command(&f.bound()?.device)? & MASTER))),
         case("B-265", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             f.set_command(&device, MASTER, true)?;
             Ok(Got::equal(MASTER, f.command(&device)? & MASTER))
         }),
         case("B-266", |f| write_ignored(f, register::VENDOR)),
         case("B-267", |f| write_ignored(f, register::STATUS)),
         case("B-268", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let [before] = f.config_read(&device, register::INTERRUPT_LINE)?;
             f.config_write(&device, register::INTERRUPT_LINE, &[!before])?;
             Ok(Got::equal([!before], f.config_read(&device, register::INTERRUPT_LINE)?))
         }),
         case("B-269", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let before: [u8; 1] = f.config_read(&device, register::INTERRUPT_PIN)?;
             f.config_write(&device, register::INTERRUPT_PIN, &[before[0] ^ 3])?;
             Ok(Got::equal(before, f.config_read(&device, register::INTERRUPT_PIN)?))
@@ -75,14 +75,14 @@ fn registers<S: Suite>() -> Vec<Case<S>> {
 fn capabilities<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-270", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::MsiX)?;
+            let device = f.bound_with(Need::MsiX)?.device;
             let at = f.needed_capability(&device, capability::MSIX)? + 2;
             let before: [u8; 2] = f.config_read(&device, at)?;
             f.config_write(&device, at, &[before[0], before[1] ^ 0x80])?;
             Ok(Got::equal(before, f.config_read(&device, at)?))
         }),
         case("B-273", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::FunctionReset)?;
+            let device = f.bound_with(Need::FunctionReset)?.device;
             let at = f.needed_capability(&device, capability::EXPRESS)? + 8;
             let [low, high] = f.config_read(&device, at)?;
             f.config_write(&device, at, &[low, high | 0x80])?;
@@ -94,7 +94,7 @@ fn capabilities<S: Suite>() -> Vec<Case<S>> {
 
 /// Writes the complement of a register of 16 bits; what the write answers is compared, and the register is as before.
 fn write_ignored<S: Suite>(f: &Fixture<S>, at: u64) -> Outcome {
-    let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+    let device = f.bound()?.device;
     let before: [u8; 2] = f.config_read(&device, at)?;
     let written = f.config_write(&device, at, &before.map(|byte| !byte));
     Ok(Got::from(written).provided(Got::equal(before, f.config_read(&device, at)?)))

@@ -4,10 +4,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use sys::Suite;
 use uapi::Errno;
-use uapi::vfio::{VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP};
 
 use super::{answer, case};
 use crate::call::export_dma_buf;
+use crate::config::command;
 use crate::fixture::{Bound, Fixture};
 use crate::outcome::{Stop, Way};
 use crate::run::Case;
@@ -21,8 +21,8 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
             let dma_buf = export(f, device)?;
             space.map_file_with(dma_buf.as_raw_fd(), |_| ())?;
             space.get_pa(P, P)?;
-            set_memory_decoding(f, device, false)?;
-            set_memory_decoding(f, device, true)?;
+            f.set_command(device, command::MEMORY, false)?;
+            f.set_command(device, command::MEMORY, true)?;
             answer(space.get_pa_with(|_| ()))
         }),
         case("B-698", |f| {
@@ -42,26 +42,9 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 
 /// Exports a page of the device's first BAR that can be mapped.
 fn export<S: Suite>(f: &Fixture<S>, device: &S::File) -> Way<OwnedFd> {
-    for index in 0..6 {
-        if f.region_info(device, index)?.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
-            continue;
-        }
-        return export_dma_buf(f.sys, device, index).map_err(|error| match error.errno() {
-            Errno::ENOTTY => Stop::NotApplicable("the system does not export dma-bufs of BARs".into()),
-            _ => error.into(),
-        });
-    }
-    Err(Stop::NotApplicable("the device has no BAR that can be mapped".into()))
-}
-
-fn set_memory_decoding<S: Suite>(f: &Fixture<S>, device: &S::File, on: bool) -> Way<()> {
-    const PCI_COMMAND: u64 = 4;
-    const PCI_COMMAND_MEMORY: u16 = 2;
-    let offset = f.region_info(device, VFIO_PCI_CONFIG_REGION_INDEX)?.offset + PCI_COMMAND;
-    let mut command = [0; 2];
-    f.sys.pread(device, &mut command, offset)?;
-    let others = u16::from_le_bytes(command) & !PCI_COMMAND_MEMORY;
-    let command = if on { others | PCI_COMMAND_MEMORY } else { others };
-    f.sys.pwrite(device, &command.to_le_bytes(), offset)?;
-    Ok(())
+    let index = f.mappable_bar(device)?.index;
+    export_dma_buf(f.sys, device, index).map_err(|error| match error.errno() {
+        Errno::ENOTTY => Stop::NotApplicable("the system does not export dma-bufs of BARs".into()),
+        _ => error.into(),
+    })
 }

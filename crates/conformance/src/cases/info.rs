@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{answer, case};
 use crate::call::{ioctl_at, ioctl_bytes};
 use crate::config::capability;
-use crate::fixture::{Bound, Fixture, Need};
+use crate::fixture::{Fixture, Need};
 use crate::interrupts::{Event, Irqs, TARGETS};
 use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
@@ -52,7 +52,7 @@ fn regions<S: Suite>() -> Vec<Case<S>> {
             ]))
         }),
         case("B-151", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::Any)?;
+            let device = f.bound_with(Need::Any)?.device;
             let info = f.region_info(&device, 0)?;
             Ok(Got::truth("7, and a page", (info.flags, info.size), info.flags & 7 == 7 && info.size >= 4096))
         }),
@@ -85,7 +85,7 @@ fn capabilities<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-160", |f| {
             for address in &f.target.devices {
-                let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+                let device = f.bound_at(address)?.device;
                 let mut info = VfioRegionInfo { cap_offset: 0x55, ..VfioRegionInfo::new() };
                 f.call(&device, &mut info)?;
                 if info.size > 0 && f.capability(&device, capability::MSIX)?.is_none() {
@@ -102,30 +102,30 @@ fn interrupts<S: Suite>() -> Vec<Case<S>> {
         case("B-161", |f| answer(sized(f, VFIO_DEVICE_GET_IRQ_INFO, 15)?)),
         case("B-162", |f| answer(f.irq_info(&f.bound()?.device, 5).map(|_| 0u32))),
         case("B-163", |f| {
-            Ok(Got::equal((1, 7), irq(f, &f.bound_with(Need::Line)?, VFIO_PCI_INTX_IRQ_INDEX)?))
+            Ok(Got::equal((1, 7), irq(f, &f.bound_with(Need::Line)?.device, VFIO_PCI_INTX_IRQ_INDEX)?))
         }),
         case("B-166", |f| {
-            let bound = f.bound_with(Need::MsiX)?;
-            if is_dynamic(f, &bound.device)? {
+            let device = f.bound_with(Need::MsiX)?.device;
+            if is_dynamic(f, &device)? {
                 return Err(Stop::NotApplicable(
                     "MSI-X vectors can be added while others are enabled".into(),
                 ));
             }
-            let vectors = f.msix_table(&bound.device)?.vectors;
-            Ok(Got::equal((vectors, 9), irq(f, &bound, VFIO_PCI_MSIX_IRQ_INDEX)?))
+            let vectors = f.msix_table(&device)?.vectors;
+            Ok(Got::equal((vectors, 9), irq(f, &device, VFIO_PCI_MSIX_IRQ_INDEX)?))
         }),
         case("B-167", |f| {
-            let bound = f.bound_with(Need::MsiX)?;
-            if !is_dynamic(f, &bound.device)? {
+            let device = f.bound_with(Need::MsiX)?.device;
+            if !is_dynamic(f, &device)? {
                 return Err(Stop::NotApplicable(
                     "MSI-X vectors can not be added while others are enabled".into(),
                 ));
             }
-            let vectors = f.msix_table(&bound.device)?.vectors;
-            Ok(Got::equal((vectors, 1), irq(f, &bound, VFIO_PCI_MSIX_IRQ_INDEX)?))
+            let vectors = f.msix_table(&device)?.vectors;
+            Ok(Got::equal((vectors, 1), irq(f, &device, VFIO_PCI_MSIX_IRQ_INDEX)?))
         }),
-        case("B-168", |f| Ok(Got::equal((1, 9), irq(f, &f.bound()?, VFIO_PCI_ERR_IRQ_INDEX)?))),
-        case("B-169", |f| Ok(Got::equal((1, 9), irq(f, &f.bound()?, VFIO_PCI_REQ_IRQ_INDEX)?))),
+        case("B-168", |f| Ok(Got::equal((1, 9), irq(f, &f.bound()?.device, VFIO_PCI_ERR_IRQ_INDEX)?))),
+        case("B-169", |f| Ok(Got::equal((1, 9), irq(f, &f.bound()?.device, VFIO_PCI_REQ_IRQ_INDEX)?))),
     ]
 }
 
@@ -148,8 +148,8 @@ fn sized<S: Suite>(f: &Fixture<S>, command: u32, argsz: u32) -> Way<Result<u32>>
 }
 
 /// Count and flags of an interrupt index.
-fn irq<S: Suite>(f: &Fixture<S>, bound: &Bound<S>, index: u32) -> Way<(u32, u32)> {
-    let info = f.irq_info(&bound.device, index)?;
+fn irq<S: Suite>(f: &Fixture<S>, device: &S::File, index: u32) -> Way<(u32, u32)> {
+    let info = f.irq_info(device, index)?;
     Ok((info.count, info.flags))
 }
 
@@ -179,7 +179,7 @@ fn msix_region<S: Suite>(f: &Fixture<S>, argsz: u32) -> Way<(VfioRegionInfo, Vfi
         info: VfioRegionInfo,
         header: VfioInfoCapHeader,
     }
-    let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::MsiX)?;
+    let device = f.bound_with(Need::MsiX)?.device;
     let index = f.msix_table(&device)?.bar;
     let info = VfioRegionInfo { argsz, index, cap_offset: 0x55, ..VfioRegionInfo::new() };
     let mut whole = Whole { info, header: VfioInfoCapHeader::default() };

@@ -7,7 +7,8 @@ use sys::Suite;
 use uapi::vfio::*;
 
 use super::{answer, case};
-use crate::fixture::{Bound, Fixture, Need};
+use crate::call::CLOSED;
+use crate::fixture::{Fixture, Need};
 use crate::interrupts::{Event, Irqs, TARGETS, TRIGGER, UNMASK_BY};
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
@@ -16,9 +17,6 @@ const LINE: u32 = VFIO_PCI_INTX_IRQ_INDEX;
 const MSIX: u32 = VFIO_PCI_MSIX_IRQ_INDEX;
 /// An index that every device has one vector of, and that nothing has to be enabled for.
 const REQUEST: u32 = VFIO_PCI_REQ_IRQ_INDEX;
-
-/// The number of no open file.
-const CLOSED: i32 = i32::MAX;
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     let mut cases = checks();
@@ -44,7 +42,7 @@ fn checks<S: Suite>() -> Vec<Case<S>> {
         case("B-209", |f| set(f, Need::Any, Irqs::new(REQUEST, VFIO_IRQ_SET_DATA_NONE, 0, 1), &[])),
         case("B-211", |f| {
             for address in &f.target.devices {
-                let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+                let device = f.bound_at(address)?.device;
                 for index in 0..3 {
                     if f.irq_info(&device, index)?.count == 0 {
                         return answer(f.set_irqs(&device, Irqs::new(index, TRIGGER, 0, 0), &[]));
@@ -54,7 +52,7 @@ fn checks<S: Suite>() -> Vec<Case<S>> {
             Err(Stop::NotApplicable("every device that was named has INTx, MSI and MSI-X".into()))
         }),
         case("B-212", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::MsiX)?;
+            let device = f.bound_with(Need::MsiX)?.device;
             let vectors = f.msix_table(&device)?.vectors;
             let fds = [Event::new()?, Event::new()?];
             let irqs = Irqs::new(MSIX, TARGETS, vectors - 1, 2);
@@ -71,7 +69,7 @@ fn checks<S: Suite>() -> Vec<Case<S>> {
 fn descriptors<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-214", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::MsiX)?;
+            let device = f.bound_with(Need::MsiX)?.device;
             let refused = f.set_irqs(&device, Irqs::new(MSIX, TARGETS, 0, 1), &[CLOSED]);
             let disable = f.set_irqs(&device, Irqs::new(MSIX, TRIGGER, 0, 0), &[]);
             Ok(Got::from(refused).provided(Got::truth("not enabled", &disable, disable.is_err())))
@@ -87,26 +85,26 @@ fn descriptors<S: Suite>() -> Vec<Case<S>> {
 fn messages<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-217", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, event) = with_msix(f)?;
+            let (device, event) = with_msix(f)?;
             if f.irq_info(&device, LINE)?.count == 0 {
                 return Err(Stop::NotApplicable("the device with MSI-X has no line".into()));
             }
             answer(f.set_irqs(&device, Irqs::new(LINE, TARGETS, 0, 1), &[event.fd()]))
         }),
         case("B-218", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, event) = with_msix(f)?;
+            let (device, event) = with_msix(f)?;
             f.set_irqs(&device, Irqs::new(MSIX, TRIGGER, 0, 1), &[])?;
             Ok(Got::equal(1, event.take()?))
         }),
         case("B-219", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, event) = with_msix(f)?;
+            let (device, event) = with_msix(f)?;
             let disabled = f.set_irqs(&device, Irqs::new(MSIX, TRIGGER, 0, 0), &[]);
             let trigger = f.set_irqs(&device, Irqs::new(MSIX, TRIGGER, 0, 1), &[]);
             let silent = trigger.is_err() && event.take()? == 0;
             Ok(Got::from(disabled).provided(Got::truth("disabled", trigger, silent)))
         }),
         case("B-641", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, _first) = with_msix(f)?;
+            let (device, _first) = with_msix(f)?;
             if f.irq_info(&device, MSIX)?.flags & VFIO_IRQ_INFO_NORESIZE != 0 {
                 return Err(Stop::NotApplicable(
                     "MSI-X vectors can not be added while others are enabled".into(),
@@ -121,7 +119,7 @@ fn messages<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::from(added).provided(Got::equal(1, fourth.take()?)))
         }),
         case("B-642", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, event) = with_msix(f)?;
+            let (device, event) = with_msix(f)?;
             let cleared = f.set_irqs(&device, Irqs::new(MSIX, TARGETS, 0, 1), &[-1]);
             f.set_irqs(&device, Irqs::new(MSIX, TRIGGER, 0, 1), &[])?;
             Ok(Got::from(cleared).provided(Got::equal(0, event.take()?)))
@@ -147,22 +145,22 @@ fn line<S: Suite>() -> Vec<Case<S>> {
     const MASK_BY: u32 = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_MASK;
     vec![
         case("B-225", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, event) = with_line(f)?;
+            let (device, event) = with_line(f)?;
             answer(f.set_irqs(&device, Irqs::new(LINE, MASK_BY, 0, 1), &[event.fd()]))
         }),
         case("B-226", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, _target) = with_line(f)?;
+            let (device, _target) = with_line(f)?;
             let (first, second) = (Event::new()?, Event::new()?);
             f.set_irqs(&device, Irqs::new(LINE, UNMASK_BY, 0, 1), &[first.fd()])?;
             answer(f.set_irqs(&device, Irqs::new(LINE, UNMASK_BY, 0, 1), &[second.fd()]))
         }),
         case("B-227", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, event) = with_line(f)?;
+            let (device, event) = with_line(f)?;
             f.set_irqs(&device, Irqs::new(LINE, TRIGGER, 0, 1), &[])?;
             Ok(Got::equal(1, event.take()?))
         }),
         case("B-643", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, _target) = with_line(f)?;
+            let (device, _target) = with_line(f)?;
             let (first, second) = (Event::new()?, Event::new()?);
             f.set_irqs(&device, Irqs::new(LINE, UNMASK_BY, 0, 1), &[first.fd()])?;
             let removed = f.set_irqs(&device, Irqs::new(LINE, UNMASK_BY, 0, 1), &[-1]);
@@ -177,18 +175,18 @@ fn set<S: Suite>(f: &Fixture<S>, need: Need, irqs: Irqs, fds: &[i32]) -> Outcome
 }
 
 /// A device with MSI-X enabled, and the eventfd of its first vector.
-fn with_msix<S: Suite>(f: &Fixture<S>) -> Way<(Bound<S>, Event)> {
+fn with_msix<S: Suite>(f: &Fixture<S>) -> Way<(S::File, Event)> {
     enabled(f, Need::MsiX, MSIX)
 }
 
 /// A device with INTx enabled, and its eventfd.
-fn with_line<S: Suite>(f: &Fixture<S>) -> Way<(Bound<S>, Event)> {
+fn with_line<S: Suite>(f: &Fixture<S>) -> Way<(S::File, Event)> {
     enabled(f, Need::Line, LINE)
 }
 
-fn enabled<S: Suite>(f: &Fixture<S>, need: Need, index: u32) -> Way<(Bound<S>, Event)> {
-    let bound = f.bound_with(need)?;
+fn enabled<S: Suite>(f: &Fixture<S>, need: Need, index: u32) -> Way<(S::File, Event)> {
+    let device = f.bound_with(need)?.device;
     let event = Event::new()?;
-    f.set_irqs(&bound.device, Irqs::new(index, TARGETS, 0, 1), &[event.fd()])?;
-    Ok((bound, event))
+    f.set_irqs(&device, Irqs::new(index, TARGETS, 0, 1), &[event.fd()])?;
+    Ok((device, event))
 }

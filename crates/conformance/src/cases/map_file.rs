@@ -6,14 +6,12 @@ use sys::Suite;
 use uapi::iommufd::IommuIoasMapFile;
 
 use super::{answer, case};
+use crate::call::CLOSED;
 use crate::fixture::Fixture;
 use crate::memory::{memfd, read_only_memfd, regular_file};
 use crate::outcome::{Got, Outcome, Way};
 use crate::run::Case;
 use crate::space::P;
-
-/// A number that no descriptor has: it lies above every limit.
-const CLOSED: i32 = i32::MAX;
 
 const HUGE: u64 = 2 << 20;
 

@@ -6,6 +6,7 @@ mod close;
 mod config_space;
 mod copy;
 mod dma_buf;
+mod fault_queue;
 mod get_pa;
 mod info;
 mod irqs;
@@ -41,6 +42,7 @@ pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
         config_space::cases(),
         size::cases(),
         objects::cases(),
+        fault_queue::cases(),
         map::cases(),
         placement::cases(),
         pin::cases(),

@@ -10,7 +10,7 @@ use super::{answer, case};
 use crate::call::ioctl_bytes;
 use crate::config::{config, region};
 use crate::driver::{Driver, Unbinding};
-use crate::fixture::{Bound, Fixture};
+use crate::fixture::Fixture;
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Way};
 use crate::run::Case;
@@ -48,7 +48,7 @@ fn opening<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-596", |f| open_as(f, &[], Path::new("/dev/iommu"))),
         case("B-600", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(f.noiommu_address()?)?;
+            let device = f.bound_at(f.noiommu_address()?)?.device;
             let target = f.target;
             answer(f.sys.as_caller(&caller(&[], None), |sys| {
                 Fixture::new(sys, target).device_info(&device).map(|_| 0u32)
@@ -81,7 +81,7 @@ fn any_file<S: Suite>() -> Vec<Case<S>> {
         case("B-045", |f| answer(f.sys.seek(&f.bound()?.device, 0))),
         case("B-046", |f| Ok(Got::equal(Readiness::IN | Readiness::OUT, f.sys.poll(&f.bound()?.device)?))),
         case("B-047", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
             let data = epoll::EventData::new_u64(0);
             let added = epoll::add(&epoll, &device, data, epoll::EventFlags::IN);
@@ -104,11 +104,11 @@ fn read_only<S: Suite>() -> Vec<Case<S>> {
             answer(f.bind(&device, &iommufd).map(|_| 0u32))
         }),
         case("B-598", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = bound_read_only(f)?;
+            let device = bound_read_only(f)?;
             answer(f.config_write(&device, 4, &[0; 2]))
         }),
         case("B-599", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = bound_read_only(f)?;
+            let device = bound_read_only(f)?;
             answer(map_bar0(f, &device))
         }),
     ]
@@ -181,11 +181,10 @@ fn open_as<S: Suite>(f: &Fixture<S>, capabilities: &[&str], path: &Path) -> Outc
     answer(f.sys.as_caller(&caller(capabilities, None), open)?)
 }
 
-fn bound_read_only<S: Suite>(f: &Fixture<S>) -> Way<Bound<S>> {
+fn bound_read_only<S: Suite>(f: &Fixture<S>) -> Way<S::File> {
     let device = f.sys.open(&f.cdev_path(f.address()?)?, Access::Read)?;
-    let iommufd = f.iommufd()?;
-    let devid = f.bind(&device, &iommufd)?;
-    Ok(Bound { device, iommufd, devid })
+    f.bind(&device, &f.iommufd()?)?;
+    Ok(device)
 }
 
 fn map_bar0<S: Suite>(f: &Fixture<S>, device: &S::File) -> sys::Result<u32> {

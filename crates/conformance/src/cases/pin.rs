@@ -2,7 +2,6 @@
 
 use sys::{Creds, Mapping, Suite};
 use uapi::iommufd::*;
-use uapi::vfio::VFIO_REGION_INFO_FLAG_MMAP;
 
 use super::{answer, case};
 use crate::fixture::Fixture;
@@ -100,19 +99,11 @@ fn map_protected<S: Suite>(f: &Fixture<S>, protection: Protection, flags: u32) -
 
 fn map_bar<S: Suite>(f: &mut Fixture<S>) -> Outcome {
     let space = f.attached_space()?;
-    let device = space.device()?;
-    for index in 0..6 {
-        let info = f.region_info(device, index)?;
-        if info.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
-            continue;
-        }
-        let registers = f.sys.map_region(device, Mapping::registers(info.offset, PAGE))?;
-        let address = registers
-            .address()
-            .ok_or_else(|| Stop::NotApplicable("mapped registers have no address".into()))?;
-        return answer(space.map_at(P, address.as_ptr() as u64, P));
-    }
-    Err(Stop::NotApplicable("the device has no BAR that can be mapped".into()))
+    let bar = f.mappable_bar(space.device()?)?;
+    let registers = f.sys.map_region(space.device()?, Mapping::registers(bar.offset, PAGE))?;
+    let address =
+        registers.address().ok_or_else(|| Stop::NotApplicable("mapped registers have no address".into()))?;
+    answer(space.map_at(P, address.as_ptr() as u64, P))
 }
 
 /// Maps a MiB as somebody.

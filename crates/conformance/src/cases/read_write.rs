@@ -7,7 +7,7 @@ use super::info::absent_bar;
 use super::{answer, case};
 use crate::call::ioctl_at;
 use crate::config::{command, config, region};
-use crate::fixture::{Bound, Fixture, Need};
+use crate::fixture::{Fixture, Need};
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
@@ -25,33 +25,32 @@ fn config_bounds<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-238", |f| {
             let address = f.address()?;
-            let ids = ["vendor", "device"].map(|name| f.text(&f.sysfs(address).join(name)));
-            let [vendor, device] = ids;
+            let [vendor, device] = ["vendor", "device"].map(|name| f.text(&f.sysfs(address).join(name)));
             let mut bytes = [0; 4];
             let read = read(f, &f.bound_at(address)?.device, &mut bytes, config(0));
             let word = |at: usize| format!("{:#06x}", u16::from_le_bytes([bytes[at], bytes[at + 1]]));
             Ok(Got::from(read).provided(Got::equal((vendor?, device?), (word(0), word(2)))))
         }),
         case("B-239", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             answer(read(f, &device, &mut [0; 8], config(config_size(f, &device)? - 4)))
         }),
         case("B-240", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             answer(read(f, &device, &mut [0; 4], config(config_size(f, &device)?)))
         }),
         case("B-241", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let size = config_size(f, &device)?;
             Ok(Got::equal(size, read(f, &device, &mut vec![0; size as usize], config(0))?))
         }),
         case("B-242", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             Ok(Got::alike([0, region(20), u64::MAX >> 1].map(|offset| read(f, &device, &mut [], offset))))
         }),
         case("B-243", |f| answer(read(f, &f.bound()?.device, &mut [0; 4], region(20)))),
         case("B-275", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            let device = f.bound()?.device;
             let whole: [u8; 8] = f.config_read(&device, 0)?;
             let mut part = [0; 4];
             let read = read(f, &device, &mut part, config(1));
@@ -63,11 +62,11 @@ fn config_bounds<S: Suite>() -> Vec<Case<S>> {
 fn bars<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-244", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+            let (device, bar) = with_bar(f)?;
             answer(read(f, &device, &mut [0; 8], bar.offset + bar.size - 4))
         }),
         case("B-245", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+            let (device, bar) = with_bar(f)?;
             answer(read(f, &device, &mut [0; 4], bar.offset + bar.size))
         }),
         case("B-246", |f| {
@@ -75,21 +74,21 @@ fn bars<S: Suite>() -> Vec<Case<S>> {
             answer(read(f, &f.bound_at(address)?.device, &mut [0; 4], region(index)))
         }),
         case("B-249", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+            let (device, bar) = with_bar(f)?;
             read(f, &device, &mut [0; 4], bar.offset)?;
             f.set_command(&device, command::MEMORY, false)?;
             answer(read(f, &device, &mut [0; 4], bar.offset))
         }),
         case("B-252", |f| {
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_with(Need::Reset)?;
+            let device = f.bound_with(Need::Reset)?.device;
             let bar = f.mappable_bar(&device)?;
             let registers = f.sys.map_region(&device, Mapping::registers(bar.offset, PAGE))?;
             let before = registers.try_read32(0);
             let reset = ioctl_at(f.sys, &device, VFIO_DEVICE_RESET, 0);
             let after = registers.try_read32(0);
             Ok(Got::from(reset).provided(Got::all([
-                Got::truth("the mapping answers", &before, before.is_ok()),
-                Got::truth("it does after the reset", &after, after == before),
+                Got::truth("the mapping answers", before, before.is_ok()),
+                Got::truth("it does after the reset", after, after == before),
             ])))
         }),
     ]
@@ -99,13 +98,13 @@ fn bars<S: Suite>() -> Vec<Case<S>> {
 fn msix_table<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-253", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, at) = with_table(f)?;
+            let (device, at) = with_table(f)?;
             let mut bytes = [0; 16];
             read(f, &device, &mut bytes, at)?;
             Ok(Got::equal([0xff; 16], bytes))
         }),
         case("B-254", |f| {
-            let (Bound { device, iommufd: _iommufd, .. }, at) = with_table(f)?;
+            let (device, at) = with_table(f)?;
             let written = f.sys.pwrite(&device, &[0; 16], at)?;
             let mut bytes = [0; 16];
             read(f, &device, &mut bytes, at)?;
@@ -128,18 +127,18 @@ fn ports<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-646", |f| {
             let (address, index) = f.io_bar_address()?;
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let device = f.bound_at(address)?.device;
             f.set_command(&device, command::IO, false)?;
             answer(read(f, &device, &mut [0; 4], region(index)))
         }),
         case("B-647", |f| {
             let (address, index) = f.io_bar_address()?;
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let device = f.bound_at(address)?.device;
             answer(map(f, &device, Mapping::registers(region(index), PAGE)))
         }),
         case("B-644", |f| {
             let (address, _) = f.io_bar_address()?;
-            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let device = f.bound_at(address)?.device;
             f.mappable_bar(&device)?;
             Ok(Got::equal(3, f.command(&device)? & (command::IO | command::MEMORY)))
         }),
@@ -156,7 +155,7 @@ fn map<S: Suite>(f: &Fixture<S>, device: &S::File, mapping: Mapping) -> Result<u
 
 /// Maps the first page of a BAR with one change, for which the BAR's size is given.
 fn map_bar<S: Suite>(f: &Fixture<S>, change: fn(&mut Mapping, u64)) -> Outcome {
-    let (Bound { device, iommufd: _iommufd, .. }, bar) = with_bar(f)?;
+    let (device, bar) = with_bar(f)?;
     if !bar.size.is_multiple_of(PAGE as u64) {
         return Err(Stop::NotApplicable("the BAR has no whole number of pages".into()));
     }
@@ -171,15 +170,15 @@ fn config_size<S: Suite>(f: &Fixture<S>, device: &S::File) -> Way<u64> {
 }
 
 /// A bound device, and its BAR0 in memory.
-fn with_bar<S: Suite>(f: &Fixture<S>) -> Way<(Bound<S>, VfioRegionInfo)> {
-    let bound = f.bound_with(Need::Any)?;
-    let bar = f.region_info(&bound.device, 0)?;
-    Ok((bound, bar))
+fn with_bar<S: Suite>(f: &Fixture<S>) -> Way<(S::File, VfioRegionInfo)> {
+    let device = f.bound_with(Need::Any)?.device;
+    let bar = f.region_info(&device, 0)?;
+    Ok((device, bar))
 }
 
 /// A bound device, and where its MSI-X table is in the device file.
-fn with_table<S: Suite>(f: &Fixture<S>) -> Way<(Bound<S>, u64)> {
-    let bound = f.bound_with(Need::MsiX)?;
-    let table = f.msix_table(&bound.device)?;
-    Ok((bound, region(table.bar) + table.offset))
+fn with_table<S: Suite>(f: &Fixture<S>) -> Way<(S::File, u64)> {
+    let device = f.bound_with(Need::MsiX)?.device;
+    let table = f.msix_table(&device)?;
+    Ok((device, region(table.bar) + table.offset))
 }

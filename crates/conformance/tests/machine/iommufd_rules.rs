@@ -1,19 +1,20 @@
 //! The rules of IOMMUFD that no row of the slice breaks, or none whose answer is the refusal alone.
 
 use std::ffi::c_void;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use machine::ram::LayoutKind;
 use machine::{File, Machine};
 use subsystem::Refusal;
 use subsystem::rules::iommufd as rule;
-use sys::{Access, Memory, MemoryOptions, PageSize, Result, Sys};
+use sys::{Access, Mapping, Memory, MemoryOptions, PageSize, Result, Suite, Sys};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::{
     VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_SET_IOMMU, VfioDeviceAttachIommufdPt, VfioDeviceBindIommufd,
 };
+use zerocopy::IntoBytes;
 
 use crate::machine;
 use crate::rules::Broken;
@@ -23,6 +24,7 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::OBJECTS_EXHAUSTED, "it would take 2^31 objects"),
     (rule::BIND_IOMMU, "machines have no IOMMU yet"),
     (rule::DEVICE_GONE, "a device file keeps its object for as long as calls on it are under way"),
+    (rule::FAULT_QUEUE_DESCRIPTOR, "it takes a process that has no descriptor left, and so no test in it"),
 ];
 
 /// An address where nothing is mapped.
@@ -135,6 +137,7 @@ pub(crate) fn broken() -> Vec<Broken> {
     broken.extend(mappings(&bench));
     broken.extend(page_tables(&bench));
     broken.extend(hardware(&bench));
+    broken.extend(fault_queues(&bench));
     broken.extend(containers(&bench));
     broken
 }
@@ -219,7 +222,6 @@ fn hardware(bench: &Bench) -> Vec<Broken> {
     let tracking = IommuHwptSetDirtyTracking { hwpt_id: 99, ..IommuHwptSetDirtyTracking::new() };
     let bitmap = bench.dirty_bitmap();
     let invalidate = IommuHwptInvalidate { hwpt_id: bench.hwpt, ..IommuHwptInvalidate::new() };
-    let fault_queue = IommuFaultAlloc::new();
     let viommu = IommuViommuAlloc { type_: 1, dev_id: bench.devid, ..IommuViommuAlloc::new() };
     let (events, queue) = (bench.event_queue(), bench.hw_queue());
     vec![
@@ -239,8 +241,6 @@ fn hardware(bench: &Bench) -> Vec<Broken> {
         (rule::INVALIDATE_ARRAY, bench.call(IommuHwptInvalidate { entry_num: 1, ..invalidate })),
         (rule::INVALIDATE_UNKNOWN, bench.call(IommuHwptInvalidate { hwpt_id: 99, ..invalidate })),
         (rule::INVALIDATE_TYPE, bench.call(invalidate)),
-        (rule::FAULT_QUEUE_FLAGS, bench.call(IommuFaultAlloc { flags: 1, ..fault_queue })),
-        (rule::FAULT_QUEUE_UNBUILT, bench.call(fault_queue)),
         (rule::VIOMMU_FIELDS, bench.call(IommuViommuAlloc { type_: 0, ..viommu })),
         (rule::VIOMMU_DEVICE, bench.call(IommuViommuAlloc { dev_id: 99, ..viommu })),
         (rule::VIOMMU_NOIOMMU, bench.call(viommu)),
@@ -257,6 +257,38 @@ fn hardware(bench: &Bench) -> Vec<Broken> {
             bench.call(IommuHwQueueAlloc { nesting_parent_iova: u64::MAX - 0xff, ..queue }),
         ),
     ]
+}
+
+fn fault_queues(bench: &Bench) -> Vec<Broken> {
+    let machine = &bench.machine;
+    let mut alloc = IommuFaultAlloc::new();
+    call(machine, &bench.iommufd, &mut alloc).expect("a fault queue");
+    // SAFETY: the call answered with a descriptor that it has opened for its caller, and nobody else knows of it.
+    let fd = unsafe { OwnedFd::from_raw_fd(alloc.out_fault_fd.cast_signed()) };
+    let queue = machine.adopt(fd, Path::new("fault queue")).expect("the queue's file");
+    let destroy = || bench.call(IommuDestroy { id: alloc.out_fault_id, ..IommuDestroy::new() });
+    let respond = |code| {
+        let response = IommuHwptPageResponse { cookie: 7, code };
+        machine.write_stream(&queue, response.as_bytes())
+    };
+    let count = |answer: Result<usize>| answer.map(|count| count as u32);
+    let mut broken = vec![
+        (rule::FAULT_QUEUE_FLAGS, bench.call(IommuFaultAlloc { flags: 1, ..IommuFaultAlloc::new() })),
+        (rule::FAULT_QUEUE_POSITION, count(machine.pread(&queue, &mut [0; 40], 0))),
+        (rule::FAULT_QUEUE_READ_SIZE, count(machine.read_stream(&queue, &mut [0; 39]))),
+        (rule::FAULT_QUEUE_WRITE_SIZE, count(machine.write_stream(&queue, &[0; 7]))),
+        (rule::FAULT_QUEUE_CODE, count(respond(99))),
+        (rule::FAULT_QUEUE_COOKIE, count(respond(IOMMUFD_PAGE_RESP_SUCCESS))),
+        (rule::FAULT_QUEUE_IOCTL, call(machine, &queue, &mut IommuIoasAlloc::new())),
+        (rule::FAULT_QUEUE_MAP, machine.map_region(&queue, Mapping::registers(0, 4096)).map(|_| 0)),
+        (rule::DESTROY_FAULT_QUEUE_OPEN, destroy()),
+    ];
+    let flags = IOMMU_HWPT_FAULT_ID_VALID;
+    let naming = IommuHwptAlloc { flags, fault_id: alloc.out_fault_id, ..bench.hwpt_alloc() };
+    bench.call(naming).expect("a page table that names the queue");
+    drop(queue);
+    broken.push((rule::DESTROY_FAULT_QUEUE_IN_USE, destroy()));
+    broken
 }
 
 fn containers(bench: &Bench) -> Vec<Broken> {

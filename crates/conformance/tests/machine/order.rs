@@ -99,7 +99,7 @@ fn real_command(machine: &Machine) -> u8 {
     machine.read(Path::new(&path)).unwrap()[COMMAND as usize]
 }
 
-/// B-703
+/// B-703, and B-264 where somebody has left the device a bus master.
 #[test]
 fn bind_stops_the_device_before_it_is_reset() {
     let bench = Bench::new();
@@ -110,6 +110,7 @@ fn bind_stops_the_device_before_it_is_reset() {
     let (device, iommufd) = (bench.open("/dev/vfio/devices/noiommu-vfio0"), bench.open("/dev/iommu"));
     bench.bind(&device, &iommufd);
     assert_eq!(bench.take(), [Seen { bus_master: false, pinned: 0 }]);
+    assert!(!bench.now().bus_master, "the user is to turn it on");
 }
 
 /// B-588

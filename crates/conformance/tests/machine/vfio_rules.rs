@@ -1,12 +1,239 @@
 //! The rules of VFIO that no row of the slice breaks, or none whose answer is the refusal alone.
 
-use subsystem::Refusal;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
+use machine::ram::LayoutKind;
+use machine::{File, Machine};
+use rustix::event::{EventfdFlags, eventfd};
+use subsystem::Refusal;
+use subsystem::rules::vfio as rule;
+use sys::{Access, Result, Sys};
+use uapi::Command;
+use uapi::iommufd::IommuIoasAlloc;
+use uapi::vfio::*;
+
+use crate::machine;
 use crate::rules::Broken;
 
-/// The rules that no call on a machine can break.
-pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[];
+/// The rules that rows break through sysfs, which tells the errno alone, and the rows.
+pub(crate) const UNNAMED: &[(Refusal, &str)] =
+    &[(rule::PROBE_BRIDGE, "B-027"), (rule::PROBE_NO_IOMMU, "B-004")];
 
+/// The rules that no call on a machine can break.
+pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
+    (rule::PROBE_TWICE, "the machine itself binds its driver to a function once"),
+    (rule::PROBE_NO_INDEX, "it would take 2^20 devices"),
+    (rule::PROBE_NODE, "the machine has room for every node, and no two have one path"),
+    (rule::OPEN_UNREGISTERED, "only while the thread that unbinds has not woken up yet: at times, in B-087"),
+    (rule::FILE_CLOSED, "the machine passes on no call on a closed file"),
+    (rule::FILE_NOT_READABLE, CHECKED_BEFORE),
+    (rule::FILE_NOT_WRITABLE, CHECKED_BEFORE),
+    (rule::MAP_NOT_READABLE, CHECKED_BEFORE),
+    (rule::MAP_NOT_WRITABLE, CHECKED_BEFORE),
+    (rule::MAP_EMPTY, CHECKED_BEFORE),
+    (rule::MAP_UNALIGNED, CHECKED_BEFORE),
+    (rule::BIND_RESET_BUSY, RESETS),
+    (rule::RESET_BUSY, RESETS),
+    (rule::RESET_FAILED, RESETS),
+    (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),
+    (rule::SET_IRQS_NO_VECTORS, "a machine always has interrupt vectors left"),
+];
+
+const CHECKED_BEFORE: &str = "the machine checks it as the VFS does, before the subsystem is asked";
+const RESETS: &str = "the functions of a machine are always ready to be reset, and come back";
+
+/// The number of no open file.
+const CLOSED: u32 = i32::MAX as u32;
+const MINUS_ONE: u32 = u32::MAX;
+const MINUS_TWO: u32 = u32::MAX - 1;
+
+/// The size of the NVMe controller's BAR, and where the MSI-X table is in it.
+const NVME_BAR: u64 = 0x4000;
+const NVME_TABLE: u64 = 0x2000;
+
+/// Where a region starts in a device file.
+const fn region(index: u32) -> u64 {
+    (index as u64) << 40
+}
+
+/// A bound device.
+struct Device<'a> {
+    machine: &'a Machine,
+    file: File,
+    _iommufd: File,
+    ioas: u32,
+}
+
+impl<'a> Device<'a> {
+    fn new(machine: &'a Machine, address: &str) -> Self {
+        let folder = format!("/sys/bus/pci/devices/{address}/vfio-dev");
+        let name = machine.read_dir(Path::new(&folder)).expect("the device is registered").remove(0);
+        let open = |path: &Path| machine.open(path, Access::ReadWrite).expect("a file to open");
+        let (file, iommufd) =
+            (open(&Path::new("/dev/vfio/devices").join(name)), open(Path::new("/dev/iommu")));
+        let mut alloc = IommuIoasAlloc::new();
+        machine.ioctl(&iommufd, &mut alloc).expect("an IOAS");
+        let device = Device { machine, file, ioas: alloc.out_ioas_id, _iommufd: iommufd };
+        let iommufd = device._iommufd.as_fd().as_raw_fd() as u32;
+        device.ioctl(VFIO_DEVICE_BIND_IOMMUFD, &[16, 0, iommufd, 0]).expect("the device can be bound");
+        device
+    }
+
+    /// An ioctl whose argument holds no address and is as long as it says.
+    fn ioctl(&self, command: u32, argument: &[u32]) -> Result<u32> {
+        let mut argument = argument.to_vec();
+        // SAFETY: the callers in this file pass neither addresses nor sizes beyond the argument.
+        unsafe { self.machine.ioctl_raw(self.file.as_fd(), command, argument.as_mut_ptr().cast()) }
+    }
+
+    fn set_irqs(&self, flags: u32, index: u32, (start, count): (u32, u32), fds: &[u32]) -> Result<u32> {
+        let argsz = 20 + 4 * fds.len() as u32;
+        self.ioctl(VFIO_DEVICE_SET_IRQS, &[&[argsz, flags, index, start, count], fds].concat())
+    }
+}
+
+/// Each call breaks one rule, the others it keeps.
 pub(crate) fn broken() -> Vec<Broken> {
-    vec![]
+    let (machine, target) = machine(LayoutKind::Scattered);
+    let nvme = Device::new(&machine, &target.devices[1]);
+    let ports = Device::new(&machine, &target.devices[3]);
+    let mut broken = nodes(&machine);
+    broken.extend(attaching(&nvme));
+    broken.extend(interrupts(&nvme, &ports));
+    broken.extend(notices(&ports));
+    broken.extend(hot_resets(&nvme));
+    broken.extend(features(&ports));
+    broken.extend(low_power(&ports));
+    broken.extend(regions(&nvme));
+    broken.extend(register_writes(&nvme));
+    broken
+}
+
+fn nodes(machine: &Machine) -> Vec<Broken> {
+    let open = |path: &str| machine.open(Path::new(path), Access::ReadWrite).map(|_| 0);
+    vec![
+        (rule::GROUP_NOT_BUILT, open("/dev/vfio/noiommu-0")),
+        (rule::CONTAINER_NOT_BUILT, open("/dev/vfio/vfio")),
+    ]
+}
+
+fn attaching(device: &Device) -> Vec<Broken> {
+    let attach = |flags, pasid| device.ioctl(VFIO_DEVICE_ATTACH_IOMMUFD_PT, &[16, flags, device.ioas, pasid]);
+    let (range, pasid) = (attach(VFIO_DEVICE_ATTACH_PASID, 1 << 31), attach(VFIO_DEVICE_ATTACH_PASID, 1));
+    attach(0, 0).expect("the device can be attached");
+    vec![
+        (rule::ATTACH_PASID_RANGE, range),
+        (rule::ATTACH_PASID, pasid),
+        (rule::ATTACH_BUSY, attach(VFIO_DEVICE_ATTACH_PASID, 0)),
+    ]
+}
+
+/// `nvme` has a line, and `ports` several vectors of MSI.
+fn interrupts(nvme: &Device, ports: &Device) -> Vec<Broken> {
+    const TRIGGER: u32 = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+    const TARGETS: u32 = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+    const MASK: u32 = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK;
+    const LINE: u32 = VFIO_PCI_INTX_IRQ_INDEX;
+    const MSI: u32 = VFIO_PCI_MSI_IRQ_INDEX;
+    let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+    let fd = event.as_raw_fd() as u32;
+    nvme.machine.fail_allocation(Some(1));
+    let no_memory = nvme.set_irqs(TARGETS, LINE, (0, 1), &[fd]);
+    nvme.set_irqs(TARGETS, LINE, (0, 1), &[fd]).expect("the line can be enabled");
+    ports.set_irqs(TARGETS, MSI, (0, 1), &[fd]).expect("MSI can be enabled");
+    vec![
+        (rule::NO_MEMORY, no_memory),
+        (rule::SET_IRQS_WRAPS, nvme.set_irqs(TRIGGER, LINE, (1, u32::MAX - 1), &[])),
+        (rule::SET_IRQS_LINE_RANGE, nvme.set_irqs(MASK, LINE, (0, 0), &[])),
+        (rule::SET_IRQS_FIXED, ports.set_irqs(TARGETS, MSI, (1, 1), &[fd])),
+    ]
+}
+
+fn notices(device: &Device) -> Vec<Broken> {
+    const TRIGGER: u32 = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER;
+    const TARGETS: u32 = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+    let set = |flags, count, fds: &[u32]| device.set_irqs(flags, VFIO_PCI_REQ_IRQ_INDEX, (0, count), fds);
+    vec![
+        (rule::SET_IRQS_NO_TARGET, set(TRIGGER, 1, &[])),
+        (rule::SET_IRQS_NO_COUNT, set(TARGETS, 0, &[])),
+        (rule::SET_IRQS_TARGET, set(TARGETS, 1, &[MINUS_TWO])),
+    ]
+}
+
+fn hot_resets(device: &Device) -> Vec<Broken> {
+    let reset = |argument: &[u32]| device.ioctl(VFIO_DEVICE_PCI_HOT_RESET, argument);
+    vec![
+        (rule::HOT_RESET_INFO_ARGSZ, device.ioctl(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &[11, 0, 0])),
+        (rule::HOT_RESET_ARGSZ, reset(&[11, 0, 0])),
+        (rule::HOT_RESET_FLAGS, reset(&[12, 1, 0])),
+        (rule::HOT_RESET_COUNT, reset(&[16, 0, 1, CLOSED])),
+        (rule::HOT_RESET_NONE, reset(&[12, 0, 0])),
+    ]
+}
+
+fn features(device: &Device) -> Vec<Broken> {
+    const GET: u32 = VFIO_DEVICE_FEATURE_GET;
+    const SET: u32 = VFIO_DEVICE_FEATURE_SET;
+    const ENTRY: u32 = VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY;
+    let feature = |argsz, flags| device.ioctl(VFIO_DEVICE_FEATURE, &[argsz, flags]);
+    vec![
+        (rule::FEATURE_ARGSZ, feature(7, SET | ENTRY)),
+        (rule::FEATURE_FLAGS, feature(8, 1 << 19)),
+        (rule::FEATURE_GET_SET, feature(8, GET | SET | ENTRY)),
+        (rule::FEATURE_DIRECTION, feature(8, GET | ENTRY)),
+        (rule::FEATURE_NO_ACTION, feature(8, ENTRY)),
+        (rule::FEATURE_UNKNOWN, feature(8, GET | VFIO_DEVICE_FEATURE_MIGRATION)),
+        (rule::FEATURE_PRECOPY, feature(8, GET | VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2)),
+    ]
+}
+
+fn low_power(device: &Device) -> Vec<Broken> {
+    const SET: u32 = VFIO_DEVICE_FEATURE_SET;
+    const WAKEUP: u32 = SET | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP;
+    let feature = |argument: &[u32]| device.ioctl(VFIO_DEVICE_FEATURE, argument);
+    let (payload, negative) = (feature(&[8, WAKEUP]), feature(&[16, WAKEUP, MINUS_ONE, 0]));
+    let file = device.file.as_fd().as_raw_fd() as u32;
+    let (closed, other) = (feature(&[16, WAKEUP, CLOSED, 0]), feature(&[16, WAKEUP, file, 0]));
+    let enter = || feature(&[8, SET | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY]);
+    enter().expect("low power can be entered");
+    vec![
+        (rule::FEATURE_PAYLOAD, payload),
+        (rule::FEATURE_FD_NEGATIVE, negative),
+        (rule::FEATURE_FD_CLOSED, closed),
+        (rule::FEATURE_NOT_EVENTFD, other),
+        (rule::FEATURE_LOW_POWER, enter()),
+    ]
+}
+
+fn regions(device: &Device) -> Vec<Broken> {
+    let Device { machine, file, .. } = device;
+    let read = machine.pread(file, &mut [0; 4], region(VFIO_PCI_VGA_REGION_INDEX));
+    let write = machine.pwrite(file, &[0; 4], region(VFIO_PCI_ROM_REGION_INDEX));
+    let info = [32, 0, VFIO_PCI_VGA_REGION_INDEX, 0, 0, 0, 0, 0];
+    vec![
+        (rule::REGION_INFO_VGA, device.ioctl(VFIO_DEVICE_GET_REGION_INFO, &info)),
+        (rule::REGION_VGA, read.map(|count| count as u32)),
+        (rule::ROM_WRITE, write.map(|count| count as u32)),
+    ]
+}
+
+fn register_writes(device: &Device) -> Vec<Broken> {
+    const WIDTH: u32 = VFIO_DEVICE_IOEVENTFD_32;
+    let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+    let fd = event.as_raw_fd() as u32;
+    let install = |argsz, flags, offset: u64, fd| {
+        let offset = [offset as u32, (offset >> 32) as u32];
+        device.ioctl(VFIO_DEVICE_IOEVENTFD, &[argsz, flags, offset[0], offset[1], 0, 0, fd, 0])
+    };
+    vec![
+        (rule::IOEVENTFD_ARGSZ, install(27, WIDTH, 0, fd)),
+        (rule::IOEVENTFD_FLAGS, install(32, 0, 0, fd)),
+        (rule::IOEVENTFD_FD, install(32, WIDTH, 0, MINUS_TWO)),
+        (rule::IOEVENTFD_BAR, install(32, WIDTH, region(VFIO_PCI_CONFIG_REGION_INDEX), fd)),
+        (rule::IOEVENTFD_BOUNDS, install(32, WIDTH, NVME_BAR - 2, fd)),
+        (rule::IOEVENTFD_TABLE, install(32, WIDTH, NVME_TABLE, fd)),
+        (rule::IOEVENTFD_UNKNOWN, install(32, WIDTH, 0, MINUS_ONE)),
+        (rule::IOEVENTFD_NOT_BUILT, install(32, WIDTH, 0, fd)),
+    ]
 }

@@ -63,21 +63,20 @@ impl<'a> Window<'a> {
 
     pub(super) fn read(&self, offset: usize, bytes: &mut [u8]) {
         let from = self.part(offset, bytes.len());
-        // SAFETY: `part` has shown that the source lies within the memory, which lives as long as `self`; `bytes` is ours
-        // alone, and no reference to the memory exists, so the two do not overlap. A device that writes meanwhile (on an
-        // embedded machine a thread, through another mapping) changes bytes, and any byte is a valid one.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+        // SAFETY: `part` has shown that the source lies within the memory, which lives as long as `self` and to which no
+        // reference exists. The device, which on an embedded machine is a thread, may write it meanwhile.
+        unsafe { sys::shared::read(from, bytes) };
     }
 
     pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
         let to = self.part(offset, bytes.len());
         // SAFETY: as in `read`, the other way round.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+        unsafe { sys::shared::write(to, bytes) };
     }
 
     pub(super) fn fill(&self, value: u8) {
         // SAFETY: the window lies within the memory, which lives as long as `self`, and no reference to it exists.
-        unsafe { self.start.as_ptr().write_bytes(value, self.length) };
+        unsafe { sys::shared::fill(self.start, self.length, value) };
     }
 
     words! {

@@ -240,7 +240,7 @@ impl PciFunction {
         }
         match self.msix_part(at) {
             Some(MsixPart::Table) => ONES,
-            Some(MsixPart::Pending { word }) => u64::from(self.interrupts.pending(word)),
+            Some(MsixPart::Pending { word }) => self.interrupts.pending(word),
             None => self.with_device(|model, reach| model.read(at, reach)).unwrap_or(ONES),
         }
     }
@@ -315,7 +315,7 @@ impl PciFunction {
 enum MsixPart {
     /// The table: it is the host's. Reads give all ones, writes are dropped.
     Table,
-    /// 32 pending bits.
+    /// Pending bits, from this word of 32 on.
     Pending { word: usize },
 }
 
@@ -323,14 +323,12 @@ enum MsixPart {
 impl PciFunction {
     /// Does some work. `Idle` if there was none, or the model is broken.
     pub(crate) fn turn(&self) -> Work {
-        let mut spins = 0;
+        let mut spins = 0..SPINS;
         while self.waiting.load(Ordering::SeqCst) > 0 {
-            if spins < SPINS {
-                std::hint::spin_loop()
-            } else {
-                std::thread::yield_now()
+            match spins.next() {
+                Some(_) => std::hint::spin_loop(),
+                None => std::thread::yield_now(),
             }
-            spins += 1;
         }
         let mut device = lock(&self.device);
         let mut turn = Work::Idle;

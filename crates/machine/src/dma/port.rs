@@ -417,6 +417,40 @@ mod tests {
         }
     }
 
+    /// A page of a file that two contexts have pinned is reached through one of the two pins. When that goes, the device of the
+    /// other context must be through with it before it is unmapped.
+    #[test]
+    fn a_pin_that_goes_waits_for_devices_of_other_contexts() {
+        let spec = RamSpec { bytes: 16 << 20, layout: LayoutKind::Scattered, seed: 1 };
+        let ram = Ram::new(&spec).expect("RAM");
+        let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
+        let (_port, control) = views.port("0000:01:00.0", 64);
+        let view = views.create();
+        views.attach(&control, Some(view));
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
+        rustix::fs::ftruncate(&file, FRAME).expect("sized");
+        let backing = ram.hold_backing(std::os::fd::AsFd::as_fd(&file)).expect("held");
+        let pin = || ram.pin(subsystem::Source::File { backing, offset: 0 }, 0, 1, true).expect("a memfd");
+        let (first, second) = (pin(), pin());
+        views.grant(view, &subsystem::Grant { iova: 0, pin: second, first: 0, pages: 1, writable: true });
+        let left = AtomicBool::new(false);
+        let inside = control.0.enter();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                views.unpin(first, 0, 1);
+                assert!(left.load(SeqCst), "it did not wait");
+            });
+            for _ in 0..1000 {
+                std::thread::yield_now();
+            }
+            left.store(true, SeqCst);
+            drop(inside);
+        });
+        // Nobody else has the page: there is nothing to wait for.
+        let _inside = control.0.enter();
+        views.unpin(second, 0, 1);
+    }
+
     /// An access that begins in the new epoch is not waited for.
     #[test]
     fn later_accesses_are_not_waited_for() {

@@ -118,6 +118,15 @@ impl Views {
         }
     }
 
+    /// Gives back pages of a pin that is granted in no context any more. Its pages may be pinned elsewhere too, in another
+    /// context, and have been reached through this pin all the same: returns when no access does that any more.
+    pub fn unpin(&self, pin: Pin, first: u64, pages: u64) {
+        self.ram.unpin(pin, first, pages, || {
+            let contexts: Vec<_> = lock(&self.contexts).1.values().map(Arc::clone).collect();
+            contexts.iter().flat_map(|context| context.ports()).for_each(|port| port.quiesce());
+        });
+    }
+
     /// The device's accesses are checked against this context from now on; `None`: it may reach nothing. Returns when no
     /// access that began before is under way any more.
     pub fn attach(&self, port: &PortControl, view: Option<View>) {

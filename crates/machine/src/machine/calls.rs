@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use subsystem::{FileId, NodeKind, UserMemory};
+use subsystem::{FileId, NodeKind, Ready, UserMemory};
 use sys::{
     Access, Error, FileKind, Mapping, Memory, MemoryOptions, Mmio, Readiness, Result, Stat, Sys, Tailed,
 };
 use uapi::{Command, Errno, SelfContained};
 
 use super::{Machine, live, refused, registers};
-use crate::file::{File, Open, Opened};
+use crate::file::{File, Files, Open, Opened};
 use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory};
 use crate::ram::FRAME;
 use crate::tree::Entry;
@@ -51,7 +51,7 @@ impl Sys for Machine {
     }
 
     fn adopt(&self, fd: OwnedFd, path: &Path) -> Result<File> {
-        match self.shared.files().find(&fd) {
+        match Files::find(&self.shared, &fd) {
             Ok(Some(open)) => Ok(File::with_descriptor(fd, open, path)),
             Ok(None) => Err(Error::new("adopt", path.display(), Errno::EBADF)),
             Err(error) => Err(Error::new("adopt", path.display(), process::errno(error))),
@@ -92,7 +92,7 @@ impl Sys for Machine {
             return Err(failed(Errno::EBADF));
         }
         match file.opened().opened() {
-            Opened::Node(id) => self
+            Opened::Node(id) | Opened::Installed(id) => self
                 .call(&NoMemory, |subsystem, ctx| subsystem.read(ctx, *id, offset, bytes))
                 .map_err(|refusal| refused("pread", file.path().display(), refusal)),
             Opened::Text(text) => Ok(live::copy(text.as_bytes(), bytes, offset)),
@@ -106,7 +106,7 @@ impl Sys for Machine {
             return Err(failed(Errno::EBADF));
         }
         match file.opened().opened() {
-            Opened::Node(id) => self
+            Opened::Node(id) | Opened::Installed(id) => self
                 .call(&NoMemory, |subsystem, ctx| subsystem.write(ctx, *id, offset, bytes))
                 .map_err(|refusal| refused("pwrite", file.path().display(), refusal)),
             Opened::Text(_) => Err(failed(Errno::EIO)),
@@ -118,8 +118,14 @@ impl Sys for Machine {
         }
     }
 
-    fn poll(&self, _: &File) -> Result<Readiness> {
-        Ok(Readiness::IN | Readiness::OUT)
+    fn poll(&self, file: &File) -> Result<Readiness> {
+        let mut ready = Readiness::IN | Readiness::OUT;
+        if let Some(id) = node(file.opened()) {
+            let Ready { read, write } = self.shared.subsystem.poll(id);
+            ready.set(Readiness::IN, read);
+            ready.set(Readiness::OUT, write);
+        }
+        Ok(ready)
     }
 
     fn ioctl<T: SelfContained>(&self, file: &File, argument: &mut T) -> Result<u32> {
@@ -144,7 +150,7 @@ impl Sys for Machine {
         let process = unsafe { ProcessMemory::new() };
         let object = format_args!("descriptor {}, command {command:#x}", fd.as_raw_fd()).to_string();
         let failed = |errno| Error::new("ioctl", &object, errno);
-        let open = self.shared.files().find(fd).map_err(|error| failed(process::errno(error)))?;
+        let open = Files::find(&self.shared, fd).map_err(|error| failed(process::errno(error)))?;
         let file = open.as_deref().and_then(node).ok_or_else(|| failed(Errno::ENOTTY))?;
         self.call(&process, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument.addr() as u64))
             .map_err(|refusal| refused("ioctl", &object, refusal))
@@ -274,7 +280,7 @@ impl Machine {
 /// The file of the subsystem behind an open file; `None` for an attribute.
 fn node(open: &Open) -> Option<FileId> {
     match open.opened() {
-        Opened::Node(file) => Some(*file),
+        Opened::Node(file) | Opened::Installed(file) => Some(*file),
         Opened::Text(_) | Opened::Live(_) => None,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use sys::{Access, Creds, Error, Result, Suite};
+use sys::{Access, Creds, Error, Result, Suite, Sys};
 use uapi::Errno;
 
 use super::calls::Target;
 use super::{Caller, Machine, refused};
 use crate::file::File;
+use crate::process::NoMemory;
 use crate::spec::CAPABILITIES;
 
 /// A path that was looked up and not opened.
@@ -87,6 +88,18 @@ impl Suite for Machine {
     fn physical_address(&self, address: usize) -> Result<u64> {
         let physical = self.world().ram().physical_address(address);
         physical.ok_or_else(|| Error::new("pagemap", format_args!("{address:#x}"), Errno::ENOENT))
+    }
+
+    fn read_stream(&self, file: &File, bytes: &mut [u8]) -> Result<usize> {
+        let Some(id) = self.node_of(file) else { return self.pread(file, bytes, 0) };
+        self.call(&NoMemory, |subsystem, ctx| subsystem.read_stream(ctx, id, bytes))
+            .map_err(|refusal| refused("read", file.path().display(), refusal))
+    }
+
+    fn write_stream(&self, file: &File, bytes: &[u8]) -> Result<usize> {
+        let Some(id) = self.node_of(file) else { return self.pwrite(file, bytes, 0) };
+        self.call(&NoMemory, |subsystem, ctx| subsystem.write_stream(ctx, id, bytes))
+            .map_err(|refusal| refused("write", file.path().display(), refusal))
     }
 
     fn seek(&self, file: &File, offset: i64) -> Result<u64> {

@@ -34,21 +34,21 @@ impl<'a> FramePointer<'a> {
     ///
     /// If they are not within the frame.
     #[inline]
-    fn bytes(self, offset: usize, length: usize) -> *mut u8 {
+    fn bytes(self, offset: usize, length: usize) -> NonNull<u8> {
         assert!(
             offset.checked_add(length).is_some_and(|end| end <= FRAME as usize),
             "an access within one frame"
         );
-        self.start.as_ptr().wrapping_add(offset)
+        // SAFETY: within the frame, or just past its end.
+        unsafe { self.start.add(offset) }
     }
 
     /// Copies from the frame.
     #[inline]
     pub(crate) fn read(self, offset: usize, bytes: &mut [u8]) {
         let source = self.bytes(offset, bytes.len());
-        // SAFETY: `bytes()` has shown that the source lies within the mapped frame; the target is a slice of Rust's own,
-        // which no frame overlaps. Any bytes are valid bytes.
-        unsafe { source.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+        // SAFETY: `bytes()` has shown that the source lies within the mapped frame, to which no reference is ever made.
+        unsafe { sys::shared::read(source, bytes) }
     }
 
     /// Copies to the frame.
@@ -56,7 +56,7 @@ impl<'a> FramePointer<'a> {
     pub(crate) fn write(self, offset: usize, bytes: &[u8]) {
         let target = self.bytes(offset, bytes.len());
         // SAFETY: as in `read`, the other way round.
-        unsafe { target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        unsafe { sys::shared::write(target, bytes) }
     }
 }
 
@@ -70,7 +70,7 @@ macro_rules! words {
             /// If it is not aligned or not within the frame.
             #[inline]
             pub(crate) fn $load(self, offset: usize) -> $type {
-                let word = self.bytes(offset, size_of::<$type>()).cast::<$type>();
+                let word = self.bytes(offset, size_of::<$type>()).as_ptr().cast::<$type>();
                 assert!(word.is_aligned(), "a word is aligned");
                 // SAFETY: within the mapped frame and aligned, as just shown.
                 <$type>::from_le(unsafe { <$atomic>::from_ptr(word) }.load(Ordering::Acquire))
@@ -83,7 +83,7 @@ macro_rules! words {
             /// If it is not aligned or not within the frame.
             #[inline]
             pub(crate) fn $store(self, offset: usize, value: $type) {
-                let word = self.bytes(offset, size_of::<$type>()).cast::<$type>();
+                let word = self.bytes(offset, size_of::<$type>()).as_ptr().cast::<$type>();
                 assert!(word.is_aligned(), "a word is aligned");
                 // SAFETY: within the mapped frame and aligned, as just shown.
                 unsafe { <$atomic>::from_ptr(word) }.store(value.to_le(), Ordering::Release);

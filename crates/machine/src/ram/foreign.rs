@@ -75,8 +75,9 @@ impl Foreign {
     pub(super) fn frame(&self, frame: u64) -> Option<FramePointer<'_>> {
         let start = NonNull::new(self.pointer(frame)?.load(Ordering::Acquire))?;
         // SAFETY: the pointer is that of a whole page which was present when it was pinned. It is taken out before the
-        // pin ends, and a device is no longer granted the frame before that. Until then the page stays mapped: by the
-        // record, or because the program, which handed it to a device (`Sys::ioctl_typed`), promised so.
+        // pin ends, and whoever ends the pin waits for the devices that have it still (`revoke`, and the `quiesce` of
+        // `unpin`). Until then the page stays mapped: by the record, or because the program, which handed it to a device
+        // (`Sys::ioctl_typed`), promised so.
         Some(unsafe { FramePointer::new(start) })
     }
 
@@ -105,18 +106,22 @@ impl Foreign {
         Ok(state.last_record)
     }
 
-    /// Gives back pages of a pin.
-    pub(super) fn unpin(&self, record: u64, pages: Range<u64>) {
+    /// Gives back pages of a pin. Calls `quiesce` if one of them is reached through another pin from now on.
+    pub(super) fn unpin(&self, record: u64, pages: Range<u64>, quiesce: impl FnOnce()) {
         let mut guard = lock(&self.state);
         let state = &mut *guard;
         let Entry::Occupied(mut entry) = state.records.entry(record) else { return };
         let given_back = entry.get().pages[pages.start as usize..pages.end as usize].to_vec();
         entry.get_mut().left -= given_back.len() as u64;
         let done = (entry.get().left == 0).then(|| entry.remove());
+        let mut moved = false;
         for (page, _) in given_back {
-            self.let_go(state, page);
+            moved |= self.let_go(state, page);
         }
         drop(guard);
+        if moved {
+            quiesce();
+        }
         // Unmapped last, and without the lock.
         drop(done.and_then(|record| record.mapping));
     }
@@ -145,20 +150,23 @@ impl Foreign {
         }
         let frame = self.unused(state)?;
         state.pages.insert(page.identity, Pinned { frame, addresses: vec![page.address] });
-        self.map(frame, Some(page.address));
+        let _unused_before = self.map(frame, Some(page.address));
         Some(frame)
     }
 
-    fn let_go(&self, state: &mut State, page: Page) {
-        let Entry::Occupied(mut entry) = state.pages.entry(page.identity) else { return };
+    /// True if the page stays pinned, and is somewhere else now.
+    fn let_go(&self, state: &mut State, page: Page) -> bool {
+        let Entry::Occupied(mut entry) = state.pages.entry(page.identity) else { return false };
         let Pinned { frame, addresses } = entry.get_mut();
         if let Some(at) = addresses.iter().position(|&address| address == page.address) {
             addresses.swap_remove(at);
         }
-        self.map(*frame, addresses.last().copied());
-        if addresses.is_empty() {
+        let left = addresses.last().copied();
+        let before = self.map(*frame, left);
+        if left.is_none() {
             entry.remove();
         }
+        left.is_some_and(|address| address != before)
     }
 
     fn unused(&self, state: &mut State) -> Option<u64> {
@@ -175,13 +183,13 @@ impl Foreign {
         }
     }
 
-    /// Says where a frame is from now on.
-    fn map(&self, frame: u64, address: Option<u64>) {
+    /// Says where a frame is from now on; answers the address where it was.
+    fn map(&self, frame: u64, address: Option<u64>) -> u64 {
         let index = frame - self.frames.start;
         let chunk = self.pointers[(index / CHUNK) as usize]
             .get_or_init(|| Box::new(std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()))));
         let pointer = address
             .map_or(std::ptr::null_mut(), |address| std::ptr::with_exposed_provenance_mut(address as usize));
-        chunk[(index % CHUNK) as usize].store(pointer, Ordering::Release);
+        chunk[(index % CHUNK) as usize].swap(pointer, Ordering::AcqRel).addr() as u64
     }
 }

@@ -72,10 +72,13 @@ impl Ram {
     }
 
     /// Gives back `pages` pages from page `first` of a pin on; each page is given back once.
-    pub fn unpin(&self, pin: Pin, first: u64, pages: u64) {
+    ///
+    /// Foreign pages that are pinned elsewhere too may have been reached through this pin. From now on they are reached
+    /// through another one: `quiesce` is called then, to return when every access is over that began before.
+    pub fn unpin(&self, pin: Pin, first: u64, pages: u64, quiesce: impl FnOnce()) {
         match pin.kind() {
             Kind::Machine { frame } => self.arena.unpin(frame + first..frame + first + pages),
-            Kind::Foreign { record } => self.foreign.unpin(record, first..first + pages),
+            Kind::Foreign { record } => self.foreign.unpin(record, first..first + pages, quiesce),
         }
     }
 
@@ -194,7 +197,7 @@ mod tests {
                 );
                 assert_eq!(ram.run(pin, page as u64, 1).pages, 1);
             }
-            ram.unpin(pin, 0, 2048);
+            ram.unpin(pin, 0, 2048, || ());
         }
     }
 
@@ -241,7 +244,7 @@ mod tests {
         assert_eq!(ram.physical_address(address as usize), None);
         let (_other, elsewhere) = memory(&ram, 4096, PageSize::Base);
         assert_ne!(elsewhere, address);
-        ram.unpin(pin, 0, 1);
+        ram.unpin(pin, 0, 1, || ());
         assert_eq!(memory(&ram, 4096, PageSize::Base).1, address, "first fit finds it again");
     }
 
@@ -289,10 +292,10 @@ mod tests {
         let again = ram.pin(Source::File { backing: second, offset: 0 }, 2, 1, true).expect("a memfd still");
         assert_eq!(ram.run(again, 0, 1), ram.run(pin, 1, 1), "one page has one address");
         ram.frame(third).expect("pinned").write(0, b"THIRD");
-        ram.unpin(pin, 0, 2);
+        ram.unpin(pin, 0, 2, || ());
         ram.frame(third).expect("still pinned").read(0, &mut bytes);
         assert_eq!(&bytes, b"THIRD");
-        ram.unpin(again, 0, 1);
+        ram.unpin(again, 0, 1, || ());
         assert!(ram.frame(third).is_none());
 
         assert_eq!(
@@ -335,10 +338,10 @@ mod tests {
         ram.frame(frame).expect("pinned").read(0, &mut byte);
         assert_eq!(byte, [7]);
 
-        ram.unpin(pin, 0, 1);
-        ram.unpin(pin, 1, 2);
+        ram.unpin(pin, 0, 1, || ());
+        ram.unpin(pin, 1, 2, || ());
         assert!(ram.frame(frame).is_some() && ram.physical_address(address as usize).is_none());
-        ram.unpin(part, 0, 1);
+        ram.unpin(part, 0, 1, || ());
         assert!(ram.frame(frame).is_none());
     }
 }

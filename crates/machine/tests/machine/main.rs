@@ -3,6 +3,7 @@
 mod common;
 mod descriptors;
 mod devices;
+mod fault_queue;
 mod files;
 mod main_path;
 mod spec;

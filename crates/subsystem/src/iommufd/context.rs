@@ -58,6 +58,8 @@ impl<H: Host> Context<H> {
     }
 
     /// An ioctl on the context's file. Returns what `ioctl(2)` does.
+    ///
+    /// `IOMMU_FAULT_QUEUE_ALLOC`, which opens a file, is known to [`Subsystem::ioctl`](crate::Subsystem::ioctl) only.
     pub fn ioctl(&self, host: &H, caller: &CallCtx<H>, number: u32, argument: u64) -> Result<u32, Refusal> {
         let call = Call { host, caller, argument };
         if !is_native(number) {
@@ -80,7 +82,6 @@ impl<H: Host> Context<H> {
             command::IOMMU_HWPT_SET_DIRTY_TRACKING => self.hwpt_set_dirty_tracking(&call),
             command::IOMMU_HWPT_GET_DIRTY_BITMAP => self.hwpt_get_dirty_bitmap(&call),
             command::IOMMU_HWPT_INVALIDATE => self.hwpt_invalidate(&call),
-            command::IOMMU_FAULT_QUEUE_ALLOC => self.fault_queue_alloc(&call),
             command::IOMMU_IOAS_MAP_FILE => self.ioas_map_file(&call),
             command::IOMMU_VIOMMU_ALLOC => self.viommu_alloc(&call),
             command::IOMMU_VDEVICE_ALLOC => self.vdevice_alloc(&call),
@@ -109,6 +110,9 @@ impl<H: Host> Context<H> {
                 if matches!(objects.get(id), Some(Object::Ioas(_))) {
                     self.destroy_ioas(host, objects, id);
                 }
+            }
+            for id in 1..=last {
+                objects.remove(id);
             }
         });
         host.view_drop(self.view);

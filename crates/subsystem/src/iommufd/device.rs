@@ -67,7 +67,7 @@ impl<H: Host> Context<H> {
                     Some(id) => id,
                     None => self.create_hwpt(host, objects, pt_id, Origin::Attach)?,
                 },
-                Object::Device(_) => return Err(rule::ATTACH_TYPE),
+                Object::Device(_) | Object::FaultQueue(_) => return Err(rule::ATTACH_TYPE),
             };
             if before == Some(hwpt_id) {
                 return Ok(hwpt_id);
@@ -90,7 +90,7 @@ impl<H: Host> Context<H> {
     pub fn page_table(&self, pt_id: u32) -> Result<(), Refusal> {
         self.objects.read(|objects| match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
             Object::Hwpt(_) | Object::Ioas(_) => Ok(()),
-            Object::Device(_) => Err(rule::ATTACH_TYPE),
+            Object::Device(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use uapi::iommufd::{
     IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMU_HWPT_DIRTY_TRACKING_ENABLE, IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR,
-    IommuFaultAlloc, IommuHwInfo, IommuHwQueueAlloc, IommuHwptGetDirtyBitmap, IommuHwptInvalidate,
+    IommuHwInfo, IommuHwQueueAlloc, IommuHwptGetDirtyBitmap, IommuHwptInvalidate,
     IommuHwptSetDirtyTracking, IommuVdeviceAlloc, IommuVeventqAlloc, IommuViommuAlloc,
 };
 
@@ -73,14 +73,6 @@ impl<H: Host> Context<H> {
         self.objects
             .read(|objects| objects.get(command.hwpt_id).map(|_| ()).ok_or(rule::INVALIDATE_UNKNOWN))?;
         Err(rule::INVALIDATE_TYPE)
-    }
-
-    /// `IOMMU_FAULT_QUEUE_ALLOC`
-    pub(super) fn fault_queue_alloc(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
-        if call.take::<IommuFaultAlloc>()?.value.flags != 0 {
-            return Err(rule::FAULT_QUEUE_FLAGS);
-        }
-        Err(rule::FAULT_QUEUE_UNBUILT)
     }
 
     /// `IOMMU_VIOMMU_ALLOC`

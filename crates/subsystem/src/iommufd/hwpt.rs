@@ -18,6 +18,8 @@ pub(super) struct Hwpt {
     pub(super) origin: Origin,
     /// How many devices are attached to it.
     pub(super) devices: u32,
+    /// The fault queue that it names.
+    fault_queue: Option<u32>,
 }
 
 /// How a page table came to be.
@@ -38,7 +40,8 @@ impl<H: Host> Context<H> {
         ioas_id: u32,
         origin: Origin,
     ) -> Result<u32, Refusal> {
-        let id = objects.insert(host, Object::Hwpt(Hwpt { ioas: ioas_id, origin, devices: 0 }))?;
+        let hwpt = Hwpt { ioas: ioas_id, origin, devices: 0, fault_queue: None };
+        let id = objects.insert(host, Object::Hwpt(hwpt))?;
         let linked = objects
             .ioas(ioas_id)
             .and_then(|ioas| self.with_areas(host, ioas, |areas, linker| areas.add_page_table(linker)));
@@ -58,6 +61,9 @@ impl<H: Host> Context<H> {
     /// Takes away a page table that no device is attached to.
     pub(super) fn destroy_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) {
         let Some(Object::Hwpt(hwpt)) = objects.remove(id) else { return };
+        if let Some(queue) = hwpt.fault_queue.and_then(|queue| objects.fault_queue_mut(queue)) {
+            queue.hwpts = queue.hwpts.saturating_sub(1);
+        }
         let Some(ioas) = objects.ioas_mut(hwpt.ioas) else { return };
         ioas.hwpts = ioas.hwpts.saturating_sub(1);
         if ioas.auto_hwpt == Some(id) {
@@ -81,23 +87,32 @@ impl<H: Host> Context<H> {
             match objects.get(command.pt_id) {
                 Some(Object::Ioas(_)) => {}
                 Some(Object::Hwpt(_)) => return Err(rule::HWPT_ALLOC_NESTED),
-                Some(Object::Device(_)) | None => return Err(rule::HWPT_ALLOC_PARENT),
+                Some(Object::Device(_) | Object::FaultQueue(_)) | None => return Err(rule::HWPT_ALLOC_PARENT),
             }
             if command.flags & !IOMMU_HWPT_FAULT_ID_VALID != 0 || command.data_len != 0 {
                 return Err(rule::HWPT_ALLOC_FLAGS);
             }
             let id = self.create_hwpt(call.host, objects, command.pt_id, Origin::Request)?;
             argument.value.out_hwpt_id = id;
-            let done = if command.flags & IOMMU_HWPT_FAULT_ID_VALID != 0 {
-                // No object is a fault queue.
-                Err(rule::HWPT_ALLOC_FAULT_QUEUE)
-            } else {
-                call.reply(&argument)
+            let named = match command.flags & IOMMU_HWPT_FAULT_ID_VALID {
+                0 => Ok(()),
+                _ => name_fault_queue(objects, id, command.fault_id),
             };
+            let done = named.and_then(|()| call.reply(&argument));
             if done.is_err() {
                 self.destroy_hwpt(call.host, objects, id);
             }
             done
         })
     }
+}
+
+/// Has a page table name the fault queue that faults behind it would go to.
+fn name_fault_queue<H: Host>(objects: &mut Objects<H>, id: u32, queue_id: u32) -> Result<(), Refusal> {
+    let queue = objects.fault_queue_mut(queue_id).ok_or(rule::HWPT_ALLOC_FAULT_QUEUE)?;
+    queue.hwpts = queue.hwpts.saturating_add(1);
+    if let Some(hwpt) = objects.hwpt_mut(id) {
+        hwpt.fault_queue = Some(queue_id);
+    }
+    Ok(())
 }

@@ -4,7 +4,8 @@
 //!
 //! * a **device** for each device file that was bound to it,
 //! * an **IOAS** for each address space: which memory is mapped at which IOVA, as *areas*,
-//! * an **HWPT** (page table) for each linked use of an IOAS: made by attaching a device, or by hand.
+//! * an **HWPT** (page table) for each linked use of an IOAS: made by attaching a device, or by hand,
+//! * a **fault queue** for each one that was asked for, with a file of its own.
 //!
 //! An area is a slice of a *record*: the memory that one MAP call named. COPY makes more areas of one record. While
 //! an IOAS has a page table, the pages of its areas are pinned and granted to the devices of the context; a page is
@@ -23,6 +24,7 @@ mod change_process;
 mod compat;
 mod context;
 mod device;
+pub(crate) mod fault_queue;
 mod get_pa;
 mod hardware;
 mod hwpt;

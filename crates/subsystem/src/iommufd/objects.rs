@@ -5,6 +5,7 @@ use uapi::iommufd::IommuDestroy;
 use super::call::Call;
 use super::context::Context;
 use super::device::Device;
+use super::fault_queue::FaultQueue;
 use super::hwpt::Hwpt;
 use super::ioas::Ioas;
 use crate::mem::{IdError, IdMap};
@@ -19,6 +20,7 @@ pub(super) enum Object<H: Host> {
     Device(Device),
     Ioas(Ioas<H>),
     Hwpt(Hwpt),
+    FaultQueue(FaultQueue),
 }
 
 /// The objects of a context by identifier, and what belongs to the context as a whole.
@@ -61,6 +63,10 @@ impl<H: Host> Objects<H> {
 
     pub(super) fn get(&self, id: u32) -> Option<&Object<H>> {
         self.table.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Object<H>> {
+        self.table.get_mut(id)
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
@@ -125,12 +131,18 @@ impl<H: Host> Context<H> {
             Object::Device(_) => Err(rule::DESTROY_DEVICE),
             Object::Ioas(ioas) if ioas.hwpts > 0 => Err(rule::DESTROY_IOAS_IN_USE),
             Object::Hwpt(hwpt) if hwpt.devices > 0 => Err(rule::DESTROY_HWPT_IN_USE),
+            Object::FaultQueue(queue) if queue.open => Err(rule::DESTROY_FAULT_QUEUE_OPEN),
+            Object::FaultQueue(queue) if queue.hwpts > 0 => Err(rule::DESTROY_FAULT_QUEUE_IN_USE),
             Object::Ioas(_) => {
                 self.destroy_ioas(call.host, objects, id);
                 Ok(())
             }
             Object::Hwpt(_) => {
                 self.destroy_hwpt(call.host, objects, id);
+                Ok(())
+            }
+            Object::FaultQueue(_) => {
+                objects.remove(id);
                 Ok(())
             }
         })

@@ -7,7 +7,7 @@
 //!
 //! All follow the same rules. Before memory is taken, [`Alloc::permit`] is asked. A refusal leaves the container as it
 //! was. After `reserve`, the next insertion takes no memory, whatever was removed in between. Removal never takes any.
-//! Nothing that was stored moves in memory in large pieces while a container grows, a [`List`] excepted.
+//! Memory comes in chunks, so that a large container grows without being copied; a [`List`] alone is in one piece.
 #![forbid(unsafe_code)]
 
 mod bits;

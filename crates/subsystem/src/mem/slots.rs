@@ -7,8 +7,9 @@ use crate::Alloc;
 
 /// Numbered places for values; the lowest free place is taken first.
 ///
-/// Places come in chunks of `N` (a power of two, at most 64). A chunk that became empty gives its memory back, unless it is the one that
-/// the next value goes to: that keeps a reservation valid, and spares a caller who inserts and removes in turn.
+/// Places come in chunks of `N` (a power of two, at most 64). The first chunk grows up to that, so that a small container
+/// stays small. A chunk that became empty gives its memory back, unless it is the one that the next value goes to: that
+/// keeps a reservation valid, and spares a caller who inserts and removes in turn. The directory of chunks never shrinks.
 pub(super) struct Slots<T, const N: usize> {
     chunks: Vec<Chunk<T>>,
     /// The chunks with a free place, with memory or without.
@@ -21,7 +22,7 @@ pub(super) struct Slots<T, const N: usize> {
 struct Chunk<T> {
     /// Bit `n`: place `n` is taken.
     taken: u64,
-    /// As many places as were ever taken at once; capacity for all of them, or for none.
+    /// All places up to the highest that was ever taken; without capacity if the memory was given back.
     places: Vec<Option<T>>,
 }
 

@@ -55,7 +55,8 @@ proptest! {
     #[test]
     fn a_slab_finds_what_was_not_removed(actions in actions()) {
         let mut slab = Slab::new();
-        let (mut live, mut stale): (Vec<(Key<usize>, usize)>, Vec<Key<usize>>) = Default::default();
+        let mut live: Vec<(Key<usize>, usize)> = Vec::new();
+        let mut stale: Vec<Key<usize>> = Vec::new();
         for (value, action) in actions.iter().enumerate() {
             let doomed = match *action {
                 Action::Insert => {

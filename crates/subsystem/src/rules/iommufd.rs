@@ -17,6 +17,8 @@ rules! {
     DESTROY_DEVICE = EBUSY, "destroy.device", "a device object lives until its device file is closed";
     DESTROY_IOAS_IN_USE = EBUSY, "destroy.ioas-in-use", "an IOAS that is destroyed has no page table";
     DESTROY_HWPT_IN_USE = EBUSY, "destroy.hwpt-in-use", "a page table that is destroyed has no device attached";
+    DESTROY_FAULT_QUEUE_OPEN = EBUSY, "destroy.fault-queue-open", "the file of a fault queue that is destroyed is closed";
+    DESTROY_FAULT_QUEUE_IN_USE = EBUSY, "destroy.fault-queue-in-use", "a fault queue that is destroyed is named by no page table";
     IOAS_UNKNOWN = ENOENT, "ioas.unknown", "the id is that of an IOAS of this context";
     IOAS_ALLOC_FLAGS = EOPNOTSUPP, "ioas-alloc.flags", "flags is zero";
     IOVA_RANGES_RESERVED = EOPNOTSUPP, "iova-ranges.reserved", "the reserved field is zero";
@@ -94,6 +96,17 @@ rules! {
     HWPT_ALLOC_FAULT_QUEUE = ENOENT, "hwpt-alloc.fault-queue", "fault_id is that of a fault queue";
     HWPT_UNKNOWN = ENOENT, "hwpt.unknown", "the id is that of a page table of an IOAS";
 
+    // Fault queues and their files.
+    FAULT_QUEUE_FLAGS = EOPNOTSUPP, "fault-queue.flags", "flags is zero";
+    FAULT_QUEUE_DESCRIPTOR = EMFILE, "fault-queue.descriptor", "the caller has room for another descriptor";
+    FAULT_QUEUE_POSITION = ESPIPE, "fault-queue.position", "a fault queue has no positions: it is read and written with read and write";
+    FAULT_QUEUE_READ_SIZE = ESPIPE, "fault-queue.read-size", "a read asks for whole faults, of 40 bytes each";
+    FAULT_QUEUE_WRITE_SIZE = ESPIPE, "fault-queue.write-size", "a write gives whole responses, of 8 bytes each";
+    FAULT_QUEUE_CODE = EINVAL, "fault-queue.code", "the code of a response is SUCCESS or INVALID";
+    FAULT_QUEUE_COOKIE = EINVAL, "fault-queue.cookie", "the cookie of a response is that of a fault which was read";
+    FAULT_QUEUE_IOCTL = ENOTTY, "fault-queue.ioctl", "the file of a fault queue knows no ioctl";
+    FAULT_QUEUE_MAP = ENODEV, "fault-queue.map", "the file of a fault queue is not mapped";
+
     // What only hardware could do.
     HW_INFO_FIELDS = EOPNOTSUPP, "hw-info.fields", "flags are known and the reserved field is zero";
     HW_INFO_DEVICE = ENOENT, "hw-info.device", "dev_id is that of a bound device";
@@ -107,8 +120,6 @@ rules! {
     INVALIDATE_ARRAY = EINVAL, "invalidate.array", "there is an array, of at most 2^19 entries of at most a page";
     INVALIDATE_UNKNOWN = ENOENT, "invalidate.unknown", "the id is that of an object of this context";
     INVALIDATE_TYPE = EINVAL, "invalidate.type", "the id is that of a nested page table or a vIOMMU";
-    FAULT_QUEUE_FLAGS = EOPNOTSUPP, "fault-queue.flags", "flags is zero";
-    FAULT_QUEUE_UNBUILT = EOPNOTSUPP, "fault-queue.unbuilt", "this subsystem has no fault queues yet";
     VIOMMU_FIELDS = EOPNOTSUPP, "viommu.fields", "flags is zero and the type is not";
     VIOMMU_DEVICE = ENOENT, "viommu.device", "dev_id is that of a bound device";
     VIOMMU_NOIOMMU = EOPNOTSUPP, "viommu.noiommu", "only an IOMMU can be virtualised";

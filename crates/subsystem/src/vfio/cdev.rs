@@ -98,7 +98,7 @@ impl<'a, H: Host> Call<'a, H> {
             self.ctx.files.ours(fd).map_err(|_| rules::BIND_FD_CLOSED)?.ok_or(rules::BIND_NOT_IOMMUFD)?;
         match self.tables.file(file).map_err(|_| rules::BIND_FD_CLOSED)?.kind {
             FileKind::Iommufd(number) => Ok((number, self.tables.context(number)?)),
-            FileKind::Device(_) => Err(rules::BIND_NOT_IOMMUFD),
+            FileKind::Device(_) | FileKind::FaultQueue { .. } => Err(rules::BIND_NOT_IOMMUFD),
         }
     }
 

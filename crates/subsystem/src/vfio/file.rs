@@ -23,6 +23,15 @@ impl Access {
     pub const READ_WRITE: Access = Access { read: true, write: true };
 }
 
+/// What `poll(2)` finds a file ready for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
+}
+
 /// A part of a BAR that may be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedRegion {
@@ -50,6 +59,13 @@ pub(crate) enum FileKind {
     Iommufd(u32),
     /// A device node.
     Device(DeviceFile),
+    /// A fault queue. It keeps its context.
+    FaultQueue {
+        /// The context's number.
+        context: u32,
+        /// The queue's identifier there.
+        queue: u32,
+    },
 }
 
 /// An open device node. It keeps the device registered.

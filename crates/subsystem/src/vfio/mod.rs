@@ -8,4 +8,4 @@ pub(crate) mod noiommu;
 pub(crate) mod pci;
 mod set;
 
-pub use file::{Access, FileId, MappedRegion};
+pub use file::{Access, FileId, MappedRegion, Ready};

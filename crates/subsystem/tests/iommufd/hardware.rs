@@ -104,12 +104,3 @@ fn virtual_iommus_and_their_queues() {
         assert_refused!(queue(1, 0, 4096), ENOENT, "viommu.unknown");
     });
 }
-
-#[test]
-fn fault_queues() {
-    unchanged(|client, _, _| {
-        let alloc = |flags| client.call(&mut IommuFaultAlloc { flags, ..Command::new() });
-        assert_refused!(alloc(1), EOPNOTSUPP, "fault-queue.flags");
-        assert_refused!(alloc(0), EOPNOTSUPP, "fault-queue.unbuilt");
-    });
-}

@@ -224,7 +224,7 @@ fn b473_to_b475_pages_are_counted_once_for_each_map() {
 #[test]
 fn b476_to_b483_b678_to_b681_files() {
     let host = TestHost::new();
-    let mut client = Client::new(&host);
+    let client = Client::new(&host);
     let (memfd, odd, disk) = host.ram(|ram| {
         let memfd = ram.new_memfd(pages(512), Layout::Contiguous);
         (memfd, ram.new_memfd(4097, Layout::Scattered), ram.new_disk_file())

@@ -49,7 +49,6 @@ const SHAPES: &[(u32, &[Field])] = &[
     (IOMMU_HWPT_SET_DIRTY_TRACKING, &[Zero, Id, Zero]),
     (IOMMU_HWPT_GET_DIRTY_BITMAP, &[Id, Zero, Zero, Iova, Length, Length, Address]),
     (IOMMU_HWPT_INVALIDATE, &[Id, Address, Few, Few, Few, Zero]),
-    (IOMMU_FAULT_QUEUE_ALLOC, &[Zero, Zero, Zero]),
     (IOMMU_IOAS_MAP_FILE, &[Flags, Id, Few, Iova, Length, Iova]),
     (IOMMU_VIOMMU_ALLOC, &[Zero, Few, Id, Id, Zero, Few, Zero, Address]),
     (IOMMU_VDEVICE_ALLOC, &[Id, Id, Zero, Wide]),
@@ -139,6 +138,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Whether a context knows it. One command, which opens a file, is left to whoever has the files.
+fn is_command(number: u32) -> bool {
+    (0x3b80..=0x3b95).contains(&number) && number != IOMMU_FAULT_QUEUE_ALLOC
+}
+
 /// Does an action as VFIO may: a function is bound once, and only what is bound is attached.
 fn act(client: &Client<'_>, bound: &mut [Option<DeviceObject>; 3], action: &Action) {
     match action {
@@ -149,7 +153,7 @@ fn act(client: &Client<'_>, bound: &mut [Option<DeviceObject>; 3], action: &Acti
             match client.context.ioctl(client.host, &client.caller.ctx(), *command, *address) {
                 Ok(answer) => assert!(answer == 0 || (answer == 1 && *command == VFIO_CHECK_EXTENSION)),
                 Err(refusal) => assert!(
-                    refusal.errno() != Errno::ENOTTY || !(0x3b80..=0x3b95).contains(command),
+                    refusal.errno() != Errno::ENOTTY || !is_command(*command),
                     "{command:#x} is a command"
                 ),
             }

@@ -1,5 +1,6 @@
 //! The host itself: who calls it, and what it makes fail.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,8 +106,10 @@ pub(crate) struct Caller<'a> {
     pub(crate) host: &'a TestHost,
     pub(crate) task: Task,
     pub(crate) caps: Caps,
-    /// By number; `None` is closed.
-    pub(crate) descriptors: Vec<Option<Descriptor>>,
+    /// By number.
+    descriptors: RefCell<Vec<Descriptor>>,
+    /// How many it may have.
+    pub(crate) descriptor_limit: usize,
 }
 
 impl<'a> Caller<'a> {
@@ -115,7 +118,7 @@ impl<'a> Caller<'a> {
         let task = host.ram(Ram::new_task);
         host.ram(|ram| ram.map(task, ARGUMENT, 1, super::memory::Layout::Scattered, true));
         let caps = Caps { sys_rawio: true, ipc_lock: true, sys_resource: true };
-        Self { host, task, caps, descriptors: Vec::new() }
+        Self { host, task, caps, descriptors: RefCell::default(), descriptor_limit: 1024 }
     }
 
     /// What is passed with each call.
@@ -124,14 +127,25 @@ impl<'a> Caller<'a> {
     }
 
     /// Opens a descriptor.
-    pub(crate) fn install(&mut self, descriptor: Descriptor) -> i32 {
-        self.descriptors.push(Some(descriptor));
-        i32::try_from(self.descriptors.len() - 1).unwrap()
+    pub(crate) fn install(&self, descriptor: Descriptor) -> i32 {
+        let mut descriptors = self.descriptors.borrow_mut();
+        descriptors.push(descriptor);
+        i32::try_from(descriptors.len() - 1).unwrap()
     }
 
-    fn descriptor(&self, fd: i32) -> Result<&Descriptor, Errno> {
+    fn descriptor(&self, fd: i32) -> Result<Descriptor, Errno> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.descriptors.get(index).and_then(Option::as_ref).ok_or(Errno::EBADF)
+        self.descriptors.borrow().get(index).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// The file of the subsystem that a descriptor stands for.
+    pub(crate) fn file(&self, fd: i32) -> Option<FileId> {
+        self.ours(fd).ok().flatten()
+    }
+
+    /// How many descriptors it has.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.descriptors.borrow().len()
     }
 }
 
@@ -151,23 +165,39 @@ impl UserMemory for Caller<'_> {
 impl Descriptors<TestHost> for Caller<'_> {
     fn ours(&self, fd: i32) -> Result<Option<FileId>, Errno> {
         match self.descriptor(fd)? {
-            Descriptor::Ours(file) => Ok(Some(*file)),
+            Descriptor::Ours(file) => Ok(Some(file)),
             _ => Ok(None),
         }
     }
 
     fn event(&self, fd: i32) -> Result<Event, Errno> {
         match self.descriptor(fd)? {
-            Descriptor::Event(event) => Ok(event.clone()),
+            Descriptor::Event(event) => Ok(event),
             _ => Err(Errno::EINVAL),
         }
     }
 
     fn backing(&self, fd: i32) -> Result<Backing, Errno> {
         let file = match self.descriptor(fd)? {
-            Descriptor::File(file) => Some(*file),
+            Descriptor::File(file) => Some(file),
             _ => None,
         };
         Ok(self.host.ram(|ram| ram.hold_file(file)))
+    }
+
+    fn install(
+        &self,
+        file: FileId,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if self.descriptors() >= self.descriptor_limit {
+            return Err(Errno::EMFILE);
+        }
+        if !self.host.permit() {
+            return Err(Errno::ENOMEM);
+        }
+        reply(self.descriptors() as i32)?;
+        self.install(Descriptor::Ours(file));
+        Ok(())
     }
 }

@@ -181,6 +181,26 @@ impl<'a> Client<'a> {
         argument.out_ioas_id
     }
 
+    /// FAULT_QUEUE_ALLOC; the id of the queue, and its file.
+    pub(crate) fn fault_queue(&self, iommufd: FileId) -> Result<(u32, FileId), Refusal> {
+        let mut argument = IommuFaultAlloc::new();
+        self.call(iommufd, &mut argument)?;
+        let file = self.caller.file(argument.out_fault_fd as i32).expect("the descriptor is open");
+        Ok((argument.out_fault_id, file))
+    }
+
+    /// HWPT_ALLOC with a fault queue; the id of the page table.
+    pub(crate) fn faulting_hwpt(
+        &self,
+        iommufd: FileId,
+        (dev_id, pt_id): (u32, u32),
+        fault_id: u32,
+    ) -> Result<u32, Refusal> {
+        let flags = IOMMU_HWPT_FAULT_ID_VALID;
+        let mut argument = IommuHwptAlloc { flags, dev_id, pt_id, fault_id, ..Command::new() };
+        self.call(iommufd, &mut argument).map(|_| argument.out_hwpt_id)
+    }
+
     pub(crate) fn destroy(&self, iommufd: FileId, id: u32) -> Result<u32, Refusal> {
         self.call(iommufd, &mut IommuDestroy { id, ..Command::new() })
     }

@@ -62,7 +62,7 @@ fn b588_pages_are_unpinned_after_the_reset() {
 #[test]
 fn b579_b581_the_context_survives_the_device() {
     let vfio = machine(&[TestFunction::express()]);
-    let (mut client, iommufd, device, ioas) = live(&vfio);
+    let (client, iommufd, device, ioas) = live(&vfio);
     vfio.release(device);
     assert_eq!((pinned(&vfio), vfio.usage().areas), (0, 1));
     let fd = client.caller.install(crate::support::host::Descriptor::Ours(iommufd));

@@ -117,6 +117,37 @@ fn attaching() {
 }
 
 #[test]
+fn making_a_fault_queue() {
+    // The next file needs room of its own.
+    let iommufd = |client: &mut Client<'_>| (0..64).map(|_| client.iommufd().0).last().expect("64 files");
+    let mut broken = fail_each(iommufd, |client, iommufd| client.fault_queue(*iommufd));
+    broken.dedup();
+    assert_eq!(
+        broken,
+        ["iommufd.no-memory", "vfio.no-memory", "iommufd.no-memory"],
+        "the object, the file and the descriptor"
+    );
+}
+
+#[test]
+fn making_a_page_table_with_a_fault_queue() {
+    let queued = |client: &mut Client<'_>| {
+        let (_, iommufd, ioas) = bind(client);
+        (iommufd, ioas, client.fault_queue(iommufd).expect("a fault queue").0)
+    };
+    let broken = fail_each(queued, |client, &(iommufd, ioas, queue)| {
+        let made = client.faulting_hwpt(iommufd, (1, ioas), queue);
+        // The queue is not held by a page table that was not made.
+        if made.is_err() {
+            let rule = client.destroy(iommufd, queue).expect_err("its file is open").rule();
+            assert_eq!(rule.name, "destroy.fault-queue-open");
+        }
+        made
+    });
+    assert!(!broken.is_empty());
+}
+
+#[test]
 fn interrupts() {
     let with_event = |client: &mut Client<'_>| (bind(client).0, client.eventfd().1);
     let broken = fail_each(with_event, |client, (device, event)| {

@@ -101,7 +101,7 @@ fn b380_b663_an_iommufd_is_not_read_written_or_mapped() {
 #[test]
 fn b597_to_b599_the_open_mode_counts_for_reading_writing_and_mapping_only() {
     let vfio = machine(&[TestFunction::express()]);
-    let mut client = Client::new(&vfio);
+    let client = Client::new(&vfio);
     let node = device_node(&vfio, subsystem::Function(0)).unwrap().kind;
     let device = vfio.open(&client.caller.ctx(), node, READ_ONLY).unwrap();
     let iommufd = vfio.open(&client.caller.ctx(), NodeKind::Iommufd, READ_ONLY).unwrap();

@@ -10,6 +10,7 @@ mod bind;
 mod client;
 mod close;
 mod config;
+mod fault_queue;
 mod faults;
 mod files;
 mod info;

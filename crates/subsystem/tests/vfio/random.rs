@@ -1,7 +1,9 @@
 //! Random calls with random arguments: an errno or a result, never a panic, and nothing is left after closing.
 
 use subsystem::{Access, FileId, Function, NodeKind, Usage};
+use uapi::iommufd::*;
 use uapi::vfio::*;
+use zerocopy::FromBytes;
 
 use crate::client::{Client, REGION, Vfio, device_node, machine};
 use crate::support::function::TestFunction;
@@ -38,7 +40,7 @@ impl Random {
     }
 }
 
-const COMMANDS: [u32; 13] = [
+const COMMANDS: [u32; 16] = [
     VFIO_DEVICE_GET_INFO,
     VFIO_DEVICE_GET_REGION_INFO,
     VFIO_DEVICE_GET_IRQ_INFO,
@@ -52,6 +54,9 @@ const COMMANDS: [u32; 13] = [
     VFIO_DEVICE_BIND_IOMMUFD,
     VFIO_DEVICE_ATTACH_IOMMUFD_PT,
     VFIO_DEVICE_DETACH_IOMMUFD_PT,
+    IOMMU_FAULT_QUEUE_ALLOC,
+    IOMMU_HWPT_ALLOC,
+    IOMMU_DESTROY,
 ];
 
 /// An argument whose size field is plausible, and whose other words are numbers of interest.
@@ -70,6 +75,9 @@ fn argument(random: &mut Random) -> [u8; 64] {
     if random.below(4) == 0 {
         bytes[16..].fill(0);
     }
+    if random.below(4) == 0 {
+        bytes[4..].fill(0);
+    }
     bytes
 }
 
@@ -82,7 +90,7 @@ fn step(vfio: &Vfio, client: &mut Client<'_>, files: &mut Vec<FileId>, random: &
         0 => {
             let kind = if random.below(2) == 0 { node } else { NodeKind::Iommufd };
             let access = Access { read: random.below(8) > 0, write: random.below(8) > 0 };
-            if files.len() == 12 {
+            if files.len() >= 12 {
                 files.drain(6..).for_each(|file| vfio.release(file));
             }
             if let Ok(file) = vfio.open(&client.caller.ctx(), kind, access) {
@@ -114,14 +122,20 @@ fn step(vfio: &Vfio, client: &mut Client<'_>, files: &mut Vec<FileId>, random: &
                 random.pick(&[ARGUMENT, ARGUMENT, ARGUMENT, ARGUMENT + 0xff0, 0x20_0000, 0, u64::MAX - 5]);
             let _ = subsystem::UserMemory::write(&client.caller, address, &argument(random));
             let command = random.pick(&COMMANDS);
-            let _ = vfio.ioctl(&client.caller.ctx(), file, command, address);
+            let result = vfio.ioctl(&client.caller.ctx(), file, command, address);
+            if result.is_ok() && command == IOMMU_FAULT_QUEUE_ALLOC {
+                let mut reply = [0; 16];
+                subsystem::UserMemory::read(&client.caller, address, &mut reply).expect("a reply");
+                let fd = IommuFaultAlloc::read_from_bytes(&reply).expect("the size").out_fault_fd;
+                files.push(client.caller.file(fd as i32).expect("a file"));
+            }
         }
     }
 }
 
 #[test]
 fn random_calls_leave_nothing_behind() {
-    let mut bound = 0;
+    let (mut bound, mut queues) = (0, 0);
     for seed in 1..=1000 {
         let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let function = if seed % 2 == 0 { TestFunction::express() } else { TestFunction::conventional() };
@@ -145,6 +159,7 @@ fn random_calls_leave_nothing_behind() {
             vfio.host().fail_allocation(None);
         }
         bound += u32::from(vfio.host().function(Function(0), |function| function.mappings));
+        queues += files.iter().filter(|file| !vfio.poll(**file).read).count();
         files.drain(..).for_each(|file| vfio.release(file));
         assert_eq!(vfio.usage(), Usage { devices: 1, ..Usage::default() }, "seed {seed}");
         let in_use = vfio.host().ram(|ram| ram.in_use());
@@ -156,5 +171,5 @@ fn random_calls_leave_nothing_behind() {
         vfio.remove(Function(0));
         assert_eq!(vfio.usage(), Usage::default());
     }
-    assert!(bound > 100, "the calls get somewhere: {bound}");
+    assert!(bound > 100 && queues > 10, "the calls get somewhere: {bound} devices, {queues} fault queues");
 }

@@ -104,6 +104,16 @@ impl Suite for Linux {
         }
     }
 
+    fn read_stream(&self, file: &LinuxFile, bytes: &mut [u8]) -> Result<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::read(file, &mut *bytes))
+            .map_err(|answer| file.refused("read", answer))
+    }
+
+    fn write_stream(&self, file: &LinuxFile, bytes: &[u8]) -> Result<usize> {
+        rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))
+            .map_err(|answer| file.refused("write", answer))
+    }
+
     fn seek(&self, file: &LinuxFile, offset: i64) -> Result<u64> {
         // The number is passed on as it is; the kernel refuses a negative one.
         rustix::fs::seek(file, SeekFrom::Start(offset.cast_unsigned()))

@@ -54,5 +54,6 @@ fn check_members<T: Copy, G: Gap>(node: &Node<T, G>) -> Summary {
     }
     let summary = Summary { first: bounds(0).0, last: bounds(node.len() - 1).1, gap };
     assert_eq!(node.summary(), Some(summary), "a node knows itself");
+    assert_eq!(node.widest, node.widest_of(0..node.len()), "the widest holes are counted");
     summary
 }

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// A full node gives members to a sibling with at least this much room; if there is none, it is split.
-const ROOM: usize = FANOUT / 8;
+const ROOM: usize = FANOUT / 16;
 
 /// What became of a node that a member was put into.
 #[derive(Clone, Copy)]
@@ -49,9 +49,12 @@ impl<V: Copy> Tree<V> {
         if leaf.is_full() {
             return self.insert_in_full(path, member);
         }
-        let changed = leaf.insert(path.position, member);
         self.len = self.len.saturating_add(1);
-        if changed { self.tell(&mut path.steps, Put::Changed, path.behind.is_none()) } else { Some(()) }
+        if !leaf.insert(path.position, member) {
+            return Some(());
+        }
+        let summary = leaf.summary()?;
+        self.announce(&mut path.steps, summary)
     }
 
     /// The same where the leaf is full.

@@ -1,4 +1,4 @@
-//! Disjoint intervals of `u64`, in order.
+//! Disjoint intervals of `u64`, in order: a B+tree whose branches know the widest hole below each child.
 
 #[cfg(test)]
 mod check;

@@ -54,7 +54,7 @@ pub(super) struct Summary {
 /// The widest holes of a node: how wide, and how many there are. Counting spares most searches for the next ones, for
 /// areas of like size leave holes of like size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Widest {
+pub(super) struct Widest {
     width: u64,
     count: usize,
 }
@@ -92,10 +92,10 @@ pub(super) enum Found {
     Within(usize),
 }
 
-/// Members in order, each property of them by itself: a search reads keys and nothing else.
+/// Members in order, each property of them by itself: a search reads keys and little else.
 pub(super) struct Node<T, G> {
     len: usize,
-    widest: Widest,
+    pub(super) widest: Widest,
     /// Behind the members `u64::MAX`, so that a search need not know how many there are.
     firsts: [u64; FANOUT],
     lasts: [u64; FANOUT],
@@ -108,7 +108,7 @@ impl<T: Copy, G: Gap> Node<T, G> {
     pub(super) fn new(filler: Member<T, G>) -> Self {
         Self {
             len: 0,
-            widest: Widest { width: 0, count: 0 },
+            widest: Widest::default(),
             firsts: [u64::MAX; FANOUT],
             lasts: [0; FANOUT],
             items: [filler.item; FANOUT],
@@ -258,7 +258,7 @@ impl<T: Copy, G: Gap> Node<T, G> {
     }
 
     /// The widest holes in and between members.
-    fn widest_of(&self, members: Range<usize>) -> Widest {
+    pub(super) fn widest_of(&self, members: Range<usize>) -> Widest {
         let gaps = self.gaps.get(members.clone()).unwrap_or_default().iter().map(|gap| gap.width());
         let lasts = self.lasts.get(members.clone()).unwrap_or_default();
         let firsts = self.firsts.get(members).and_then(|firsts| firsts.get(1..)).unwrap_or_default();

@@ -12,7 +12,10 @@ use crate::{
 /// How many levels of branches there are at most. More than 2^32 leaves can fill.
 const LEVELS: usize = 8;
 
+/// Entries: values with their intervals.
 pub(super) type Leaf<V> = Node<V, ()>;
+
+/// Numbers of nodes, with what is in them and the widest hole there.
 pub(super) type Branch = Node<u32, u64>;
 pub(super) type Nodes<T, G> = Slots<Node<T, G>, 16>;
 
@@ -181,6 +184,18 @@ impl<V: Copy> Tree<V> {
         let node = self.branch(branch)?.item(position)?;
         let summary = self.summary(level, node)?;
         self.branches.get_mut(branch)?.update(position, summary);
+        Some(())
+    }
+
+    /// Tells the branches of `steps` the new summary of the node that they lead to.
+    pub(super) fn announce(&mut self, steps: &mut Stack<Step>, mut summary: Summary) -> Option<()> {
+        while let Some(step) = steps.pop() {
+            let branch = self.branches.get_mut(step.branch)?;
+            if !branch.update(step.position(), summary) {
+                break;
+            }
+            summary = branch.summary()?;
+        }
         Some(())
     }
 }

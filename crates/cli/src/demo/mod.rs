@@ -1,19 +1,20 @@
 //! `ioasis demo`: the whole way once, on a machine of its own, with every byte compared.
 
-use std::fmt::Write as _;
+mod report;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use indicatif::{BinaryBytes, HumanCount};
 use ioasis::{Device, DmaBuffer, DmaOptions, Options, Step, Sys};
 use machine::{Machine, MachineSpec};
 use nvme::{Completions, Controller, Namespace, Operation, Queue, Transfer};
-use serde_json::{Value, json};
 
-use crate::arguments;
-use crate::nvme::{first_namespace, measure_random_reads};
-use crate::output::{print, print_json, table};
+use crate::arguments::{self, Pattern};
+use crate::load::Work;
+use crate::nvme::first_namespace;
+use crate::output::{print, print_json};
 use crate::system::{self, Job};
+use report::Report;
 
 /// The machine that the demo builds, unless another one is named.
 const MACHINE: &str = r#"
@@ -51,44 +52,38 @@ struct Demo {
     json: bool,
 }
 
-/// What the demo found.
-struct Found {
-    mode: &'static str,
-    steps: Vec<Step>,
-    bytes: usize,
-    segments: usize,
-    iops: f64,
-    verified: bool,
-    took: Duration,
-}
-
 impl Job for Demo {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
         let start = Instant::now();
-        let device = Device::open(sys, NVME.parse()?, &options.trace(true))?;
+        let options = options.trace(true);
+        let device = Device::open(sys, NVME.parse()?, &options)?;
         let trace = device.trace().clone();
         let mode = device.mode().name();
         let controller = Controller::new(device, 1)?;
         let namespace = first_namespace(&controller)?;
-        let (verified, segments) = round_trip(&controller, namespace)?;
+        let (right, segments) = round_trip(&controller, namespace)?;
         let iops = throughput(&controller, namespace)?;
+        let before_teardown = trace.steps().len();
         drop(controller);
-        let echoed = edu_echo(sys, options)?;
-        let found = Found {
+        let edu = edu_echo(sys, &options)?;
+        let report = Report {
             mode,
             steps: trace.steps(),
-            bytes: BYTES + echoed.unwrap_or(0),
+            before_teardown,
+            bytes: BYTES,
             segments,
             iops,
-            verified: verified && echoed.is_some(),
+            edu_steps: edu.steps,
+            verified: right && edu.right,
             took: start.elapsed(),
+            peak_memory: peak_memory()?,
         };
         if self.json {
-            print_json(&found.json())?
+            print_json(&report.json())?
         } else {
-            print(&found.text()?)?
+            print(&report.text()?)?
         }
-        ensure!(found.verified, "what was read back is not what was written");
+        ensure!(report.verified, "what was read back is not what was written");
         Ok(())
     }
 }
@@ -139,19 +134,40 @@ fn transfer<S: Sys>(
     Ok(())
 }
 
+/// 4 KiB random reads per second of what was written, at queue depth 32.
 fn throughput<S: Sys>(controller: &Controller<S>, namespace: Namespace) -> Result<f64> {
-    let mut queue = controller.queue(33, Completions::Polled)?;
-    let buffer = controller.device().address_space().allocate(32 * 4096, &DmaOptions::new())?;
-    Ok(measure_random_reads(&mut queue, namespace, buffer, Duration::from_secs(1))?.per_second())
+    const QD: u16 = 32;
+    const BS: usize = 4096;
+    // A ring holds one command less than its depth.
+    let mut queue = controller.queue(QD + 1, Completions::Polled)?;
+    let buffer = controller.device().address_space().allocate(usize::from(QD) * BS, &DmaOptions::new())?;
+    let namespace = Namespace { blocks: (BYTES / namespace.block_size) as u64, ..namespace };
+    let work = Work { namespace, pattern: Pattern::Randread, bs: BS, qd: QD, buffer };
+    Ok(work.measure(&mut queue, Duration::from_secs(1))?.per_second())
 }
 
-/// Sends a page through the buffer of the `edu` device and back, with an interrupt at the end of each way; its length if
-/// it came back unchanged.
-fn edu_echo<S: Sys>(sys: &S, options: &Options) -> Result<Option<usize>> {
+/// The most memory of this process that was resident at once, in bytes (`proc_pid_status(5)`).
+fn peak_memory() -> Result<u64> {
+    const FILE: &str = "/proc/self/status";
+    let text = std::fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kib.with_context(|| format!("{FILE} has no VmHWM"))? << 10)
+}
+
+/// What the `edu` device did.
+struct Edu {
+    right: bool,
+    steps: Vec<Step>,
+}
+
+/// Sends a page through the buffer of the `edu` device and back, with an interrupt at the end of each way.
+fn edu_echo<S: Sys>(sys: &S, options: &Options) -> Result<Edu> {
     const PAGE: usize = 4096;
     /// Where the device's own buffer is, as its DMA engine sees it.
     const BUFFER: u64 = 0x4_0000;
     let device = Device::open(sys, EDU.parse()?, options)?;
+    let trace = device.trace().clone();
     device.set_bus_master(true)?;
     let bar = device.bar(0)?;
     let interrupts = device.interrupts().msi(1)?;
@@ -160,77 +176,44 @@ fn edu_echo<S: Sys>(sys: &S, options: &Options) -> Result<Option<usize>> {
     let memory = device.address_space().allocate(2 * PAGE, &DmaOptions::new().mask_bits(28))?;
     let page: Vec<u8> = (0..PAGE).map(|byte| (byte * 7) as u8).collect();
     memory.write_at(0, &page);
-    let ways =
-        [(memory.address_at(0).0.get(), BUFFER, 0x5_u32), (BUFFER, memory.address_at(PAGE).0.get(), 0x7)];
-    for (from, to, command) in ways {
-        bar.write64(0x80, from);
-        bar.write64(0x88, to);
-        bar.write64(0x90, PAGE as u64);
-        bar.write32(0x98, command);
+    let ways = [
+        (memory.address_at(0).0.get(), BUFFER, edu::FROM_MEMORY),
+        (BUFFER, memory.address_at(PAGE).0.get(), edu::TO_MEMORY),
+    ];
+    for (from, to, way) in ways {
+        bar.write64(edu::SOURCE, from);
+        bar.write64(edu::DESTINATION, to);
+        bar.write64(edu::COUNT, PAGE as u64);
+        bar.write32(edu::COMMAND, edu::START | way | edu::INTERRUPT);
         interrupt.wait(Some(PATIENCE))?.context("the edu device sent no interrupt")?;
-        bar.write32(0x64, bar.read32(0x24));
+        bar.write32(edu::ACKNOWLEDGE, bar.read32(edu::STATUS));
     }
     let mut back = vec![0; PAGE];
     memory.read_at(PAGE, &mut back);
-    Ok((back == page).then_some(PAGE))
+    drop((bar, memory, device));
+    Ok(Edu { right: back == page, steps: trace.steps() })
 }
 
-impl Found {
-    fn json(&self) -> Value {
-        let steps: Vec<Value> = self.steps.iter().map(step_json).collect();
-        json!({
-            "verified": self.verified,
-            "mode": self.mode,
-            "steps": steps,
-            "bytes": self.bytes,
-            "segments": self.segments,
-            "iops": self.iops,
-            "seconds": self.took.as_secs_f64(),
-        })
-    }
-
-    fn text(&self) -> Result<String> {
-        let mut rows = table();
-        rows.set_header(["call", "on", "result", "time"]);
-        for step in &self.steps {
-            let times = if step.times > 1 { format!(" ×{}", step.times) } else { String::new() };
-            rows.add_row([
-                format!("{}{times}", step.call),
-                step.object.display().to_string(),
-                step.answer.as_ref().map_or_else(ToString::to_string, Clone::clone),
-                format!("{:.1} µs", step.duration.as_secs_f64() * 1e6),
-            ]);
-        }
-        let mut text = format!("{}\n\n", rows.trim_fmt());
-        let verdict = if self.verified { "every byte was right" } else { "bytes were WRONG" };
-        writeln!(
-            text,
-            "{verdict}: {} written and read back in mode {}",
-            BinaryBytes(self.bytes as u64),
-            self.mode
-        )?;
-        writeln!(text, "the buffers were {} physically contiguous runs", HumanCount(self.segments as u64))?;
-        writeln!(
-            text,
-            "{} random reads of 4 KiB per second at queue depth 32",
-            HumanCount(self.iops as u64)
-        )?;
-        writeln!(text, "{:.2} s in all", self.took.as_secs_f64())?;
-        Ok(text)
-    }
-}
-
-fn step_json(step: &Step) -> Value {
-    let (result, errno) = match &step.answer {
-        Ok(words) => (Some(words), None),
-        Err(errno) => (None, Some(errno.to_string())),
-    };
-    json!({
-        "call": step.call,
-        "object": step.object,
-        "times": step.times,
-        "result": result,
-        "errno": errno,
-        "microseconds": step.duration.as_secs_f64() * 1e6,
-    })
+/// Registers of the `edu` device (QEMU, `docs/specs/edu.rst`).
+mod edu {
+    /// Why it interrupted.
+    pub(super) const STATUS: usize = 0x24;
+    /// Takes interrupts back.
+    pub(super) const ACKNOWLEDGE: usize = 0x64;
+    /// DMA: from where.
+    pub(super) const SOURCE: usize = 0x80;
+    /// DMA: to where.
+    pub(super) const DESTINATION: usize = 0x88;
+    /// DMA: how many bytes.
+    pub(super) const COUNT: usize = 0x90;
+    /// DMA: what to do.
+    pub(super) const COMMAND: usize = 0x98;
+    /// Bits of the command.
+    pub(super) const START: u32 = 1;
+    /// From memory to the device's buffer.
+    pub(super) const FROM_MEMORY: u32 = 0;
+    /// From the device's buffer to memory.
+    pub(super) const TO_MEMORY: u32 = 2;
+    /// Interrupt at the end.
+    pub(super) const INTERRUPT: u32 = 4;
 }

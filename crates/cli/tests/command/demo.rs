@@ -1,0 +1,60 @@
+//! `ioasis demo`
+
+use crate::common::*;
+
+#[test]
+fn it_tells_its_steps_and_a_verdict() {
+    let outcome = succeed(ioasis().arg("demo"));
+    let text = outcome.text();
+    for call in [
+        "VFIO_DEVICE_BIND_IOMMUFD",
+        "IOMMU_IOAS_ALLOC",
+        "VFIO_DEVICE_ATTACH_IOMMUFD_PT",
+        "VFIO_DEVICE_SET_IRQS",
+        "IOMMU_IOAS_MAP",
+        "IOMMU_IOAS_NOIOMMU_GET_PA",
+        "IOMMU_IOAS_UNMAP",
+        "VFIO_DEVICE_DETACH_IOMMUFD_PT",
+        "IOMMU_DESTROY",
+        "/dev/vfio/devices/noiommu-vfio0",
+        "every byte was right",
+        "random reads of 4 KiB per second",
+    ] {
+        assert!(text.contains(call), "{call} is missing:\n{text}");
+    }
+    assert!(text.lines().count() < 30, "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn it_tells_the_same_to_programs() {
+    let report = succeed(ioasis().args(["demo", "--json"])).json();
+    assert_eq!(report["verified"], true);
+    assert_eq!(report["mode"], "iommufd-noiommu");
+    assert_eq!(report["bytes"], 16 << 20);
+    // Two buffers of 4096 pages each, hardly two of which are neighbours.
+    let segments = report["segments"].as_u64().unwrap();
+    assert!((8000..=8192).contains(&segments), "{segments}");
+    assert!(report["iops"].as_f64().unwrap() > 0.0);
+    assert!((10_u64 << 20..200 << 20).contains(&report["peak_memory"].as_u64().unwrap()), "{report}");
+    let steps = report["steps"].as_array().unwrap();
+    assert_eq!(steps[0]["call"], "open");
+    assert_eq!(steps[0]["object"], "/dev/vfio/devices/noiommu-vfio0");
+    assert!(steps.iter().all(|step| step["errno"].is_null() && step["microseconds"].is_f64()));
+    let asked: u64 = steps
+        .iter()
+        .filter(|step| step["call"] == "IOMMU_IOAS_NOIOMMU_GET_PA")
+        .map(|step| step["times"].as_u64().unwrap())
+        .sum();
+    assert!(asked > segments, "{asked}");
+}
+
+#[test]
+fn it_runs_on_a_machine_of_the_users() {
+    let text = "memory.layout = \"contiguous\"\n[[device]]\naddress = \"0000:01:00.0\"\nmodel = \"nvme\"\nsize = \"32MiB\"\nthread = false\n[[device]]\naddress = \"0000:02:00.0\"\nmodel = \"edu\"\nthread = false\n";
+    let machine = Machine::file(text);
+    let report =
+        succeed(ioasis().arg("--machine").arg(machine.path("machine.toml")).args(["demo", "--json"]));
+    assert_eq!(report.json()["verified"], true);
+    assert!(report.json()["segments"].as_u64().unwrap() < 10);
+}

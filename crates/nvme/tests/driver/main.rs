@@ -1,0 +1,10 @@
+//! The driver against controllers of embedded machines.
+#![forbid(unsafe_code)]
+
+mod bring_up;
+mod broken;
+mod common;
+mod errors;
+mod stream;
+mod teardown;
+mod transfers;

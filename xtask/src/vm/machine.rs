@@ -1,0 +1,190 @@
+//! The virtual machine: QEMU's command line.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+/// A PCI device of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    /// 0000:00:03.0, QEMU's teaching device: DMA both ways, a legacy interrupt and one MSI
+    Edu,
+    /// 0000:00:04.0, an NVMe controller over the image
+    Nvme,
+    /// 0000:00:05.0, BARs in memory and I/O space without DMA
+    PciTestdev,
+    /// 0000:00:06.0, a network card with several BARs and MSI-X
+    E1000e,
+    /// 0000:01:00.0, an NVMe controller below a root port, over an empty image
+    NvmeBehindPort,
+}
+
+impl Device {
+    /// Every device.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Edu, Self::Nvme, Self::PciTestdev, Self::E1000e, Self::NvmeBehindPort];
+
+    /// Its address in the guest.
+    pub(crate) fn address(self) -> &'static str {
+        match self {
+            Self::Edu => "0000:00:03.0",
+            Self::Nvme => "0000:00:04.0",
+            Self::PciTestdev => "0000:00:05.0",
+            Self::E1000e => "0000:00:06.0",
+            Self::NvmeBehindPort => "0000:01:00.0",
+        }
+    }
+
+    fn push(self, image: &Path, spare_image: &Path, words: &mut Words) {
+        match self {
+            Self::Edu => words.pair("-device", "edu,addr=3,dma_mask=0xffffffff"),
+            Self::Nvme => {
+                words.option("-drive", "id=image,if=none,format=raw,file=", image);
+                words.pair("-device", "nvme,addr=4,drive=image,serial=ioasis0");
+            }
+            Self::PciTestdev => words.pair("-device", "pci-testdev,addr=5"),
+            Self::E1000e => words.pair("-device", "e1000e,addr=6,romfile="),
+            Self::NvmeBehindPort => {
+                words.pair("-device", "pcie-root-port,id=root0,addr=7,chassis=1,slot=1");
+                words.option("-drive", "id=spare,if=none,format=raw,file=", spare_image);
+                words.pair("-device", "nvme,bus=root0,drive=spare,serial=ioasis1");
+            }
+        }
+    }
+}
+
+/// A machine that boots one kernel with one initramfs.
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    pub(crate) devices: &'a [Device],
+    /// Behind `nvme`.
+    pub(crate) image: PathBuf,
+    /// Behind `nvme-behind-port`.
+    pub(crate) spare_image: PathBuf,
+    /// The folder that the guest mounts.
+    pub(crate) share: &'a Path,
+    /// Where the kernel's messages go.
+    pub(crate) console: &'a Path,
+    /// Whether there is an IOMMU; without one the kernel's no-IOMMU mode is switched on.
+    pub(crate) iommu: bool,
+    pub(crate) accelerator: &'a str,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u64,
+    /// More of the kernel's command line.
+    pub(crate) parameters: &'a [String],
+}
+
+impl Machine<'_> {
+    /// The arguments of `qemu-system-x86_64`.
+    pub(crate) fn arguments(&self) -> Vec<OsString> {
+        let mut words = Words::default();
+        words.pair("-machine", "q35,kernel-irqchip=split");
+        words.pair("-accel", self.accelerator);
+        words.pair("-cpu", "max");
+        words.pair("-smp", &self.cpus.to_string());
+        words.pair("-m", &format!("{}M", self.memory_mib));
+        words.pair("-display", "none");
+        words.words.extend(["-nodefaults", "-no-user-config", "-no-reboot"].map(OsString::from));
+        words.option("-chardev", "file,id=console,path=", self.console);
+        words.pair("-serial", "chardev:console");
+        if self.iommu {
+            words.pair("-device", "intel-iommu,intremap=on,caching-mode=on");
+        }
+        words.option("-fsdev", "local,id=host,security_model=none,path=", self.share);
+        words.pair("-device", "virtio-9p-pci,addr=1e,fsdev=host,mount_tag=host");
+        for device in self.devices {
+            device.push(&self.image, &self.spare_image, &mut words);
+        }
+        words.words.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initramfs.into()]);
+        words.pair("-append", &self.command_line());
+        words.words
+    }
+
+    /// A panic ends the machine at once (`-no-reboot`).
+    fn command_line(&self) -> String {
+        let mode = if self.iommu { "intel_iommu=on" } else { "vfio.enable_unsafe_noiommu_mode=1" };
+        let mut line = format!("console=ttyS0,115200 earlyprintk=ttyS0 panic=-1 random.trust_cpu=on {mode}");
+        for parameter in self.parameters {
+            line.push(' ');
+            line.push_str(parameter);
+        }
+        line
+    }
+}
+
+#[derive(Default)]
+struct Words {
+    words: Vec<OsString>,
+}
+
+impl Words {
+    fn pair(&mut self, name: &str, value: &str) {
+        self.words.extend([name.into(), value.into()]);
+    }
+
+    /// An option that ends in a path.
+    fn option(&mut self, name: &str, value: &str, path: &Path) {
+        let mut word = OsString::from(value);
+        word.push(escaped(path));
+        self.words.extend([name.into(), word]);
+    }
+}
+
+/// A path inside a list of options: QEMU reads a doubled comma as a comma.
+fn escaped(path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut bytes = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        bytes.push(byte);
+        if byte == b',' {
+            bytes.push(byte);
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(iommu: bool, devices: &[Device]) -> String {
+        let machine = Machine {
+            kernel: Path::new("/k"),
+            initramfs: Path::new("/i"),
+            devices,
+            image: PathBuf::from("/disk,1.img"),
+            spare_image: PathBuf::from("/spare.img"),
+            share: Path::new("/share"),
+            console: Path::new("/console"),
+            iommu,
+            accelerator: "tcg",
+            cpus: 2,
+            memory_mib: 1024,
+            parameters: &["hugepages=8".to_owned()],
+        };
+        let words = machine.arguments();
+        words.join(" ".as_ref()).into_string().unwrap()
+    }
+
+    #[test]
+    fn no_iommu_mode_is_on_exactly_where_there_is_no_iommu() {
+        let without = arguments(false, &Device::ALL);
+        assert!(without.contains("vfio.enable_unsafe_noiommu_mode=1 hugepages=8"), "{without}");
+        assert!(!without.contains("intel"), "{without}");
+        let with = arguments(true, &Device::ALL);
+        assert!(
+            with.contains("-device intel-iommu,") && with.contains("intel_iommu=on hugepages=8"),
+            "{with}"
+        );
+        assert!(!with.contains("noiommu"), "{with}");
+    }
+
+    #[test]
+    fn only_the_named_devices_are_there() {
+        let line = arguments(false, &[Device::Nvme]);
+        assert!(line.contains("file=/disk,,1.img -device nvme,addr=4,drive=image"), "{line}");
+        assert!(!line.contains("edu") && !line.contains("spare"), "{line}");
+    }
+}

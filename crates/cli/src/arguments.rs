@@ -7,8 +7,8 @@ use ioasis::PciAddress;
 
 /// VFIO and IOMMUFD, with or without an IOMMU.
 ///
-/// Commands speak to the host's kernel, or with --machine to a machine inside this process, which needs neither hardware
-/// nor privileges.
+/// Commands speak to the host's kernel, or with --machine to a machine inside this process, which needs
+/// neither hardware nor privileges.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -24,14 +24,16 @@ pub(crate) struct System {
     /// A machine file: speak to an embedded machine instead of the host's kernel
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) machine: Option<PathBuf>,
-    /// Take devices without an IOMMU, which reach all of the host's memory (an embedded machine allows it anyway)
+    /// Take devices without an IOMMU, which reach all of the host's memory (an embedded machine allows it
+    /// anyway)
     #[arg(long, global = true)]
     pub(crate) allow_noiommu: bool,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// The whole way on a machine of its own: open, bind, map, ask for physical addresses, drive an NVMe controller
+    /// The whole way on a machine of its own: open, bind, map, ask for physical addresses, drive an NVMe
+    /// controller
     Demo {
         /// One JSON object instead of a table
         #[arg(long)]

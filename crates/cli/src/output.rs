@@ -41,10 +41,10 @@ pub(crate) fn table() -> Table {
 }
 
 /// Two columns, of names and values, as lines that fit the terminal.
-pub(crate) fn print_facts(facts: impl IntoIterator<Item = (String, String)>) -> Result<()> {
+pub(crate) fn print_facts<N: Into<String>>(facts: impl IntoIterator<Item = (N, String)>) -> Result<()> {
     let mut table = table();
     for (name, value) in facts {
-        table.add_row([name, value]);
+        table.add_row([name.into(), value]);
     }
     print(&format!("{}\n", table.trim_fmt()))
 }
@@ -74,18 +74,22 @@ impl Output {
                 let file = File::options().write(true).open(path).with_context(cannot)?;
                 Ok(Output::Stream { name: path.display().to_string(), file })
             }
-            // What a link leads to is replaced, not the link.
-            Ok(_) => Self::whole(&path.canonicalize().with_context(cannot)?),
+            Ok(_) => {
+                // What may not be written is not replaced either.
+                File::options().write(true).open(path).with_context(cannot)?;
+                // What a link leads to is replaced, not the link.
+                Self::whole(&path.canonicalize().with_context(cannot)?)
+            }
             Err(_) => Self::whole(path),
         }
         .with_context(cannot)
     }
 
     fn whole(path: &Path) -> Result<Output> {
-        let name = path.file_name().context("it names no file")?.display();
+        path.file_name().context("it names no file")?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}.part-"))
+            .prefix(".ioasis-part-")
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder.unwrap_or(Path::new(".")))?;
         Ok(Output::Whole { path: path.to_owned(), file })
@@ -106,21 +110,21 @@ impl Output {
         file.as_file()
             .sync_all()
             .and_then(|()| file.persist(&path).map(drop).map_err(|error| error.error))
-            .map_err(|error| refused(path.display(), "; it was not made", error))
+            .map_err(|error| refused(path.display(), "; it was not written", error))
     }
 
     /// What there is of it if it ends before it is whole.
     pub(crate) fn remains(&self) -> String {
         match self {
             Output::Stream { name, .. } => format!("{name} got only a part"),
-            Output::Whole { path, .. } => format!("{} was not made", path.display()),
+            Output::Whole { path, .. } => format!("{} was not written", path.display()),
         }
     }
 
     fn refused(&self, error: io::Error) -> Error {
         match self {
             Output::Stream { name, .. } => refused(name, "", error),
-            Output::Whole { path, .. } => refused(path.display(), "; it was not made", error),
+            Output::Whole { path, .. } => refused(path.display(), "; it was not written", error),
         }
     }
 }

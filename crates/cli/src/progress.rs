@@ -2,12 +2,17 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar over so many bytes, on standard error; hidden unless that is a terminal.
-pub(crate) fn bar(bytes: u64) -> ProgressBar {
-    let bar = ProgressBar::new(bytes);
-    let style =
-        ProgressStyle::with_template("{bar:30} {percent:>3} %  {bytes}  {binary_bytes_per_sec}  {eta} left");
-    match style {
+/// A bar over so many bytes, or over what nobody knows the length of. It is on standard error, and hidden
+/// unless that is a terminal.
+pub(crate) fn bar(bytes: Option<u64>) -> ProgressBar {
+    let (bar, template) = match bytes {
+        Some(bytes) => (
+            ProgressBar::new(bytes),
+            "{bar:30} {percent:>3} %  {binary_bytes}  {binary_bytes_per_sec}  {eta} left",
+        ),
+        None => (ProgressBar::no_length(), "{binary_bytes}  {binary_bytes_per_sec}"),
+    };
+    match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

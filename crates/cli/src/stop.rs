@@ -46,7 +46,8 @@ impl StopFlag {
     }
 }
 
-/// Lets a write beyond the largest size of a file (`ulimit -f`) fail, where the process would be killed otherwise.
+/// Lets a write beyond the largest size of a file (`ulimit -f`) fail, where the process would be killed
+/// otherwise.
 pub(crate) fn outlive_large_files() -> Result<()> {
     let seen = Arc::new(AtomicBool::new(false));
     flag::register(SIGXFSZ, seen).map(drop).context("cannot watch for files that grow too large")

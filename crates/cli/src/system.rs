@@ -24,7 +24,8 @@ pub(crate) fn run(system: &arguments::System, job: impl Job) -> Result<()> {
     }
 }
 
-/// Runs a job on a machine. A device that reached for memory it was not given makes the run fail, whatever the job says.
+/// Runs a job on a machine. A device that reached for memory it was not given makes the run fail, whatever
+/// the job says.
 pub(crate) fn run_on(machine: &Machine, job: impl Job) -> Result<()> {
     let result = job.run(machine, &Options::new().allow_noiommu(true));
     let findings = machine.findings();

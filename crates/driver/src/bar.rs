@@ -3,12 +3,8 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::ptr::NonNull;
-use std::sync::Arc;
 
-use sys::{Mapping, Mmio, MmioError, Registers, Sys, Width};
-use uapi::Command as _;
-use uapi::vfio::{VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ, VfioRegionInfo};
+use sys::{Mmio, Sys};
 
 use crate::error::Attempt;
 use crate::{Command, Device, Error, Result};
@@ -29,27 +25,10 @@ impl Bar {
         if index > 5 {
             return Err(missing());
         }
-        let region = region(device, index.into())?;
-        let length = usize::try_from(region.size).map_err(|_| missing())?;
-        if length == 0 || region.flags & VFIO_REGION_INFO_FLAG_READ == 0 {
-            return Err(missing());
-        }
+        let mapped = device.reach.map_bar(index);
+        let mmio = mapped.attempt(|| format!("cannot reach BAR {index} of {}", device.label))?;
+        let mmio = mmio.ok_or_else(missing)?;
         switch_on(device, index)?;
-        let mmio = if region.flags & VFIO_REGION_INFO_FLAG_MMAP != 0 {
-            let mapping = Mapping::registers(region.offset, length);
-            device
-                .calls
-                .map_region(&device.file, mapping)
-                .attempt(|| format!("cannot map BAR {index} of {}", device.label))?
-        } else {
-            let file = device
-                .calls
-                .sys
-                .try_clone(&device.file)
-                .attempt(|| format!("cannot reach BAR {index} of {}", device.label))?;
-            let registers = ByCall { sys: device.calls.sys.clone(), file, start: region.offset };
-            Mmio::called(Arc::new(registers), length)
-        };
         Ok(Bar { index, mmio })
     }
 
@@ -82,44 +61,4 @@ fn switch_on<S: Sys>(device: &Device<S>, index: u8) -> Result<()> {
     let decoding = if ports { Command::IO } else { Command::MEMORY };
     let command = config.command()?;
     if command.contains(decoding) { Ok(()) } else { config.set_command(command | decoding) }
-}
-
-/// What the kernel tells of a region of the device file.
-pub(crate) fn region<S: Sys>(device: &Device<S>, index: u32) -> Result<VfioRegionInfo> {
-    let argument = VfioRegionInfo { index, ..VfioRegionInfo::new() };
-    device
-        .calls
-        .ioctl(&device.file, argument, |done| format!("region {index}: {} bytes", done.size))
-        .attempt(|| format!("cannot ask about region {index} of {}", device.label))
-}
-
-/// Registers that cannot be mapped, such as I/O ports: each access is a system call.
-struct ByCall<S: Sys> {
-    sys: S,
-    file: S::File,
-    start: u64,
-}
-
-impl<S: Sys> Registers for ByCall<S> {
-    fn read(&self, offset: usize, width: Width) -> std::result::Result<u64, MmioError> {
-        let mut bytes = [0; 8];
-        let part = &mut bytes[..width.bytes()];
-        match self.sys.pread(&self.file, part, self.start + offset as u64) {
-            Ok(count) if count == width.bytes() => Ok(u64::from_le_bytes(bytes)),
-            _ => Err(MmioError::Revoked { offset }),
-        }
-    }
-
-    fn write(&self, offset: usize, width: Width, value: u64) -> std::result::Result<(), MmioError> {
-        let bytes = value.to_le_bytes();
-        let part = &bytes[..width.bytes()];
-        match self.sys.pwrite(&self.file, part, self.start + offset as u64) {
-            Ok(count) if count == width.bytes() => Ok(()),
-            _ => Err(MmioError::Revoked { offset }),
-        }
-    }
-
-    fn address(&self) -> Option<NonNull<u8>> {
-        None
-    }
 }

@@ -2,59 +2,52 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU8;
 
 use sys::{Linux, Sys};
-use uapi::Command as _;
-use uapi::vfio::{VfioDeviceAttachIommufdPt, VfioDeviceDetachIommufdPt};
 
 use crate::calls::Calls;
 use crate::error::Attempt;
 use crate::interrupts::disable_all;
+use crate::memory::Addressing;
+use crate::reach::Reach;
 use crate::{
-    AddressSpace, Bar, Command, Config, Errno, Error, Interrupts, Mode, Options, PassedOver, PciAddress,
-    Result, Trace,
+    AddressSpace, Bar, Command, Config, Interrupts, Mode, Options, PassedOver, PciAddress, Result, Trace,
 };
 
 /// An open PCI device.
 ///
-/// Dropping it stops the device from mastering the bus, disables its interrupts, detaches it from its memory and closes
-/// it, in this order. [`DmaBuffer`](crate::DmaBuffer)s may live on; the device does not reach them any more. A
+/// Dropping it stops the device from mastering the bus, disables its interrupts, detaches it from its memory where the
+/// mode has such a call, and closes it, in this order. [`DmaBuffer`](crate::DmaBuffer)s may live on; the device does not reach them any more. A
 /// [`Bar`] that lives on keeps the device file open, and nobody else can have the device until it is gone.
 pub struct Device<S: Sys = Linux> {
     pub(crate) calls: Calls<S>,
-    pub(crate) file: S::File,
+    pub(crate) reach: Reach<S>,
     pub(crate) label: String,
     /// The kinds of interrupts that were enabled, one bit each.
     pub(crate) enabled: AtomicU8,
-    /// Where configuration space is in the device file, and its length, once asked.
-    pub(crate) config_extent: OnceLock<(u64, usize)>,
+    /// The length of configuration space, once asked.
+    pub(crate) config_length: OnceLock<usize>,
     mode: Mode,
     passed_over: Vec<PassedOver>,
+    // Dropped after the device is closed.
     space: AddressSpace<S>,
-}
-
-/// What a device is made from.
-pub(crate) struct Opened<S: Sys> {
-    pub(crate) calls: Calls<S>,
-    pub(crate) file: S::File,
-    pub(crate) iommufd: S::File,
-    pub(crate) label: String,
 }
 
 impl<S: Sys> Device<S> {
     /// Opens the device at an address, in the best [`Mode`] that the host offers, and gives it an empty address space.
     ///
-    /// The device is found in sysfs; it has to be bound to a driver of the VFIO family, such as `vfio-pci`. Bus
-    /// mastering and interrupts are off at first.
+    /// The device is found in sysfs. For all modes but `uio` it has to be bound to a driver of the VFIO family, such as
+    /// `vfio-pci`; for `uio` to `uio_pci_generic`, or to none. Bus mastering and interrupts are off at first.
     ///
     /// # Errors
     ///
-    /// [`Error::NoDevice`], [`Error::NoMode`] with what was looked for and found, [`Error::NoiommuNotAllowed`] where the
-    /// device has no IOMMU and `options` do not allow it, and [`Error::Refused`] by the system.
+    /// [`NoDevice`](crate::Error::NoDevice), [`NoMode`](crate::Error::NoMode) with what was looked for and found,
+    /// [`NoiommuNotAllowed`](crate::Error::NoiommuNotAllowed) where the device has no IOMMU and `options` do not allow it,
+    /// [`NotViable`](crate::Error::NotViable) where the host uses a part of the device's group, and
+    /// [`Refused`](crate::Error::Refused) by the system.
     pub fn open(sys: &S, address: PciAddress, options: &Options) -> Result<Self> {
         crate::open::open(sys, address, options)
     }
@@ -68,20 +61,20 @@ impl<S: Sys> Device<S> {
     ///
     /// As for [`Device::open`].
     pub fn from_fds(sys: &S, device: OwnedFd, iommufd: OwnedFd, options: &Options) -> Result<Self> {
-        let calls = Calls::new(sys, options.trace);
-        let label = format!("the device of descriptor {}", device.as_raw_fd());
-        let opened = Opened {
-            file: adopt(sys, device, "device")?,
-            iommufd: adopt(sys, iommufd, "IOMMUFD context")?,
-            label,
-            calls,
-        };
-        let id = opened.bind()?;
-        let mode = opened.ask_mode(id)?;
-        if !mode.has_iommu() && !options.allow_noiommu {
-            return Err(Error::NoiommuNotAllowed { device: opened.label, mode });
-        }
-        opened.attach(mode, Vec::new())
+        crate::open::adopt(sys, device, iommufd, options)
+    }
+
+    /// Puts a device together.
+    pub(crate) fn new(
+        calls: Calls<S>,
+        label: String,
+        (mode, passed_over): (Mode, Vec<PassedOver>),
+        reach: Reach<S>,
+        addressing: Addressing<S>,
+    ) -> Self {
+        let space = AddressSpace::new(&calls, mode, addressing);
+        let (enabled, config_length) = (AtomicU8::new(0), OnceLock::new());
+        Device { calls, reach, label, enabled, config_length, mode, passed_over, space }
     }
 
     /// The mode that was taken.
@@ -90,7 +83,7 @@ impl<S: Sys> Device<S> {
         self.mode
     }
 
-    /// The better modes, and why each was passed over.
+    /// The better modes, and why each was passed over, the best first.
     #[must_use]
     pub fn passed_over(&self) -> &[PassedOver] {
         &self.passed_over
@@ -131,7 +124,7 @@ impl<S: Sys> Device<S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`] if the device has no such BAR (a 64-bit BAR takes the next index too).
+    /// [`Missing`](crate::Error::Missing) if the device has no such BAR (a 64-bit BAR takes the next index too).
     pub fn bar(&self, index: u8) -> Result<Bar> {
         Bar::map(self, index)
     }
@@ -154,52 +147,8 @@ impl<S: Sys> Device<S> {
 
     /// Resets the function: its registers are as after power-on, configuration space is as it was before.
     pub fn reset(&self) -> Result<()> {
-        self.calls.reset(&self.file).attempt(|| format!("cannot reset {}", self.label)).map(drop)
+        self.reach.reset().attempt(|| format!("cannot reset {}", self.label))
     }
-}
-
-impl<S: Sys> Opened<S> {
-    /// Ties the device to its context: its id there.
-    pub(crate) fn bind(&self) -> Result<u32> {
-        self.calls
-            .bind(&self.file, self.iommufd.as_fd().as_raw_fd())
-            .attempt(|| format!("cannot bind {} to its IOMMUFD context", self.label))
-    }
-
-    /// Which of the two modes of IOMMUFD a bound device is in: one without an IOMMU has no hardware information.
-    fn ask_mode(&self, id: u32) -> Result<Mode> {
-        match self.calls.hardware(&self.iommufd, id) {
-            Err(refusal) if refusal.errno() == Errno::EOPNOTSUPP => Ok(Mode::IommufdNoiommu),
-            answer => answer
-                .map(|_| Mode::Iommufd)
-                .attempt(|| format!("cannot learn whether {} has an IOMMU", self.label)),
-        }
-    }
-
-    /// Gives a bound device an address space.
-    pub(crate) fn attach(self, mode: Mode, passed_over: Vec<PassedOver>) -> Result<Device<S>> {
-        let Opened { calls, file, iommufd, label } = self;
-        let space = AddressSpace::new(&calls, iommufd, mode)?;
-        let attach = VfioDeviceAttachIommufdPt { pt_id: space.id(), ..VfioDeviceAttachIommufdPt::new() };
-        calls
-            .ioctl(&file, attach, |done| format!("page table {}", done.pt_id))
-            .attempt(|| format!("cannot attach {label} to its address space"))?;
-        Ok(Device {
-            calls,
-            file,
-            label,
-            enabled: AtomicU8::new(0),
-            config_extent: OnceLock::new(),
-            mode,
-            passed_over,
-            space,
-        })
-    }
-}
-
-fn adopt<S: Sys>(sys: &S, fd: OwnedFd, what: &str) -> Result<S::File> {
-    let path = PathBuf::from(format!("{what} (descriptor {})", fd.as_raw_fd()));
-    sys.adopt(fd, &path).attempt(|| format!("cannot take over the {what}"))
 }
 
 impl<S: Sys> Drop for Device<S> {
@@ -207,14 +156,14 @@ impl<S: Sys> Drop for Device<S> {
         // A device that has gone refuses all of this, and does no harm any more.
         let _gone = self.set_bus_master(false);
         disable_all(self);
-        let _gone = self.calls.ioctl(&self.file, VfioDeviceDetachIommufdPt::new(), |_| "detached".to_owned());
+        self.reach.release();
     }
 }
 
 impl<S: Sys> AsFd for Device<S> {
-    /// The device file, for calls of one's own.
+    /// The device file, for calls of one's own; in the mode `uio`, where there is none, the file of configuration space.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.reach.as_fd()
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use uapi::Errno;
 
 use crate::help::help;
-use crate::{DeviceAddr, InterruptKind, Looked, MmioError, Mode, PassedOver, PciAddress};
+use crate::{DeviceAddr, InterruptKind, Looked, MmioError, Mode, PassedOver, PciAddress, UserVa};
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -117,6 +117,39 @@ pub enum Error {
         needed: usize,
         /// The longest run of bytes that there was.
         largest: usize,
+    },
+
+    /// A container has no IOVA left for memory.
+    #[error(
+        "no room for {length} bytes among the IOVAs that the IOMMU has and a {bits}-bit mask of the device reaches; free \
+         other memory of the device first"
+    )]
+    NoIova {
+        /// How many bytes were to be mapped.
+        length: u64,
+        /// How many address bits the device has.
+        bits: u8,
+    },
+
+    /// The kernel does not tell where in physical memory a page of this process is.
+    #[error("cannot learn the physical address of memory at {at} from /proc/self/pagemap: {why}")]
+    Frame {
+        /// The page.
+        at: UserVa,
+        /// What the kernel told instead, and what to do.
+        why: &'static str,
+    },
+
+    /// The IOMMU group of the device cannot be had, since the host uses another device of it.
+    #[error(
+        "group {group} of {device} is not viable: a device in it is bound to a driver of the host; unbind all devices in \
+         /sys/kernel/iommu_groups/{group}/devices, or bind them to vfio-pci"
+    )]
+    NotViable {
+        /// The device.
+        device: String,
+        /// The number of its group.
+        group: String,
     },
 
     /// A pool has no room left.

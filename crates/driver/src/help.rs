@@ -10,9 +10,13 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("open", Errno::EPERM) if object.contains("noiommu-") => {
             "a device without an IOMMU needs CAP_SYS_RAWIO to be opened"
         }
+        ("open", Errno::EPERM) if object.starts_with("/sys/bus/pci/") => {
+            "the kernel is locked down (secure boot) and leaves no PCI device to programs by sysfs: use VFIO"
+        }
         ("open", Errno::EACCES | Errno::EPERM) => {
             "this user may not open the node: change its owner or mode (udev), or be root"
         }
+        ("flock", Errno::EBUSY) => "another program has the device",
         ("open", Errno::EBUSY) => "another program has the device, or its group is open",
         ("open", Errno::ENODEV | Errno::ENXIO) => "the device has been taken from vfio-pci or has gone",
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::EINVAL | Errno::EBUSY) => {
@@ -21,7 +25,13 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::ENOTTY) => {
             "the descriptor is no device node, or the kernel is older than 6.6"
         }
-        ("IOMMU_IOAS_MAP", Errno::ENOMEM) => {
+        ("VFIO_SET_IOMMU", Errno::EPERM) => "a container without an IOMMU needs CAP_SYS_RAWIO",
+        ("VFIO_GROUP_GET_DEVICE_FD", Errno::EPERM) => "a device without an IOMMU needs CAP_SYS_RAWIO",
+        ("VFIO_IOMMU_MAP_DMA", Errno::ENOSPC) => {
+            "the container holds as many mappings as it may: map larger pieces, or raise dma_entry_limit of the module \
+             vfio_iommu_type1"
+        }
+        ("IOMMU_IOAS_MAP" | "VFIO_IOMMU_MAP_DMA", Errno::ENOMEM) => {
             "pinned memory counts against RLIMIT_MEMLOCK: raise the limit (ulimit -l), or hold CAP_IPC_LOCK"
         }
         ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => "asking for physical addresses needs CAP_SYS_RAWIO",
@@ -33,6 +43,7 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
             "too few huge pages are reserved: write a larger number to /proc/sys/vm/nr_hugepages"
         }
         ("VFIO_DEVICE_RESET", Errno::EINVAL | Errno::ENOTTY) => "the function cannot be reset on its own",
+        ("open", Errno::ENOENT) if object.ends_with("/reset") => "the function cannot be reset on its own",
         _ => return None,
     })
 }

@@ -48,10 +48,10 @@
 //!         Ok(Edu { device, registers, done, buffer })
 //!     }
 //!
-//!     fn copy(&self, source: u64, destination: u64, command: u32) -> ioasis::Result<bool> {
+//!     fn copy(&self, source: u64, destination: u64, length: usize, command: u32) -> ioasis::Result<bool> {
 //!         self.registers.write64(DMA_SOURCE, source);
 //!         self.registers.write64(DMA_DESTINATION, destination);
-//!         self.registers.write64(DMA_COUNT, 4096);
+//!         self.registers.write64(DMA_COUNT, length as u64);
 //!         self.registers.write32(DMA_COMMAND, command);
 //!         let fired = self.done.wait(Some(Duration::from_secs(10)))?;
 //!         self.registers.write32(INTERRUPT_ACKNOWLEDGE, self.registers.read32(INTERRUPT_STATUS));
@@ -61,11 +61,11 @@
 //!     fn echo(&self, message: &[u8]) -> ioasis::Result<Vec<u8>> {
 //!         // What the device is to be told: an IOVA behind an IOMMU, a physical address without one.
 //!         let (address, contiguous) = self.buffer.address_at(0);
-//!         assert_eq!(contiguous, 4096);
+//!         assert!(message.len() < contiguous);
 //!         self.buffer.write_at(0, message);
-//!         assert!(self.copy(address.get(), DEVICE_BUFFER, TO_DEVICE)?, "the device is silent");
+//!         assert!(self.copy(address.get(), DEVICE_BUFFER, message.len(), TO_DEVICE)?, "the device is silent");
 //!         self.buffer.fill(0);
-//!         assert!(self.copy(DEVICE_BUFFER, address.get(), FROM_DEVICE)?, "the device is silent");
+//!         assert!(self.copy(DEVICE_BUFFER, address.get(), message.len(), FROM_DEVICE)?, "the device is silent");
 //!         let mut echo = vec![0; message.len()];
 //!         self.buffer.read_at(0, &mut echo);
 //!         Ok(echo)
@@ -94,16 +94,21 @@
 //! [`Device::open`] finds the device in sysfs, takes the best [`Mode`] that the host offers, and tells why better ones
 //! were passed over ([`Device::passed_over`]):
 //!
-//! | mode | nodes | device address comes from | built |
+//! | mode | nodes | device address comes from | interrupts |
 //! | --- | --- | --- | --- |
-//! | `iommufd` | `/dev/vfio/devices/vfioN`, `/dev/iommu` | the IOVA | yes |
-//! | `iommufd-noiommu` | `/dev/vfio/devices/noiommu-vfioN`, `/dev/iommu` | `IOMMU_IOAS_NOIOMMU_GET_PA` | yes |
-//! | `group` | `/dev/vfio/G`, `/dev/vfio/vfio` | the IOVA | not yet |
-//! | `group-noiommu` | `/dev/vfio/noiommu-G`, `/dev/vfio/vfio` | `/proc/self/pagemap` | not yet |
-//! | `uio` | resource files of sysfs | `/proc/self/pagemap` | not yet |
+//! | `iommufd` | `/dev/vfio/devices/vfioN`, `/dev/iommu` | the IOVA | all |
+//! | `iommufd-noiommu` | `/dev/vfio/devices/noiommu-vfioN`, `/dev/iommu` | `IOMMU_IOAS_NOIOMMU_GET_PA` | all |
+//! | `group` | `/dev/vfio/G`, `/dev/vfio/vfio` | the IOVA | all |
+//! | `group-noiommu` | `/dev/vfio/noiommu-G`, `/dev/vfio/vfio` | `/proc/self/pagemap` | all |
+//! | `uio` | resource files of sysfs, `/dev/uioN` | `/proc/self/pagemap` | the line, by `uio_pci_generic` |
+//!
+//! [`Options::mode`] asks for a certain one. The modes that read `/proc/self/pagemap` need `CAP_SYS_ADMIN` and huge pages
+//! (`/proc/sys/vm/nr_hugepages`): nothing pins memory there, and the kernel may move any other. In the mode `uio` the
+//! kernel keeps nobody else from the device either, but this crate does, by a lock on its `config`.
 //!
 //! A mode without an IOMMU is never taken silently: without [`Options::allow_noiommu`] the answer is
-//! [`Error::NoiommuNotAllowed`]. On the host the device must be bound to `vfio-pci`:
+//! [`Error::NoiommuNotAllowed`]. On the host the device must be bound to `vfio-pci` (for `uio` to `uio_pci_generic`, or to
+//! no driver):
 //!
 //! ```text
 //! echo vfio-pci     > /sys/bus/pci/devices/0000:01:00.0/driver_override
@@ -186,12 +191,14 @@ mod config;
 mod device;
 mod error;
 mod help;
+mod interrupt;
 mod interrupts;
 mod memory;
 mod mode;
 mod open;
 mod options;
 mod pool;
+mod reach;
 mod trace;
 
 pub use address::{DeviceAddr, Iova, ParseAddressError, PciAddress, PhysAddr, UserVa};
@@ -201,7 +208,8 @@ pub use config::{
 };
 pub use device::Device;
 pub use error::{Error, Result};
-pub use interrupts::{Interrupt, InterruptKind, Interrupts};
+pub use interrupt::Interrupt;
+pub use interrupts::{InterruptKind, Interrupts};
 pub use memory::{AddressSpace, DmaBuffer, DmaOptions, Segment, Segments};
 pub use mode::{Looked, Mode, PassedOver};
 pub use options::Options;

@@ -1,6 +1,8 @@
 //! How a device is opened.
 #![forbid(unsafe_code)]
 
+use crate::Mode;
+
 /// How a device is opened. The default takes no device without an IOMMU and records no trace.
 ///
 /// ```
@@ -9,6 +11,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     pub(crate) allow_noiommu: bool,
+    pub(crate) mode: Option<Mode>,
     pub(crate) trace: bool,
 }
 
@@ -16,7 +19,7 @@ impl Options {
     /// The default.
     #[must_use]
     pub const fn new() -> Self {
-        Options { allow_noiommu: false, trace: false }
+        Options { allow_noiommu: false, mode: None, trace: false }
     }
 
     /// Whether a device without an IOMMU may be taken.
@@ -27,6 +30,14 @@ impl Options {
     #[must_use]
     pub const fn allow_noiommu(mut self, allow: bool) -> Self {
         self.allow_noiommu = allow;
+        self
+    }
+
+    /// The one mode that may be taken, where the best one is not wanted. It is an error if the host does not offer it. One
+    /// without an IOMMU has to be allowed even so.
+    #[must_use]
+    pub const fn mode(mut self, mode: Mode) -> Self {
+        self.mode = Some(mode);
         self
     }
 

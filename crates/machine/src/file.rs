@@ -112,7 +112,7 @@ impl Files {
         reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let failed =
-            |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0)).unwrap_or(Errno::EIO);
+            |error: std::io::Error| error.raw_os_error().and_then(Errno::from_raw).unwrap_or(Errno::EIO);
         let (placeholder, other_end) = UnixStream::pair().map_err(failed)?;
         placeholder.set_nonblocking(true).map_err(failed)?;
         let inode = Inode::of(&placeholder).map_err(crate::process::errno)?;

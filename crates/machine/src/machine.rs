@@ -191,11 +191,7 @@ impl Descriptors<World> for Shared {
         ram.hold_backing(descriptor.as_fd())
     }
 
-    fn install(
-        &self,
-        file: FileId,
-        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
+    fn install(&self, file: FileId, reply: &mut dyn FnMut(i32) -> Result<(), Errno>) -> Result<(), Errno> {
         self.files.install(file, reply)
     }
 }

@@ -62,16 +62,17 @@ pub struct Controller<S: Sys> {
 }
 
 impl<S: Sys> Controller<S> {
-    /// Brings the controller of a device up: resets it, sets up the admin queues, enables it, and identifies it.
+    /// Brings the controller of a device up: resets it, sets up the admin queues, enables it, and identifies
+    /// it.
     ///
-    /// `vectors` MSI-X vectors are enabled, one for each queue with [`Completions::Interrupt`] at a time. Polled queues
-    /// need none.
+    /// `vectors` MSI-X vectors are enabled, one for each queue with [`Completions::Interrupt`] at a time.
+    /// Polled queues need none.
     ///
     /// # Errors
     ///
-    /// [`Error::NotNvme`] and [`Error::Unsuitable`] for a device that this driver cannot drive; [`Error::Device`] where
-    /// memory, registers or interrupts are not to be had; [`Error::Timeout`], [`Error::Fatal`] and [`Error::Gone`] for
-    /// a controller that does not come up.
+    /// [`Error::NotNvme`] and [`Error::Unsuitable`] for a device that this driver cannot drive;
+    /// [`Error::Device`] where memory, registers or interrupts are not to be had; [`Error::Timeout`],
+    /// [`Error::Fatal`] and [`Error::Gone`] for a controller that does not come up.
     pub fn new(device: Device<S>, vectors: u16) -> Result<Self> {
         let class = device.config().class()?;
         if class != CLASS {
@@ -116,14 +117,14 @@ impl<S: Sys> Controller<S> {
         Ok(Namespace { id, blocks: data.nsze, block_size: 1 << shift })
     }
 
-    /// A new pair of I/O queues with room for `depth - 1` commands under way. A queue that is dropped makes place for
-    /// another.
+    /// A new pair of I/O queues with room for `depth - 1` commands under way. A queue that is dropped makes
+    /// place for another.
     ///
     /// # Errors
     ///
-    /// [`Error::Argument`] for a depth that the controller does not offer, and where all queue pairs or all vectors are
-    /// in use; [`Error::Device`] where there is no memory, which a queue deeper than 64 needs in one piece of more than
-    /// a page; [`Error::Command`] if the controller refuses.
+    /// [`Error::Argument`] for a depth that the controller does not offer, and where all queue pairs or all
+    /// vectors are in use; [`Error::Device`] where there is no memory, which a queue deeper than 64 needs in
+    /// one piece of more than a page; [`Error::Command`] if the controller refuses.
     pub fn queue(&self, depth: u16, completions: Completions) -> Result<Queue<S>> {
         let most = self.info.max_depth;
         if !(2..=most).contains(&depth) {

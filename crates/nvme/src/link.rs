@@ -1,4 +1,5 @@
-//! The link to a controller: its registers and its admin queue, which the controller's handle and its queues share.
+//! The link to a controller: its registers and its admin queue, which the controller's handle and its queues
+//! share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,7 +32,8 @@ struct Admin<S: Sys> {
     cid: u16,
     /// One page for what a command reads.
     page: DmaBuffer<S>,
-    /// Whether a command was not answered in time. What it may still write to is in use: no other one follows it.
+    /// Whether a command was not answered in time. What it may still write to is in use: no other one follows
+    /// it.
     stuck: bool,
 }
 
@@ -42,8 +44,8 @@ pub(crate) struct Spare<S: Sys> {
 }
 
 impl<S: Sys> Link<S> {
-    /// Resets the controller, sets up the admin queues and enables it. `vectors` become spare; queue IDs do once it is
-    /// known how many the controller grants.
+    /// Resets the controller, sets up the admin queues and enables it. `vectors` become spare; queue IDs do
+    /// once it is known how many the controller grants.
     pub(crate) fn new(device: Device<S>, registers: Registers, vectors: Vec<Interrupt<S>>) -> Result<Self> {
         let capabilities = registers.capabilities();
         let name = || device.name().to_owned();
@@ -195,8 +197,8 @@ impl<S: Sys> Link<S> {
 }
 
 impl<S: Sys> Drop for Link<S> {
-    /// Shuts the controller down, so that what it caches is durable and it reaches no memory any more. Closing the device
-    /// resets it in any case.
+    /// Shuts the controller down, so that what it caches is durable and it reaches no memory any more.
+    /// Closing the device resets it in any case.
     fn drop(&mut self) {
         if self.shut_down().is_err() {
             // The memory of the admin queues goes before the device is closed. A device that refuses is gone.

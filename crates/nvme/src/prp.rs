@@ -17,11 +17,11 @@ pub(crate) const LIST_ENTRIES: usize = PAGE / 8;
 /// The most bytes that the two entries of a command and one list page describe, wherever the data starts.
 pub(crate) const LONGEST: usize = LIST_ENTRIES * PAGE;
 
-/// Describes `length` bytes that start `offset` bytes into a buffer: gives the command's two entries. A list, where one is
-/// needed, is passed entry by entry to `list`, and stands at the device address `list_address`.
+/// Describes `length` bytes that start `offset` bytes into a buffer: gives the command's two entries. A list,
+/// where one is needed, is passed entry by entry to `list`, and stands at the device address `list_address`.
 ///
-/// `page_address` gives the device address at an offset of the buffer. It is asked once for each page, since no two pages
-/// need be neighbours.
+/// `page_address` gives the device address at an offset of the buffer. It is asked once for each page, since
+/// no two pages need be neighbours.
 pub(crate) fn describe(
     offset: usize,
     length: usize,
@@ -86,7 +86,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_controller_finds_every_byte(base in 0..64_usize, offset in 0..9_000_usize, length in 1..40_000_usize) {
+        fn a_controller_finds_every_byte(
+            base in 0..64_usize,
+            offset in 0..9_000_usize,
+            length in 1..40_000_usize,
+        ) {
             let (base, offset) = (base * PAGE, offset * 4);
             let address = scattered(base);
             let mut entries = Vec::new();

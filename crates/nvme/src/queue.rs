@@ -156,7 +156,8 @@ impl<S: Sys> Queue<S> {
         self.max_transfer
     }
 
-    /// Puts a read or write into the queue; `tag` comes back with its completion. [`Queue::ring`] starts what was submitted.
+    /// Puts a read or write into the queue; `tag` comes back with its completion. [`Queue::ring`] starts what
+    /// was submitted.
     pub fn submit(&mut self, transfer: &Transfer<'_, S>, tag: u64) -> Result<()> {
         let &Transfer { operation, namespace, lba, blocks, buffer, offset } = transfer;
         let length = self.check(transfer)?;
@@ -228,13 +229,13 @@ impl<S: Sys> Queue<S> {
         count
     }
 
-    /// Starts what was submitted, waits until a command ends, and hands out what has ended: by interrupt if the queue has
-    /// one, else by polling. Gives how many that are: 0 only if no command is under way.
+    /// Starts what was submitted, waits until a command ends, and hands out what has ended: by interrupt if
+    /// the queue has one, else by polling. Gives how many that are: 0 only if no command is under way.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] if nothing ends within `timeout`, [`Error::Fatal`] or [`Error::Gone`] for a controller that
-    /// will not answer any more. What is under way stays so, until the queue is dropped.
+    /// [`Error::Timeout`] if nothing ends within `timeout`, [`Error::Fatal`] or [`Error::Gone`] for a
+    /// controller that will not answer any more. What is under way stays so, until the queue is dropped.
     pub fn wait(&mut self, timeout: Duration, mut each: impl FnMut(Completion)) -> Result<usize> {
         self.ring();
         let mut start = None;
@@ -257,8 +258,8 @@ impl<S: Sys> Queue<S> {
         }
     }
 
-    /// Polls for a while where that is how the queue learns of completions: a device on another processor answers within
-    /// microseconds, sooner than the clock can be looked at often.
+    /// Polls for a while where that is how the queue learns of completions: a device on another processor
+    /// answers within microseconds, sooner than the clock can be looked at often.
     fn spin(&mut self, mut each: impl FnMut(Completion)) -> usize {
         let rounds = if self.lease.interrupt.is_some() || self.under_way() == 0 { 1 } else { SPINS };
         for _ in 0..rounds {
@@ -329,7 +330,8 @@ impl<S: Sys> Queue<S> {
         self.ring.push(&command);
     }
 
-    /// Ends a command; `None` for an answer to a command that is not under way, which a sound controller does not give.
+    /// Ends a command; `None` for an answer to a command that is not under way, which a sound controller does
+    /// not give.
     fn end(&mut self, entry: CompletionEntry) -> Option<Completion> {
         let slot = self.slots.get_mut(usize::from(entry.cid)).filter(|slot| slot.busy)?;
         slot.busy = false;
@@ -355,7 +357,8 @@ impl<S: Sys> Drop for Queue<S> {
             return;
         }
         if link.device.set_bus_master(false).is_err() {
-            // The controller neither answers nor can be kept from memory: what it may write to is never reused.
+            // The controller neither answers nor can be kept from memory: what it may write to is never
+            // reused.
             self.ring.leak();
             std::mem::forget(self.lists.clone());
             self.slots.iter().for_each(|slot| std::mem::forget(slot.buffer.clone()));
@@ -364,7 +367,8 @@ impl<S: Sys> Drop for Queue<S> {
     }
 }
 
-/// Memory for the rings of a queue: in base pages where each ring fits one, else in one piece taken from huge pages.
+/// Memory for the rings of a queue: in base pages where each ring fits one, else in one piece taken from huge
+/// pages.
 fn ring_memory<S: Sys>(link: &Link<S>, depth: u16) -> Result<DmaBuffer<S>> {
     let (submission, completion) = ring::extents(depth);
     let options = if submission.max(completion) <= PAGE {

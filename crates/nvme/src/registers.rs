@@ -6,8 +6,8 @@ use ioasis::Bar;
 
 use crate::spec::register;
 
-/// The registers. A controller that is gone reads as all ones and ignores writes, as a slot of the bus without a card
-/// does.
+/// The registers. A controller that is gone reads as all ones and ignores writes, as a slot of the bus
+/// without a card does.
 #[derive(Clone)]
 pub(crate) struct Registers(Bar);
 

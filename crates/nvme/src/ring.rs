@@ -1,4 +1,5 @@
-//! A pair of queues in memory: entries, heads, tails, phase and doorbells, and nothing about what the commands mean.
+//! A pair of queues in memory: entries, heads, tails, phase and doorbells, and nothing about what the
+//! commands mean.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -23,7 +24,8 @@ pub(crate) struct Ring<S: Sys> {
     head_doorbell: usize,
 }
 
-/// How the memory of a ring of `depth` entries is divided: the bytes that each of the two queues takes, in whole pages.
+/// How the memory of a ring of `depth` entries is divided: the bytes that each of the two queues takes, in
+/// whole pages.
 pub(crate) fn extents(depth: u16) -> (usize, usize) {
     let pages = |entry: usize| (usize::from(depth) * entry).next_multiple_of(PAGE);
     (pages(size_of::<Command>()), pages(size_of::<CompletionEntry>()))
@@ -65,8 +67,8 @@ impl<S: Sys> Ring<S> {
         self.completion.address_at(0).0.get()
     }
 
-    /// Puts a command into the queue; [`Ring::ring`] tells the controller. The caller keeps fewer than `depth` commands
-    /// under way.
+    /// Puts a command into the queue; [`Ring::ring`] tells the controller. The caller keeps fewer than
+    /// `depth` commands under way.
     #[inline]
     pub(crate) fn push(&mut self, command: &Command) {
         self.submission.write_at(usize::from(self.tail) * size_of::<Command>(), command.as_bytes());

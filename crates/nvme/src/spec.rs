@@ -25,8 +25,8 @@ pub(crate) mod register {
     pub(crate) const DOORBELLS: usize = 0x1000;
 }
 
-/// CC: I/O completion queue entries of 16 bytes, submission queue entries of 64 bytes, NVM command set, round robin, 4 KiB
-/// pages, enabled.
+/// CC: I/O completion queue entries of 16 bytes, submission queue entries of 64 bytes, NVM command set, round
+/// robin, 4 KiB pages, enabled.
 pub(crate) const CC_ENABLE: u32 = 4 << 20 | 6 << 16 | 1;
 /// CC.SHN: normal shutdown.
 pub(crate) const CC_SHUTDOWN: u32 = 1 << 14;

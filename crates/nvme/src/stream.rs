@@ -54,8 +54,8 @@ impl<'a, S: Sys> Stream<'a, S> {
         self.pieces.iter().map(|piece| piece.segments().count()).sum()
     }
 
-    /// Reads `blocks` blocks from `lba` on and hands them out in order. `sink` answers whether to go on: its error ends
-    /// the stream once no transfer is under way any more.
+    /// Reads `blocks` blocks from `lba` on and hands them out in order. `sink` answers whether to go on: its
+    /// error ends the stream once no transfer is under way any more.
     pub fn read<E: From<Error>>(
         &mut self,
         lba: u64,
@@ -176,7 +176,8 @@ impl<'a, S: Sys> Stream<'a, S> {
         }
     }
 
-    /// Waits for the transfers under way, whose outcome no longer matters, so that the queue is empty for its next user.
+    /// Waits for the transfers under way, whose outcome no longer matters, so that the queue is empty for its
+    /// next user.
     fn settle(&mut self) {
         while self.queue.under_way() > 0 {
             if self.wait(|_| ()).is_err() {

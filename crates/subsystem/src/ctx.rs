@@ -93,9 +93,5 @@ pub trait Descriptors<H: Host> {
     ///
     /// `reply` tells the caller the number. If that is refused, so is this, and there is no descriptor. EMFILE if the caller
     /// can have no more of them; any other error counts as a lack of memory.
-    fn install(
-        &self,
-        file: FileId,
-        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
-    ) -> Result<(), Errno>;
+    fn install(&self, file: FileId, reply: &mut dyn FnMut(i32) -> Result<(), Errno>) -> Result<(), Errno>;
 }

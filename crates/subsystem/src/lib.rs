@@ -33,8 +33,8 @@ pub mod vfio;
 
 pub use ctx::{CallCtx, Caps, Descriptors, UserMemory, UserMemoryExt};
 pub use host::{
-    Account, Alloc, Backing, Bus, Function, Grant, Host, IrqKind, Level, Locks, Memory, Mutex, Node, NodeKind, Nodes,
-    PinError, Region, RegionKind, Run, RwLock, Slept, Source, Task,
+    Account, Alloc, Backing, Bus, Function, Grant, Host, IrqKind, Level, Locks, Memory, Mutex, Node,
+    NodeKind, Nodes, PinError, Region, RegionKind, Run, RwLock, Slept, Source, Task,
 };
 pub use kconfig::Kconfig;
 pub use rules::{Refusal, Rule};

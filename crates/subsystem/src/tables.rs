@@ -116,6 +116,7 @@ impl<H: Host> Tables<H> {
             return None;
         }
         device.driver_bound = false;
+        device.pci.begin_unbind();
         device.registration = device.registration.saturating_sub(1);
         Some(identity)
     }

@@ -88,7 +88,8 @@ impl Job for Demo {
     }
 }
 
-/// Writes a pattern through the driver, with an interrupt for each batch, and reads it back into other memory.
+/// Writes a pattern through the driver, with an interrupt for each batch, and reads it back into other
+/// memory.
 fn round_trip<S: Sys>(controller: &Controller<S>, namespace: Namespace) -> Result<(bool, usize)> {
     let mut queue = controller.queue(32, Completions::Interrupt)?;
     let space = controller.device().address_space();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use indicatif::{BinaryBytes, HumanCount};
-use ioasis::{DmaOptions, Options, PciAddress, Sys};
+use ioasis::{DmaOptions, Mode, Options, Sys};
 use machine::Machine;
 use nvme::{Completions, Controller, Namespace, Queue, Stream};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -37,103 +37,106 @@ impl Job for Measure<'_> {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
         let Bench { address, rw, bs, qd, seconds, json } = self.bench;
         let (controller, namespace) = controller(sys, address, options)?;
-        let block = namespace.block_size;
-        ensure!(bs > 0 && bs % block == 0, "--bs {bs} is no multiple of the block size, {block} bytes");
-        ensure!(
-            namespace.blocks as usize / (bs / block) > 0,
-            "the namespace is smaller than one transfer of {bs} bytes"
-        );
+        check_size(bs, &namespace, controller.info().max_transfer)?;
         // A ring holds one command less than its depth.
         let mut queue = controller.queue(qd + 1, Completions::Polled)?;
-        ensure!(
-            bs <= queue.max_transfer(),
-            "--bs {bs} is more than one transfer takes, {} bytes",
-            queue.max_transfer()
-        );
         let space = controller.device().address_space();
         let buffer = space.allocate(usize::from(qd) * bs, &DmaOptions::new())?;
         let work = Work { namespace, pattern: rw, bs, qd, buffer };
 
-        if self.storage(address, |_| ()).is_some() {
+        if self.storage(|_| ()).is_some() {
             touch(&controller, &mut queue, namespace)?;
         }
         let part = Duration::from_secs(seconds.into());
-        let before = self.memcpy(address, &work, part / 4);
+        let before = self.memcpy(&work, part / 4);
         let rate = work.measure(&mut queue, part)?;
-        let after = self.memcpy(address, &work, part / 4);
-        let memcpy =
-            before.zip(after).map(|(before, after)| (before.per_second() + after.per_second()) / 2.0);
-        let iops = rate.per_second();
-        let ratio = memcpy.map(|memcpy| iops / memcpy);
-        let bytes = iops * bs as f64;
+        let after = self.memcpy(&work, part / 4);
+        let memcpy = before.zip(after).map(|(before, after)| (before + after) / 2.0);
         if json {
-            return print_json(&json!({
-                "address": address.to_string(),
-                "mode": controller.device().mode().name(),
-                "rw": format!("{rw:?}").to_lowercase(),
-                "bs": bs,
-                "qd": qd,
-                "seconds": rate.seconds,
-                "transfers": rate.transfers,
-                "iops": iops,
-                "bytes_per_second": bytes,
-                "mean_latency_us": f64::from(qd) / iops * 1e6,
-                "memcpy_per_second": memcpy,
-                "ratio_to_memcpy": ratio,
-            }));
+            self.print_json(controller.device().mode(), &rate, memcpy)
+        } else {
+            self.print(&rate, memcpy)
         }
-        let mut facts = vec![
-            (
-                "transfers",
-                format!(
-                    "{} of {} in {:.2} s",
-                    HumanCount(rate.transfers),
-                    BinaryBytes(bs as u64),
-                    rate.seconds
-                ),
-            ),
-            (
-                "rate",
-                format!("{} per second, {} per second", HumanCount(iops as u64), BinaryBytes(bytes as u64)),
-            ),
-            ("mean latency", format!("{:.2} µs at queue depth {qd}", f64::from(qd) / iops * 1e6)),
-        ];
-        match memcpy.zip(ratio) {
-            Some((memcpy, ratio)) => {
-                let copies = HumanCount(memcpy as u64);
-                facts.push((
-                    "memcpy alone",
-                    format!("{copies} per second, the same blocks to the same buffers"),
-                ));
-                facts.push(("ratio", format!("{ratio:.2}")));
-            }
-            None => facts.push((
-                "memcpy alone",
-                "not measured: only for reads of a namespace in this process's memory".to_owned(),
-            )),
-        }
-        print_facts(facts.into_iter().map(|(name, value)| (name.to_owned(), value)))
     }
+}
+
+fn check_size(bs: usize, namespace: &Namespace, longest: usize) -> Result<()> {
+    let block = namespace.block_size;
+    ensure!(bs > 0 && bs.is_multiple_of(block), "--bs {bs} is no multiple of the block size, {block} bytes");
+    ensure!(
+        namespace.blocks >= (bs / block) as u64,
+        "the namespace is smaller than one transfer of {bs} bytes"
+    );
+    ensure!(bs <= longest, "--bs {bs} is more than one transfer takes, {longest} bytes");
+    Ok(())
 }
 
 impl Measure<'_> {
-    /// What one thread copies without any device: the same blocks, from the same memory to the same buffers. Only reads
-    /// of a memory-backed namespace have such a measure.
-    fn memcpy<S: Sys>(&self, address: PciAddress, work: &Work<S>, duration: Duration) -> Option<Rate> {
-        if !matches!(work.pattern, Pattern::Read | Pattern::Randread) {
-            return None;
+    /// What one thread copies each second without any device: the same blocks, from the same memory to the
+    /// same buffers. Only reads of a memory-backed namespace have such a measure.
+    fn memcpy<S: Sys>(&self, work: &Work<S>, duration: Duration) -> Option<f64> {
+        match self.bench.rw {
+            Pattern::Read | Pattern::Randread => {
+                self.storage(|bytes| work.copy(bytes, duration).per_second())
+            }
+            Pattern::Write | Pattern::Randwrite => None,
         }
-        self.storage(address, |bytes| work.copy(bytes, duration))
     }
 
     /// Runs `f` on the namespace's bytes, where they are memory of this process.
-    fn storage<R>(&self, address: PciAddress, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        self.machine?.with_storage(address.to_string().parse().ok()?, f)
+    fn storage<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        self.machine?.with_storage(self.bench.address.to_string().parse().ok()?, f)
+    }
+
+    fn print_json(&self, mode: Mode, rate: &Rate, memcpy: Option<f64>) -> Result<()> {
+        let iops = rate.per_second();
+        print_json(&json!({
+            "address": self.bench.address.to_string(),
+            "mode": mode.name(),
+            "rw": format!("{:?}", self.bench.rw).to_lowercase(),
+            "bs": self.bench.bs,
+            "qd": self.bench.qd,
+            "seconds": rate.seconds,
+            "transfers": rate.transfers,
+            "iops": iops,
+            "bytes_per_second": iops * self.bench.bs as f64,
+            "mean_latency_us": self.latency(iops),
+            "memcpy_per_second": memcpy,
+            "ratio_to_memcpy": memcpy.map(|memcpy| iops / memcpy),
+        }))
+    }
+
+    fn print(&self, rate: &Rate, memcpy: Option<f64>) -> Result<()> {
+        let (iops, bs) = (rate.per_second(), self.bench.bs);
+        let (transfers, size) = (HumanCount(rate.transfers), BinaryBytes(bs as u64));
+        let bytes = BinaryBytes((iops * bs as f64) as u64);
+        let (copies, ratio) = match memcpy {
+            Some(memcpy) => (
+                format!("{} per second, the same blocks to the same buffers", HumanCount(memcpy as u64)),
+                format!("{:.2}", iops / memcpy),
+            ),
+            None => (
+                "not measured: only for reads of a namespace in this process's memory".to_owned(),
+                "-".to_owned(),
+            ),
+        };
+        print_facts([
+            ("transfers", format!("{transfers} of {size} in {:.2} s", rate.seconds)),
+            ("rate", format!("{} per second, {bytes} per second", HumanCount(iops as u64))),
+            ("mean latency", format!("{:.2} µs at queue depth {}", self.latency(iops), self.bench.qd)),
+            ("memcpy alone", copies),
+            ("ratio", ratio),
+        ])
+    }
+
+    /// In microseconds, by Little's law.
+    fn latency(&self, iops: f64) -> f64 {
+        f64::from(self.bench.qd) / iops * 1e6
     }
 }
 
-/// Writes a fresh memory-backed namespace from end to end. Memory that was never written is one and the same zero page,
-/// which is always in the cache.
+/// Writes a fresh memory-backed namespace from end to end. Memory that was never written is one and the same
+/// zero page, which is always in the cache.
 fn touch<S: Sys>(controller: &Controller<S>, queue: &mut Queue<S>, namespace: Namespace) -> Result<()> {
     let mut stream = Stream::new(controller, queue, namespace)?;
     stream.write(0, namespace.blocks, |bytes| {
@@ -142,7 +145,8 @@ fn touch<S: Sys>(controller: &Controller<S>, queue: &mut Queue<S>, namespace: Na
     })
 }
 
-/// Keeps this thread, and those that it starts, on one processor. Where there is none of that number, it stays as it was.
+/// Keeps this thread, and those that it starts, on one processor. Where there is none of that number, it
+/// stays as it was.
 fn pin_to(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);

@@ -7,7 +7,7 @@ mod write;
 
 use anyhow::{Context, Result};
 use ioasis::{Device, Options, PciAddress, Sys};
-use nvme::{Controller, Namespace};
+use nvme::{Completions, Controller, Namespace, Queue};
 
 use crate::arguments::{self, Nvme};
 use crate::stop::StopFlag;
@@ -28,6 +28,13 @@ fn controller<S: Sys>(sys: &S, address: PciAddress, options: &Options) -> Result
     let controller = Controller::new(device, 0)?;
     let namespace = first_namespace(&controller)?;
     Ok((controller, namespace))
+}
+
+/// A queue for a stream.
+fn stream_queue<S: Sys>(controller: &Controller<S>) -> Result<Queue<S>> {
+    /// More than a stream has under way.
+    const DEPTH: u16 = 16;
+    Ok(controller.queue(DEPTH.min(controller.info().max_depth), Completions::Polled)?)
 }
 
 /// The first active namespace.

@@ -1,18 +1,16 @@
 //! `ioasis nvme read`
 
 use anyhow::{Context, Error, Result, bail};
+use indicatif::ProgressBar;
 use ioasis::{Options, Sys};
-use nvme::{Completions, Stream};
+use nvme::Stream;
 
-use super::controller;
+use super::{controller, stream_queue};
 use crate::arguments;
 use crate::output::Output;
 use crate::progress;
 use crate::stop::StopFlag;
 use crate::system::Job;
-
-/// The depth of the queue: more than a stream has under way.
-const DEPTH: u16 = 32;
 
 pub(crate) struct Read {
     pub(crate) arguments: arguments::Read,
@@ -31,21 +29,28 @@ impl Job for Read {
             }
             None => namespace.blocks - lba,
         };
-        let mut queue = controller.queue(DEPTH.min(controller.info().max_depth), Completions::Polled)?;
+        let mut queue = stream_queue(&controller)?;
         let mut stream = Stream::new(&controller, &mut queue, namespace)?;
         let mut output = Output::create(&arguments.output)?;
-        let bar = progress::bar(blocks.saturating_mul(namespace.block_size as u64));
+        let bar = progress::bar(Some(blocks.saturating_mul(namespace.block_size as u64)));
         let result = stream.read(lba, blocks, |bytes| {
-            stop.check().with_context(|| {
-                let (done, all) = (bar.position(), bar.length().unwrap_or(0));
-                format!("{done} of {all} bytes were read, and {}", output.remains())
-            })?;
+            stop.check().with_context(|| so_far(&bar, &output))?;
             output.write(bytes)?;
             bar.inc(bytes.len() as u64);
             Ok::<(), Error>(())
         });
+        let result = result.map_err(|error: Error| match error.is::<nvme::Error>() {
+            true => error.context(so_far(&bar, &output)),
+            false => error,
+        });
+        // This moves the bar to its end.
         bar.finish_and_clear();
         result?;
         output.finish()
     }
+}
+
+fn so_far(bar: &ProgressBar, output: &Output) -> String {
+    let (done, all) = (bar.position(), bar.length().unwrap_or(0));
+    format!("{done} of {all} bytes were read, and {}", output.remains())
 }

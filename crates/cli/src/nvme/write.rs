@@ -8,17 +8,15 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, bail, ensure};
 use indicatif::ProgressBar;
 use ioasis::{Options, Sys};
-use nvme::{Completions, Namespace, Stream};
+use nvme::{Namespace, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::controller;
+use super::{controller, stream_queue};
 use crate::arguments;
 use crate::progress;
 use crate::stop::StopFlag;
 use crate::system::Job;
 
-/// The depth of the queue: more than a stream has under way.
-const DEPTH: u16 = 32;
 /// Bytes that are read from the input at once, a multiple of every block size.
 const CHUNK: usize = 16 << 20;
 
@@ -33,9 +31,9 @@ impl Job for Write {
         let (controller, namespace) = controller(sys, arguments.address, options)?;
         let mut input = Input::open(&arguments.input)?;
         input.check_room(&namespace, arguments.lba)?;
-        let mut queue = controller.queue(DEPTH.min(controller.info().max_depth), Completions::Polled)?;
+        let mut queue = stream_queue(&controller)?;
         let mut stream = Stream::new(&controller, &mut queue, namespace)?;
-        let bar = progress::bar(input.length.unwrap_or(0));
+        let bar = progress::bar(input.length);
         let mut next = arguments.lba;
         let result = copy(&mut input, &mut stream, &namespace, &mut next, &stop, &bar);
         bar.finish_and_clear();

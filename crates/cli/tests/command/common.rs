@@ -30,8 +30,9 @@ impl Machine {
 
     /// With a controller whose namespace has this key, such as `size = "1MiB"`.
     pub(crate) fn with(namespace: &str) -> Self {
+        let memory = "[memory]\nlayout = \"scattered\"\nseed = 7\n";
         Machine::file(&format!(
-            "[memory]\nlayout = \"scattered\"\nseed = 7\n\n[[device]]\naddress = \"{ADDRESS}\"\nmodel = \"nvme\"\n{namespace}\n"
+            "{memory}[[device]]\naddress = \"{ADDRESS}\"\nmodel = \"nvme\"\n{namespace}\n"
         ))
     }
 

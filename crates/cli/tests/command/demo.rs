@@ -51,7 +51,18 @@ fn it_tells_the_same_to_programs() {
 
 #[test]
 fn it_runs_on_a_machine_of_the_users() {
-    let text = "memory.layout = \"contiguous\"\n[[device]]\naddress = \"0000:01:00.0\"\nmodel = \"nvme\"\nsize = \"32MiB\"\nthread = false\n[[device]]\naddress = \"0000:02:00.0\"\nmodel = \"edu\"\nthread = false\n";
+    let text = "
+        memory.layout = \"contiguous\"
+        [[device]]
+        address = \"0000:01:00.0\"
+        model = \"nvme\"
+        size = \"32MiB\"
+        thread = false
+        [[device]]
+        address = \"0000:02:00.0\"
+        model = \"edu\"
+        thread = false
+    ";
     let machine = Machine::file(text);
     let report =
         succeed(ioasis().arg("--machine").arg(machine.path("machine.toml")).args(["demo", "--json"]));

@@ -33,7 +33,7 @@ fn a_file_that_may_not_grow_is_not_made() {
     limited.current_dir(machine.folder.path()).args(["-c", "ulimit -f 65536; exec \"$@\"", "sh"]);
     limited.arg(command.get_program()).args(command.get_args());
     let error = fail(&mut limited);
-    assert!(error.starts_with("cannot write ") && error.ends_with("; it was not made"), "{error}");
+    assert!(error.starts_with("cannot write ") && error.ends_with("; it was not written"), "{error}");
     assert!(error.contains("out: it would be larger than the file system or the limit"), "{error}");
     assert_eq!(machine.other_files(), ["out"]);
     assert_eq!(read(&machine.path("out")), b"what was there");
@@ -67,6 +67,32 @@ fn a_reader_that_goes_away_is_an_error() {
     let outcome = outcome(child.wait_with_output().unwrap());
     assert_eq!(outcome.status.code(), Some(1));
     assert_eq!(outcome.stderr, "error: cannot write standard output: its reader went away before the end\n");
+}
+
+#[test]
+fn a_medium_that_fails_is_an_error_with_the_block() {
+    let machine = Machine::with_sparse_image(64 << 20);
+    let mut child = machine
+        .nvme("read", &["--all", "-o", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 100]).unwrap();
+    // The command waits for its reader, a few MiB ahead.
+    let image = File::options().write(true).open(machine.path("disk.img")).unwrap();
+    image.set_len(32 << 20).unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    let outcome = outcome(child.wait_with_output().unwrap());
+    assert_eq!(outcome.status.code(), Some(1));
+    let message = format!(
+        "error: {} of 67108864 bytes were read, and standard output got only a part: {ADDRESS}: \
+         Read at block 65536 failed: Unrecovered Read Error (status code type 0x2, code 0x81)\n",
+        rest.len() + 100
+    );
+    assert_eq!(outcome.stderr, message);
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn stopped_write(machine: &Machine, lba: &str, bytes: &[u8], signal: Signal) -> 
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // All but what fits into the pipe was read when this returns: two chunks of 16 MiB, and a part of the third.
+    // All but what fits into the pipe was read when this returns: two chunks of 16 MiB, and a part of the
+    // third.
     stdin.write_all(bytes).unwrap();
     send(&child, signal);
     let outcome = outcome(child.wait_with_output().unwrap());
@@ -73,7 +74,7 @@ fn ctrl_c_in_a_read_leaves_no_file() {
     let outcome = outcome(child.wait_with_output().unwrap());
     assert_eq!(outcome.status.code(), Some(130));
     assert!(
-        outcome.stderr.ends_with("of 68719476736 bytes were read, and out was not made: interrupted\n"),
+        outcome.stderr.ends_with("of 68719476736 bytes were read, and out was not written: interrupted\n"),
         "{}",
         outcome.stderr
     );

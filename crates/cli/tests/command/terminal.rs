@@ -10,8 +10,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::common::*;
 
-/// Runs a command with a terminal of so many columns as its standard output and error, the one that it belongs to: what
-/// it shows.
+/// Runs a command with a terminal of so many columns as its standard output and error, the one that it
+/// belongs to: what it shows.
 fn on_terminal(command: &Command, columns: u16) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();

@@ -10,7 +10,7 @@ use super::{answer, case};
 use crate::call::ioctl_bytes;
 use crate::config::{config, region};
 use crate::driver::{Driver, Unbinding};
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, Need};
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Way};
 use crate::run::Case;
@@ -138,7 +138,8 @@ fn while_unbinding<S: Suite>() -> Vec<Case<S>> {
             answer(late)
         }),
         case("B-603", |f| {
-            let mut leaving = Leaving::begin(f, f.address()?)?;
+            // Binding resets a device that can be reset, which is not to be had while its driver is being unbound.
+            let mut leaving = Leaving::begin(f, f.address_with(Need::NoReset)?)?;
             let late = f.sys.open_handle(&leaving.handle, Access::ReadWrite)?;
             leaving.device = None;
             let bound = f.bind(&late, &f.iommufd()?).map(|_| 0u32);

@@ -33,15 +33,12 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::MAP_NOT_WRITABLE, CHECKED_BEFORE),
     (rule::MAP_EMPTY, CHECKED_BEFORE),
     (rule::MAP_UNALIGNED, CHECKED_BEFORE),
-    (rule::BIND_RESET_BUSY, RESETS),
-    (rule::RESET_BUSY, RESETS),
-    (rule::RESET_FAILED, RESETS),
+    (rule::RESET_FAILED, "the functions of a machine come back from a reset"),
     (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),
     (rule::SET_IRQS_NO_VECTORS, "a machine always has interrupt vectors left"),
 ];
 
 const CHECKED_BEFORE: &str = "the machine checks it as the VFS does, before the subsystem is asked";
-const RESETS: &str = "the functions of a machine are always ready to be reset, and come back";
 
 /// The number of no open file.
 const CLOSED: u32 = i32::MAX as u32;
@@ -107,7 +104,34 @@ pub(crate) fn broken() -> Vec<Broken> {
     broken.extend(low_power(&ports));
     broken.extend(regions(&nvme));
     broken.extend(register_writes(&nvme));
+    broken.extend(leaving(&machine, nvme, &target.devices[1]));
     broken
+}
+
+/// While the driver is being unbound from a function, it cannot be reset.
+fn leaving(machine: &Machine, device: Device, address: &str) -> Vec<Broken> {
+    let folder = format!("/sys/bus/pci/devices/{address}/vfio-dev");
+    let name = machine.read_dir(Path::new(&folder)).expect("the device is registered").remove(0);
+    let late = machine.open(&Path::new("/dev/vfio/devices").join(name), Access::ReadWrite).expect("a file");
+    let driver = |what: &str| {
+        machine.write(&Path::new("/sys/bus/pci/drivers/vfio-pci").join(what), address.as_bytes())
+    };
+    std::thread::scope(|scope| {
+        let unbinding = scope.spawn(|| driver("unbind"));
+        while machine.stat(Path::new(&folder)).is_ok() {
+            std::thread::yield_now();
+        }
+        let reset = device.ioctl(VFIO_DEVICE_RESET, &[]);
+        let Device { file, _iommufd: iommufd, ioas, .. } = device;
+        drop(file);
+        let late = Device { machine, file: late, ioas, _iommufd: iommufd };
+        let number = late._iommufd.as_fd().as_raw_fd() as u32;
+        let bind = late.ioctl(VFIO_DEVICE_BIND_IOMMUFD, &[16, 0, number, 0]);
+        drop(late);
+        unbinding.join().expect("no panic").expect("the driver is unbound once the files are closed");
+        driver("bind").expect("the driver is bound again");
+        vec![(rule::RESET_BUSY, reset), (rule::BIND_RESET_BUSY, bind)]
+    })
 }
 
 fn nodes(machine: &Machine) -> Vec<Broken> {

@@ -5,18 +5,14 @@ mod capability;
 
 pub use capability::{Capability, ExpressCapability, MsiCapability, MsixCapability, PowerCapability};
 
-use std::sync::OnceLock;
-
 use sys::{MmioError, Sys, Width};
-use uapi::vfio::VFIO_PCI_CONFIG_REGION_INDEX;
 
-use crate::bar::region;
 use crate::error::Attempt;
 use crate::{Device, Errno, Error, Result};
 
 const VENDOR_ID: u16 = 0x00;
 const DEVICE_ID: u16 = 0x02;
-const COMMAND: u16 = 0x04;
+pub(crate) const COMMAND: u16 = 0x04;
 const STATUS: u16 = 0x06;
 const REVISION_ID: u16 = 0x08;
 const SUBSYSTEM_VENDOR_ID: u16 = 0x2c;
@@ -68,12 +64,11 @@ macro_rules! accessors {
         /// [`Error::Register`] if it is unaligned or past the end.
         pub fn $read(&self, offset: u16) -> Result<$type> {
             let mut bytes = [0; size_of::<$type>()];
-            let at = self.locate(offset, Width::$width)?;
+            self.check(offset, Width::$width)?;
             let device = self.device;
             let count = device
-                .calls
-                .sys
-                .pread(&device.file, &mut bytes, at)
+                .reach
+                .read_config(&mut bytes, offset)
                 .attempt(|| format!("cannot read configuration space of {} at {offset:#x}", device.label))?;
             self.whole(count, bytes.len(), offset)?;
             Ok(<$type>::from_le_bytes(bytes))
@@ -86,11 +81,11 @@ macro_rules! accessors {
         /// [`Error::Register`] if it is unaligned or past the end.
         pub fn $write(&self, offset: u16, value: $type) -> Result<()> {
             let bytes = value.to_le_bytes();
-            let at = self.locate(offset, Width::$width)?;
+            self.check(offset, Width::$width)?;
             let device = self.device;
             let count = device
-                .calls
-                .write(&device.file, &bytes, at, &format!("configuration space {offset:#x} = {value:#x}"))
+                .reach
+                .write_config(&bytes, offset, &format!("configuration space {offset:#x} = {value:#x}"))
                 .attempt(|| format!("cannot write configuration space of {} at {offset:#x}", device.label))?;
             self.whole(count, bytes.len(), offset)
         }
@@ -148,27 +143,27 @@ impl<'a, S: Sys> Config<'a, S> {
         self.read_u16(STATUS).map(Status::from_bits_retain)
     }
 
-    /// Where an access lies in the device file.
-    fn locate(&self, offset: u16, width: Width) -> Result<u64> {
-        let (start, length) = self.extent()?;
-        let offset = usize::from(offset);
-        if offset.is_multiple_of(width.bytes()) && offset + width.bytes() <= length {
-            Ok(start + offset as u64)
-        } else {
-            let error = MmioError::OutOfBounds { offset, width, length };
-            Err(Error::Register { device: format!("configuration space of {}", self.device.label), error })
+    /// Whether an access is aligned and within configuration space.
+    fn check(&self, offset: u16, width: Width) -> Result<()> {
+        let length = self.length()?;
+        let at = usize::from(offset);
+        if at.is_multiple_of(width.bytes()) && at + width.bytes() <= length {
+            return Ok(());
         }
+        let error = MmioError::OutOfBounds { offset: at, width, length };
+        Err(Error::Register { device: format!("configuration space of {}", self.device.label), error })
     }
 
-    /// Where configuration space starts in the device file, and its length.
-    fn extent(&self) -> Result<(u64, usize)> {
-        let known: &OnceLock<_> = &self.device.config_extent;
-        if let Some(extent) = known.get() {
-            return Ok(*extent);
+    /// Its length in bytes.
+    fn length(&self) -> Result<usize> {
+        let device = self.device;
+        if let Some(length) = device.config_length.get() {
+            return Ok(*length);
         }
-        let region = region(self.device, VFIO_PCI_CONFIG_REGION_INDEX)?;
-        let extent = (region.offset, usize::try_from(region.size).unwrap_or(usize::MAX));
-        Ok(*known.get_or_init(|| extent))
+        let length = device.reach.config_length();
+        let length =
+            length.attempt(|| format!("cannot learn how long configuration space of {} is", device.label))?;
+        Ok(*device.config_length.get_or_init(|| length))
     }
 
     fn whole(&self, count: usize, length: usize, offset: u16) -> Result<()> {

@@ -2,8 +2,18 @@
 
 mod access;
 mod addresses;
+mod addressing;
 mod buffer;
+mod container;
+mod ioas;
+mod iovas;
+mod pagemap;
 mod space;
+
+pub(crate) use addressing::Addressing;
+pub(crate) use container::Container;
+pub(crate) use ioas::Ioas;
+pub(crate) use pagemap::Pagemap;
 
 pub use addresses::Segment;
 pub use buffer::{DmaBuffer, Segments};

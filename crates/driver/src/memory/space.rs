@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use sys::{Memory, MemoryOptions, PageSize, Sys};
-use uapi::Command;
-use uapi::iommufd::{IommuDestroy, IommuIoasAlloc};
 
-use super::addresses::{Addresses, Segment, cut, join};
+use super::addresses::{Addresses, Segment, cut};
+use super::addressing::Addressing;
 use super::buffer::DmaBuffer;
 use crate::calls::Calls;
 use crate::error::Attempt;
@@ -52,7 +51,8 @@ impl DmaOptions {
         self
     }
 
-    /// The pages that the memory is made of.
+    /// The pages that the memory is made of. In the modes `group-noiommu` and `uio` it is made of huge pages whatever is
+    /// said here: nothing pins it there, and the kernel may move base pages.
     #[must_use]
     pub const fn page_size(mut self, size: PageSize) -> Self {
         self.page_size = size;
@@ -74,8 +74,18 @@ impl DmaOptions {
         self
     }
 
+    /// How many address bits the device has.
+    pub(super) fn bits(&self) -> u8 {
+        self.mask_bits
+    }
+
+    /// The boundary, or `other` if there is none.
+    pub(super) fn boundary_or(&self, other: u64) -> u64 {
+        self.boundary.unwrap_or(other)
+    }
+
     /// The highest address that the device can name.
-    fn highest(&self) -> u64 {
+    pub(super) fn highest(&self) -> u64 {
         u64::MAX >> (64 - u32::from(self.mask_bits))
     }
 
@@ -93,7 +103,7 @@ impl DmaOptions {
     }
 }
 
-/// An I/O address space (IOAS): the memory that the devices attached to it are given.
+/// The address space of a device: the memory that it, and in IOMMUFD each other device attached to it, is given.
 ///
 /// Cloning gives another handle on the same one. It goes when the last handle and the last [`DmaBuffer`] are gone.
 pub struct AddressSpace<S: Sys>(Arc<Space<S>>);
@@ -106,24 +116,23 @@ impl<S: Sys> Clone for AddressSpace<S> {
 
 struct Space<S: Sys> {
     calls: Calls<S>,
-    iommufd: S::File,
-    ioas: u32,
     mode: Mode,
+    addressing: Addressing<S>,
 }
 
 impl<S: Sys> AddressSpace<S> {
-    /// Makes one in a context of IOMMUFD.
-    pub(crate) fn new(calls: &Calls<S>, iommufd: S::File, mode: Mode) -> Result<Self> {
-        let made = calls
-            .ioctl(&iommufd, IommuIoasAlloc::new(), |done| format!("IOAS {}", done.out_ioas_id))
-            .attempt(|| "cannot make an address space".to_owned())?;
-        Ok(AddressSpace(Arc::new(Space { calls: calls.clone(), iommufd, ioas: made.out_ioas_id, mode })))
+    pub(crate) fn new(calls: &Calls<S>, mode: Mode, addressing: Addressing<S>) -> Self {
+        AddressSpace(Arc::new(Space { calls: calls.clone(), mode, addressing }))
     }
 
-    /// Its identifier in the context, for calls of one's own.
+    /// The identifier of its IOAS in the context of IOMMUFD, for calls of one's own. 0, which is no identifier, in the modes
+    /// that do without IOMMUFD.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.0.ioas
+        match &self.0.addressing {
+            Addressing::Ioas(ioas) => ioas.id(),
+            Addressing::Container(_) | Addressing::Pagemap(_) => 0,
+        }
     }
 
     /// Whether device addresses are IOVAs (`true`) or physical addresses (`false`).
@@ -134,13 +143,16 @@ impl<S: Sys> AddressSpace<S> {
 
     /// Zeroed memory of `length` bytes that the device may read and write, until the last handle on it is dropped.
     ///
-    /// Whole pages are taken. Without an IOMMU it is pinned, and its physical addresses are asked of the kernel; it
-    /// has as many segments as it really has.
+    /// Whole pages are taken. Without an IOMMU it has as many segments as it really has in physical memory: in the mode
+    /// `iommufd-noiommu` it is pinned, and its addresses are asked of IOMMUFD; in `group-noiommu` and `uio` it is always on
+    /// huge pages, each allocation on its own (a [`DmaPool`](crate::DmaPool) shares one out), and its addresses are read
+    /// from `/proc/self/pagemap`, which tells them to those with `CAP_SYS_ADMIN`.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] by the system, for want of memory or by a limit on pinned memory; [`Error::OutOfReach`] and
-    /// [`Error::NotContiguous`] where memory was found that is not like `options` demand.
+    /// [`Error::NotContiguous`] where memory was found that is not like `options` demand; [`Error::NoIova`] where a
+    /// container has no room for it; [`Error::Frame`] where the kernel hides physical addresses.
     pub fn allocate(&self, length: usize, options: &DmaOptions) -> Result<DmaBuffer<S>> {
         options.check(length)?;
         // An IOMMU gives the same kind of address each time.
@@ -163,72 +175,28 @@ impl<S: Sys> AddressSpace<S> {
     fn pin(&self, length: usize, options: &DmaOptions) -> Result<(Pinned<S>, Vec<Segment>)> {
         let space = &self.0;
         let highest = if self.has_iommu() { u64::MAX } else { options.highest() };
-        let wish = MemoryOptions { length, page_size: options.page_size, highest };
+        let page_size = space.addressing.page_size(options.page_size);
         let memory = space
             .calls
-            .allocate(&wish)
-            .attempt(|| format!("cannot allocate {length} bytes for the device"))?;
-        let iova = space
-            .calls
-            .map(&space.iommufd, space.ioas, &memory)
-            .attempt(|| format!("cannot give the device {length} bytes"))?;
+            .allocate(&MemoryOptions { length, page_size, highest })
+            .attempt(|| format!("cannot allocate {length} bytes for the device in mode {}", space.mode))?;
+        let iova = space.addressing.map(&memory, options)?;
         let pinned = Pinned { space: space.clone(), iova, memory };
-        let segments = pinned.segments()?;
+        let segments = space.addressing.segments(&pinned.memory, iova)?;
         Ok((pinned, segments))
     }
 }
 
-impl<S: Sys> Drop for Space<S> {
-    fn drop(&mut self) {
-        // The context can be shared with others, so that closing it may not be enough. A device that somebody else
-        // attached keeps it; there is nothing to be done about that here.
-        let argument = IommuDestroy { id: self.ioas, ..IommuDestroy::new() };
-        let _kept = self.calls.ioctl(&self.iommufd, argument, |_| "destroyed".to_owned());
-    }
-}
-
-/// Memory that is mapped for devices. It is unmapped, then freed.
+/// Memory that the device was given. It is taken back, then freed.
 pub(super) struct Pinned<S: Sys> {
     space: Arc<Space<S>>,
     iova: Iova,
     pub(super) memory: Memory,
 }
 
-impl<S: Sys> Pinned<S> {
-    /// What the device is to be told: the IOVA, or the physical addresses behind it, one after the other.
-    fn segments(&self) -> Result<Vec<Segment>> {
-        let length = self.memory.length();
-        if self.space.mode.has_iommu() {
-            return Ok(vec![Segment { address: self.iova.into(), length }]);
-        }
-        let Space { calls, iommufd, ioas, .. } = &*self.space;
-        let mut pieces = Vec::new();
-        let mut done = 0;
-        while done < length {
-            let at = Iova::new(self.iova.get() + done as u64);
-            let (address, run) = calls
-                .physical(iommufd, *ioas, at, (length - done) as u64)
-                .attempt(|| format!("cannot learn the physical address of IOVA {at}"))?;
-            // A run of nothing would keep this going for ever; one too long would go past the end.
-            let run = (run as usize).min(length - done);
-            if run == 0 || !run.is_multiple_of(4096) {
-                let what = format!(
-                    "the kernel gave {run} bytes at {address} for IOVA {at}, which are no whole pages"
-                );
-                return Err(Error::Argument(what));
-            }
-            pieces.push(Segment { address: address.into(), length: run });
-            done += run;
-        }
-        Ok(join(pieces))
-    }
-}
-
 impl<S: Sys> Drop for Pinned<S> {
     fn drop(&mut self) {
-        let Space { calls, iommufd, ioas, .. } = &*self.space;
-        // Where it is refused the pages stay pinned: the process loses its mapping of them, and nobody else gets them.
-        let _pinned = calls.unmap(iommufd, *ioas, self.iova, self.memory.length() as u64);
+        self.space.addressing.unmap(self.iova, self.memory.length());
     }
 }
 

@@ -200,7 +200,8 @@ mod tests {
     /// Memory may come and go in another thread's call after the access was refused, and before it is explained.
     #[test]
     fn what_went_in_a_later_call_went_just_now() {
-        let ram = Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Contiguous, seed: 1 }).expect("RAM");
+        let ram =
+            Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Contiguous, seed: 1 }).expect("RAM");
         let mut reach = Reach::new();
         let piece = Piece { mapping: (0, FRAME), iova: 0, first: 7, end: 8 };
         reach.add(piece, true);

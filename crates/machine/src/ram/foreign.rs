@@ -150,7 +150,7 @@ impl Foreign {
         }
         let frame = self.unused(state)?;
         state.pages.insert(page.identity, Pinned { frame, addresses: vec![page.address] });
-        let _unused_before = self.map(frame, Some(page.address));
+        self.map(frame, Some(page.address));
         Some(frame)
     }
 

@@ -11,7 +11,8 @@ fn there_and_back(layout: LayoutKind, thread: bool, completions: Completions) {
     let (controller, namespace) = bring_up(&machine, 1);
     let mut queue = controller.queue(8, completions).unwrap();
     let memory = buffer(&controller, 256 << 10);
-    // Within one page, over a boundary, with one entry and with a list; lengths of one block to the longest here.
+    // Within one page, over a boundary, with one entry and with a list; lengths of one block to the longest
+    // here.
     for (seed, offset) in [0, 4, 512, 3580, 3584, 4092, 4096, 6000].into_iter().enumerate() {
         for blocks in [1, 7, 8, 9, 16, 17, 200] {
             let length = blocks * BLOCK;

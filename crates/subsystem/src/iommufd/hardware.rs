@@ -3,8 +3,8 @@
 
 use uapi::iommufd::{
     IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMU_HWPT_DIRTY_TRACKING_ENABLE, IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR,
-    IommuHwInfo, IommuHwQueueAlloc, IommuHwptGetDirtyBitmap, IommuHwptInvalidate,
-    IommuHwptSetDirtyTracking, IommuVdeviceAlloc, IommuVeventqAlloc, IommuViommuAlloc,
+    IommuHwInfo, IommuHwQueueAlloc, IommuHwptGetDirtyBitmap, IommuHwptInvalidate, IommuHwptSetDirtyTracking,
+    IommuVdeviceAlloc, IommuVeventqAlloc, IommuViommuAlloc,
 };
 
 use super::PAGE;

@@ -87,7 +87,9 @@ impl<H: Host> Context<H> {
             match objects.get(command.pt_id) {
                 Some(Object::Ioas(_)) => {}
                 Some(Object::Hwpt(_)) => return Err(rule::HWPT_ALLOC_NESTED),
-                Some(Object::Device(_) | Object::FaultQueue(_)) | None => return Err(rule::HWPT_ALLOC_PARENT),
+                Some(Object::Device(_) | Object::FaultQueue(_)) | None => {
+                    return Err(rule::HWPT_ALLOC_PARENT);
+                }
             }
             if command.flags & !IOMMU_HWPT_FAULT_ID_VALID != 0 || command.data_len != 0 {
                 return Err(rule::HWPT_ALLOC_FLAGS);

@@ -43,7 +43,7 @@ rules! {
     BIND_FD_CLOSED = EBADF, "bind.fd-closed", "iommufd is an open descriptor";
     BIND_NOT_IOMMUFD = EBADFD, "bind.not-iommufd", "the descriptor is that of /dev/iommu";
     BIND_DEVICE_OPEN = EINVAL, "bind.device-open", "the device is not bound through another file";
-    BIND_RESET_BUSY = EAGAIN, "bind.reset-busy", "nothing else resets the function meanwhile";
+    BIND_RESET_BUSY = EAGAIN, "bind.reset-busy", "nothing else resets the function meanwhile, and its driver is not being unbound";
 
     // What needs a bound file.
     NOT_BOUND = EINVAL, "device.not-bound", "the file was bound to an iommufd context before";
@@ -91,7 +91,7 @@ rules! {
 
     // Reset.
     RESET_IMPOSSIBLE = EINVAL, "reset.impossible", "the function can be reset on its own";
-    RESET_BUSY = EAGAIN, "reset.busy", "nothing else resets the function meanwhile";
+    RESET_BUSY = EAGAIN, "reset.busy", "nothing else resets the function meanwhile, and its driver is not being unbound";
     RESET_FAILED = ENOTTY, "reset.failed", "the function comes back from its reset";
     HOT_RESET_INFO_ARGSZ = EINVAL, "hot-reset-info.argsz", "argsz is at least 12";
     HOT_RESET_ARGSZ = EINVAL, "hot-reset.argsz", "argsz is at least 12";

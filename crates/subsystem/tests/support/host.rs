@@ -185,11 +185,7 @@ impl Descriptors<TestHost> for Caller<'_> {
         Ok(self.host.ram(|ram| ram.hold_file(file)))
     }
 
-    fn install(
-        &self,
-        file: FileId,
-        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
+    fn install(&self, file: FileId, reply: &mut dyn FnMut(i32) -> Result<(), Errno>) -> Result<(), Errno> {
         if self.descriptors() >= self.descriptor_limit {
             return Err(Errno::EMFILE);
         }

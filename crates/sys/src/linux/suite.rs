@@ -188,8 +188,8 @@ struct Limit(Rlimit);
 impl Limit {
     fn set(bytes: Option<u64>) -> Result<Self> {
         let before = rustix::process::getrlimit(Resource::Memlock);
-        // The hard limit stays, so that the process can go back without a privilege.
-        let wanted = Rlimit { current: bytes, ..before };
+        // The hard limit stays, so that the process can go back without a privilege; no limit is as much as it allows.
+        let wanted = Rlimit { current: bytes.or(before.maximum), ..before };
         rustix::process::setrlimit(Resource::Memlock, wanted).map_err(|answer| {
             Error::new("setrlimit", format_args!("RLIMIT_MEMLOCK = {bytes:?}"), errno(answer))
         })?;

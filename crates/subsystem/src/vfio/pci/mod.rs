@@ -42,6 +42,8 @@ pub(crate) fn is_bridge<H: Host>(host: &H, function: Function) -> bool {
 pub(crate) struct PciDevice<H: Host> {
     function: Function,
     dynamic_msix: bool,
+    /// Whether the driver is being unbound from the function.
+    unbinding: bool,
     opened: H::Mutex<Option<Opened<H>>>,
     memory: H::RwLock<MemorySpace>,
 }
@@ -64,9 +66,15 @@ impl<H: Host> PciDevice<H> {
         PciDevice {
             function,
             dynamic_msix,
+            unbinding: false,
             opened: H::Mutex::new(None),
             memory: H::RwLock::new(MemorySpace::default()),
         }
+    }
+
+    /// From now on the driver is being unbound, which waits for whoever has the function open.
+    pub(crate) fn begin_unbind(&mut self) {
+        self.unbinding = true;
     }
 
     /// Opens the function: stops it, resets it, and makes it decode its BARs.
@@ -89,7 +97,7 @@ impl<H: Host> PciDevice<H> {
         reset::wake(host, self.function);
         let decodable = self.decodable(host);
         set_command(host, self.function, decodable, decodable);
-        let resettable = reset::at_open(host, self.function)?;
+        let resettable = self.reset_at_open(host)?;
         set_command(host, self.function, COMMAND_INTX_DISABLE, 0);
         let saved = Saved::take(host, self.function);
         let config = Config::new(host, self.function).map_err(|_| rules::NO_MEMORY)?;
@@ -121,7 +129,7 @@ impl<H: Host> PciDevice<H> {
             opened.saved.restore(host, self.function);
             if opened.resettable {
                 // A reset that fails now leaves a stopped function behind, and nobody to tell.
-                let _ = reset::run(host, self.function);
+                let _ = self.reset_function(host);
             }
             set_command(host, self.function, COMMAND_MASTER, 0);
         });

@@ -48,27 +48,6 @@ impl Saved {
     }
 }
 
-/// Resets a function, stopped and silent meanwhile; its registers are as before then.
-pub(super) fn run<H: Host>(host: &H, function: Function) -> Result<(), Errno> {
-    if !host.can_reset(function) {
-        return Err(Errno::ENOTTY);
-    }
-    let saved = Saved::take(host, function);
-    host.config_write(function, COMMAND, 2, COMMAND_INTX_DISABLE);
-    let result = host.reset(function);
-    saved.restore(host, function);
-    result
-}
-
-/// The reset at open; whether it worked.
-pub(super) fn at_open<H: Host>(host: &H, function: Function) -> Result<bool, Refusal> {
-    match run(host, function) {
-        Ok(()) => Ok(true),
-        Err(Errno::EAGAIN) => Err(rules::BIND_RESET_BUSY),
-        Err(_) => Ok(false),
-    }
-}
-
 /// Brings a function to the power state D0.
 pub(super) fn wake<H: Host>(host: &H, function: Function) {
     if let Some(start) = Capabilities::find(host, function).power {
@@ -81,6 +60,31 @@ pub(super) fn wake<H: Host>(host: &H, function: Function) {
 }
 
 impl<H: Host> PciDevice<H> {
+    /// Resets the function, stopped and silent meanwhile; its registers are as before then. EAGAIN while its driver is
+    /// being unbound: unbinding holds the lock that a reset would have to take.
+    pub(super) fn reset_function(&self, host: &H) -> Result<(), Errno> {
+        if !host.can_reset(self.function) {
+            return Err(Errno::ENOTTY);
+        }
+        if self.unbinding {
+            return Err(Errno::EAGAIN);
+        }
+        let saved = Saved::take(host, self.function);
+        host.config_write(self.function, COMMAND, 2, COMMAND_INTX_DISABLE);
+        let result = host.reset(self.function);
+        saved.restore(host, self.function);
+        result
+    }
+
+    /// The reset at open; whether it worked.
+    pub(super) fn reset_at_open(&self, host: &H) -> Result<bool, Refusal> {
+        match self.reset_function(host) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN) => Err(rules::BIND_RESET_BUSY),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// `VFIO_DEVICE_RESET`
     pub(super) fn reset(&self, host: &H) -> Result<u32, Refusal> {
         self.with_opened(|opened| {
@@ -100,7 +104,7 @@ impl<H: Host> PciDevice<H> {
     pub(super) fn reset_revoked(&self, host: &H) -> Result<(), Errno> {
         self.memory.write(|memory| {
             host.regions_enable(self.function, false);
-            let result = run(host, self.function);
+            let result = self.reset_function(host);
             host.regions_enable(self.function, memory.answers());
             result
         })

@@ -87,7 +87,11 @@ impl Comparisons {
         if rounds > 0 {
             let each = |total: Duration| total.as_secs_f64() * 1e9 / (rounds as f64 * f64::from(operations));
             let [here, there] = total.map(each);
-            self.lines.push(format!("{name:<58} {here:>9.1} {there:>9.1} {:>7.2}{}", here / there, words(aim)));
+            self.lines.push(format!(
+                "{name:<58} {here:>9.1} {there:>9.1} {:>7.2}{}",
+                here / there,
+                words(aim)
+            ));
         }
     }
 

@@ -24,6 +24,7 @@ use crate::{
 /// [`Bar`] that lives on keeps the device file open, and nobody else can have the device until it is gone.
 pub struct Device<S: Sys = Linux> {
     pub(crate) calls: Calls<S>,
+    // Dropped before the address space.
     pub(crate) reach: Reach<S>,
     pub(crate) label: String,
     /// The kinds of interrupts that were enabled, one bit each.
@@ -32,7 +33,6 @@ pub struct Device<S: Sys = Linux> {
     pub(crate) config_length: OnceLock<usize>,
     mode: Mode,
     passed_over: Vec<PassedOver>,
-    // Dropped after the device is closed.
     space: AddressSpace<S>,
 }
 
@@ -156,7 +156,7 @@ impl<S: Sys> Drop for Device<S> {
         // A device that has gone refuses all of this, and does no harm any more.
         let _gone = self.set_bus_master(false);
         disable_all(self);
-        self.reach.release();
+        // `reach` detaches and closes it, and `space` goes after that.
     }
 }
 

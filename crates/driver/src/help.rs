@@ -10,6 +10,9 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("open", Errno::EPERM) if object.contains("noiommu-") => {
             "a device without an IOMMU needs CAP_SYS_RAWIO to be opened"
         }
+        ("open" | "pwrite", Errno::EPERM) if object.ends_with("/enable") => {
+            "to enable a device by sysfs needs CAP_SYS_ADMIN; binding it to uio_pci_generic enables it too"
+        }
         ("open", Errno::EPERM) if object.starts_with("/sys/bus/pci/") => {
             "the kernel is locked down (secure boot) and leaves no PCI device to programs by sysfs: use VFIO"
         }

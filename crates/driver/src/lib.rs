@@ -102,7 +102,8 @@
 //! | `group-noiommu` | `/dev/vfio/noiommu-G`, `/dev/vfio/vfio` | `/proc/self/pagemap` | all |
 //! | `uio` | resource files of sysfs, `/dev/uioN` | `/proc/self/pagemap` | the line, by `uio_pci_generic` |
 //!
-//! [`Options::mode`] asks for a certain one. The modes that read `/proc/self/pagemap` need `CAP_SYS_ADMIN` and huge pages
+//! [`Options::mode`] asks for a certain one. In the modes `group` and `group-noiommu` a group is opened once, so that two
+//! devices of one IOMMU group cannot be open at a time. The modes that read `/proc/self/pagemap` need `CAP_SYS_ADMIN` and huge pages
 //! (`/proc/sys/vm/nr_hugepages`): nothing pins memory there, and the kernel may move any other. In the mode `uio` the
 //! kernel keeps nobody else from the device either, but this crate does, by a lock on its `config`.
 //!

@@ -1,137 +1,141 @@
-//! What mapping memory for a device costs, and what an access of a device costs, as ratios.
+//! What mapping memory for a device costs, and what an access of a device costs, in each layout of memory:
+//! `cargo bench -p ioasis-machine --bench mapping [-- --quick]`.
 //!
-//! `cargo bench -p ioasis-machine --bench mapping`; `-- --quick` for a tenth of the rounds.
+//! * `IOMMU_IOAS_MAP` and `IOMMU_IOAS_UNMAP` on a machine with a device attached: 1 GiB and 2 MiB.
+//! * A checked write of 4 KiB by a device against the same with `memcpy`.
 
 use std::hint::black_box;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use machine::dma::{Checker, DmaPort, Mode, PortControl, View, Views};
+use bench::{Comparisons, timed};
+use machine::dma::{Checker, Mode, Views};
 use machine::ram::{FRAME, LayoutKind, Ram, RamSpec};
-use subsystem::{Grant, Source, Task};
-use sys::{Memory, MemoryOptions, PageSize};
+use machine::{DeviceSpec, File, Machine, MachineSpec, MemorySpec, ModelSpec};
+use subsystem::{Grant, Source};
+use sys::{Access, Memory, MemoryOptions, PageSize, Sys};
+use uapi::Command;
+use uapi::iommufd::{
+    IOMMU_IOAS_MAP_READABLE, IOMMU_IOAS_MAP_WRITEABLE, IommuIoasAlloc, IommuIoasMap, IommuIoasUnmap,
+};
+use uapi::vfio::{VfioDeviceAttachIommufdPt, VfioDeviceBindIommufd};
 
 const LAYOUTS: [LayoutKind; 3] = [LayoutKind::Contiguous, LayoutKind::Hugepage, LayoutKind::Scattered];
 
-struct Setup {
-    ram: Arc<Ram>,
-    views: Views,
-    task: Task,
-    view: View,
-    port: DmaPort,
-    _control: PortControl,
+/// Pairs of calls in a round.
+const CALLS: u32 = 16;
+/// Accesses in a round.
+const ACCESSES: u32 = 1024;
+
+const fn of_length(length: usize) -> MemoryOptions {
+    MemoryOptions { length, page_size: PageSize::Base, highest: u64::MAX }
 }
 
-fn setup(layout: LayoutKind) -> Setup {
-    let ram = Ram::new(&RamSpec { layout, ..RamSpec::default() }).expect("RAM");
-    let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
-    let task = ram.accounts().task(1, 0, None);
-    let view = views.create();
-    let (port, control) = views.port("0000:01:00.0", 64);
-    control.set_bus_master(true);
-    views.attach(&control, Some(view));
-    Setup { ram, views, task, view, port, _control: control }
+/// A program that has a device attached to an IOAS.
+struct Program {
+    machine: Machine,
+    iommufd: File,
+    ioas: u32,
+    _device: File,
 }
 
-impl Setup {
-    fn allocate(&self, length: usize) -> Memory {
-        let options = MemoryOptions { length, page_size: PageSize::Base, highest: u64::MAX };
-        self.ram.allocate(&options).expect("memory")
+impl Program {
+    fn new(layout: LayoutKind) -> sys::Result<Self> {
+        let edu = DeviceSpec::new("0000:01:00.0".parse().expect("an address"), ModelSpec::Edu).inline();
+        let memory = MemorySpec { layout, ..MemorySpec::default() };
+        let spec = MachineSpec { memory, devices: vec![edu], ..MachineSpec::default() };
+        let machine = Machine::from_spec(spec).expect("a machine");
+        let open = |path| machine.open(Path::new(path), Access::ReadWrite);
+        let (device, iommufd) = (open("/dev/vfio/devices/noiommu-vfio0")?, open("/dev/iommu")?);
+        let mut bind = VfioDeviceBindIommufd { iommufd: iommufd.as_fd().as_raw_fd(), ..Command::new() };
+        // SAFETY: without a token the argument holds no address.
+        unsafe { machine.ioctl_typed(&device, &mut bind) }?;
+        let mut ioas = IommuIoasAlloc::new();
+        machine.ioctl(&iommufd, &mut ioas)?;
+        let ioas = ioas.out_ioas_id;
+        machine.ioctl(&device, &mut VfioDeviceAttachIommufdPt { pt_id: ioas, ..Command::new() })?;
+        Ok(Self { machine, iommufd, ioas, _device: device })
     }
 
-    fn map(&self, memory: &Memory) -> Grant<machine::ram::Pin> {
-        let source = Source::User { task: self.task, address: memory.start().as_ptr() as u64 };
-        let pages = memory.length() as u64 / FRAME;
-        let pin = self.ram.pin(source, 0, pages, true).expect("machine RAM");
-        let grant = Grant { iova: 0x1000_0000, pin, first: 0, pages, writable: true };
-        self.views.grant(self.view, &grant);
-        grant
+    /// Maps and unmaps memory.
+    fn round(&self, memory: &Memory) -> Duration {
+        timed(|| (0..CALLS).for_each(|_| self.map_and_unmap(memory).expect("MAP and UNMAP")))
     }
 
-    fn unmap(&self, grant: &Grant<machine::ram::Pin>) {
-        self.views.revoke(self.view, grant);
-        self.views.unpin(grant.pin, grant.first, grant.pages);
+    fn map_and_unmap(&self, memory: &Memory) -> sys::Result<()> {
+        let length = memory.length() as u64;
+        let mut map = IommuIoasMap {
+            flags: IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+            ioas_id: self.ioas,
+            user_va: memory.start().as_ptr() as u64,
+            length,
+            ..Command::new()
+        };
+        // SAFETY: the program does not touch the memory, and neither does the device.
+        unsafe { self.machine.ioctl_typed(&self.iommufd, &mut map) }?;
+        let mut unmap = IommuIoasUnmap { ioas_id: self.ioas, iova: map.iova, length, ..Command::new() };
+        self.machine.ioctl(&self.iommufd, &mut unmap).map(|_| ())
     }
 }
 
-/// The median time of one round.
-fn time(rounds: usize, mut round: impl FnMut(usize)) -> Duration {
-    let mut times: Vec<Duration> = (0..rounds)
-        .map(|at| {
-            let start = Instant::now();
-            round(at);
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    times[rounds / 2]
-}
-
-fn mapping(layout: LayoutKind, rounds: usize) {
-    let setup = setup(layout);
-    let [small, large] = [2 << 20, 1 << 30].map(|length| {
-        let memory = setup.allocate(length);
-        time(rounds, |_| {
-            let grant = setup.map(&memory);
-            setup.unmap(black_box(&grant));
-        })
-    });
-    let ratio = large.as_secs_f64() / small.as_secs_f64();
-    println!("{layout:?}: map and unmap 2 MiB {small:?}, 1 GiB {large:?}: {ratio:.2} times (limit 3)");
+fn mapping(comparisons: &mut Comparisons, layout: LayoutKind) {
+    let program = Program::new(layout).expect("an attached device");
+    let [large, small] = [1 << 30, 2 << 20]
+        .map(|length| program.machine.allocate(&of_length(length)).expect("memory of the machine"));
+    let name = format!("IOAS_MAP + UNMAP, {layout:?}: 1 GiB / 2 MiB");
+    comparisons.compare(&name, CALLS, Some(3.0), || program.round(&large), || program.round(&small));
 }
 
 /// Numbers that jump about, the same for both sides.
-fn jump(at: usize) -> usize {
-    at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40
+fn jump(at: u32) -> usize {
+    u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 40
 }
 
-fn access(layout: LayoutKind, rounds: usize) {
-    const ACCESSES: usize = 1024;
-    let mut setup = setup(layout);
-    let memory = setup.allocate(256 << 20);
+fn access(comparisons: &mut Comparisons, layout: LayoutKind) {
+    let ram = Ram::new(&RamSpec { layout, ..RamSpec::default() }).expect("RAM");
+    let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
+    let view = views.create();
+    let (mut port, control) = views.port("0000:01:00.0", 64);
+    control.set_bus_master(true);
+    views.attach(&control, Some(view));
+
+    let memory = ram.allocate(&of_length(256 << 20)).expect("memory of the machine");
     let pages = memory.length() / FRAME as usize;
-    let grant = setup.map(&memory);
-    let addresses: Vec<u64> =
-        (0..ACCESSES).map(|at| setup.ram.run(grant.pin, (jump(at) % pages) as u64, 1).address).collect();
-    let pointers: Vec<*mut u8> = (0..ACCESSES)
-        .map(|at| memory.start().as_ptr().wrapping_add(jump(at) % pages * FRAME as usize))
-        .collect();
+    let task = ram.accounts().task(1, 0, None);
+    let source = Source::User { task, address: memory.start().as_ptr() as u64 };
+    let pin = ram.pin(source, 0, pages as u64, true).expect("machine RAM");
+    views.grant(view, &Grant { iova: 0x1000_0000, pin, first: 0, pages: pages as u64, writable: true });
 
+    let page = |at| jump(at) % pages;
+    let addresses: Vec<u64> = (0..ACCESSES).map(|at| ram.run(pin, page(at) as u64, 1).address).collect();
+    let pointers: Vec<*mut u8> =
+        (0..ACCESSES).map(|at| memory.start().as_ptr().wrapping_add(page(at) * FRAME as usize)).collect();
     let block = vec![7_u8; FRAME as usize];
-    let copy = time(rounds, |_| {
-        for &pointer in &pointers {
-            // SAFETY: the page is within the memory, which is this function's own.
-            unsafe { pointer.copy_from_nonoverlapping(black_box(block.as_ptr()), block.len()) };
-        }
-    });
-    let port = &mut setup.port;
-    let checked = time(rounds, |_| {
-        for &address in &addresses {
-            port.write(address, black_box(&block)).expect("mapped");
-        }
-    });
-    let word = time(rounds, |_| {
-        for &address in &addresses {
-            port.write_u32_release(address, 1).expect("mapped");
-        }
-    });
-    let each = |time: Duration| time.as_secs_f64() * 1e9 / ACCESSES as f64;
-    println!(
-        "{layout:?}: 4 KiB by memcpy {:.0} ns, by a port {:.0} ns: {:.2} of its rate; a checked word {:.1} ns",
-        each(copy),
-        each(checked),
-        copy.as_secs_f64() / checked.as_secs_f64(),
-        each(word),
-    );
+    let by_port = || {
+        timed(|| {
+            for &address in &addresses {
+                port.write(address, black_box(&block)).expect("mapped");
+            }
+        })
+    };
+    let by_memcpy = || {
+        timed(|| {
+            for &pointer in &pointers {
+                // SAFETY: the page is within the memory, which is this function's own.
+                unsafe { pointer.copy_from_nonoverlapping(black_box(block.as_ptr()), block.len()) };
+            }
+        })
+    };
+    let name = format!("4 KiB written, {layout:?}: checked DMA / memcpy");
+    comparisons.compare(&name, ACCESSES, None, by_port, by_memcpy);
 }
 
-fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let rounds = if quick { 101 } else { 1001 };
-    for layout in LAYOUTS {
-        mapping(layout, rounds);
-    }
-    for layout in LAYOUTS {
-        access(layout, rounds);
-    }
+fn main() -> ExitCode {
+    let mut comparisons = Comparisons::new();
+    LAYOUTS.into_iter().for_each(|layout| mapping(&mut comparisons, layout));
+    LAYOUTS.into_iter().for_each(|layout| access(&mut comparisons, layout));
+    comparisons.finish()
 }

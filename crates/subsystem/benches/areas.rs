@@ -1,22 +1,20 @@
-//! `IntervalMap` against `std::collections::BTreeMap` with equal entries, and the bytes that an area takes.
+//! `IntervalMap` against `std::collections::BTreeMap` with equal entries, and the bytes that an area takes:
+//! `cargo bench -p ioasis-subsystem --bench areas [-- --quick]`.
 //!
-//! An entry is as large as what an IOAS keeps of a mapping: first and last address, and 16 bytes. Keys come in random
-//! order, another one for insertion, look-up and removal, and for each round. Ours and std's take turns; the fastest
-//! round of each counts, so that whatever else runs on the machine distorts the ratios little. `--quick` is for CI.
+//! An entry is as large as what an IOAS keeps of a mapping: first and last address, and 16 bytes. Both maps are filled
+//! with as many areas, in the same random order; then they take turns. A round is a thousand areas that lie anywhere:
+//! they are looked up, or a thousand are inserted and a thousand others removed. Those come back after many rounds, when
+//! no cache remembers them; a map of a thousand areas is filled and emptied in each.
 
-use std::{
-    array,
-    collections::BTreeMap,
-    env,
-    error::Error,
-    hint::black_box,
-    time::{Duration, Instant},
-};
+use std::array;
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::time::Duration;
 
-use subsystem::{
-    Alloc,
-    mem::{IdMap, IntervalMap},
-};
+use bench::{Comparisons, timed};
+use subsystem::Alloc;
+use subsystem::mem::{IdMap, IntervalMap};
 
 /// As large as what iommufd keeps of an area.
 type Value = [u64; 2];
@@ -28,11 +26,11 @@ struct Record {
     _flag: bool,
 }
 
-type Std = BTreeMap<u64, (u64, Value)>;
-
 /// Areas of one page, in every fourth page.
 const STRIDE: u64 = 0x4000;
 const LENGTH: u64 = 0x1000;
+/// Areas in a round.
+const BATCH: usize = 1_000;
 
 /// Permits everything.
 struct Always;
@@ -43,7 +41,56 @@ impl Alloc for Always {
     }
 }
 
+/// A map of areas, by their first address.
+trait Areas: Default {
+    fn insert(&mut self, key: u64);
+    /// Finds the area that has its middle here.
+    fn find(&self, middle: u64) -> Value;
+    fn remove(&mut self, key: u64) -> Value;
+}
+
+type Ours = IntervalMap<Value>;
+
+impl Areas for Ours {
+    fn insert(&mut self, key: u64) {
+        self.reserve(&Always).expect("there is memory");
+        self.insert(key, key + LENGTH - 1, [key; 2]).expect("the areas are disjoint");
+    }
+
+    fn find(&self, middle: u64) -> Value {
+        self.get(middle).expect("the area is there").value
+    }
+
+    fn remove(&mut self, key: u64) -> Value {
+        self.remove(key).expect("the area is there").value
+    }
+}
+
+type Std = BTreeMap<u64, (u64, Value)>;
+
+/// It is not asked whether areas overlap.
+impl Areas for Std {
+    fn insert(&mut self, key: u64) {
+        self.insert(key, (key + LENGTH - 1, [key; 2]));
+    }
+
+    fn find(&self, middle: u64) -> Value {
+        let (_, (_, value)) = self
+            .range(..=middle)
+            .next_back()
+            .filter(|(_, (last, _))| *last >= middle)
+            .expect("the area is there");
+        *value
+    }
+
+    fn remove(&mut self, key: u64) -> Value {
+        let (_, value) = self.remove(&key).expect("the area is there");
+        value
+    }
+}
+
 /// Random numbers (xorshift), the same in each run.
+#[derive(Clone)]
 struct Random(u64);
 
 impl Random {
@@ -61,103 +108,101 @@ impl Random {
     }
 }
 
-/// The time of insertion, look-up and removal.
-type Times = [Duration; 3];
-
-fn timed(f: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    f();
-    start.elapsed()
+/// The areas in random order, batch after batch, round and round.
+#[derive(Clone)]
+struct Keys {
+    keys: Vec<u64>,
+    random: Random,
 }
 
-/// One round with ours; also the bytes held when it was full.
-fn ours([insert, find, remove]: &[Vec<u64>; 3]) -> (Times, usize) {
-    let mut map = IntervalMap::<Value>::new();
-    let inserted = timed(|| {
-        for &key in insert {
-            map.reserve(&Always).expect("there is memory");
-            map.insert(key, key + LENGTH - 1, [key; 2]).expect("the areas are disjoint");
-        }
-    });
-    let memory = map.memory();
-    let found = timed(|| {
-        for &key in find {
-            black_box(map.get(key + LENGTH / 2).expect("the area is there"));
-        }
-    });
-    let removed = timed(|| {
-        for &key in remove {
-            black_box(map.remove(key).expect("the area is there"));
-        }
-    });
-    ([inserted, found, removed], memory)
+impl Keys {
+    fn new(count: usize) -> Self {
+        let mut keys: Vec<u64> = (0..count as u64).map(|index| index * STRIDE).collect();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        random.shuffle(&mut keys);
+        Self { keys, random }
+    }
+
+    /// A batch, in another order each time.
+    fn batch(&mut self, number: usize) -> &[u64] {
+        let start = number * BATCH % self.keys.len();
+        let batch = &mut self.keys[start..start + BATCH];
+        self.random.shuffle(batch);
+        batch
+    }
 }
 
-/// One round with std's. It is not asked whether areas overlap.
-fn stds([insert, find, remove]: &[Vec<u64>; 3]) -> Times {
-    let mut map = Std::new();
-    let inserted = timed(|| {
-        for &key in insert {
-            map.insert(key, (key + LENGTH - 1, [key; 2]));
+/// A map and what is done to it.
+struct Side<M> {
+    map: M,
+    keys: Keys,
+    /// The batch whose turn it is.
+    next: usize,
+    /// How many batches, from that one on, are not in the map.
+    out: usize,
+}
+
+impl<M: Areas> Side<M> {
+    fn filled(keys: &Keys) -> Self {
+        let mut map = M::default();
+        keys.keys.iter().for_each(|&key| map.insert(key));
+        Self { map, keys: keys.clone(), next: 0, out: 0 }
+    }
+
+    /// Takes a tenth of the batches out.
+    fn make_room(&mut self) {
+        self.out = (self.keys.keys.len() / BATCH / 10).max(1);
+        for number in self.next..self.next + self.out {
+            self.keys.batch(number).iter().for_each(|&key| drop(self.map.remove(key)));
         }
-    });
-    let found = timed(|| {
-        for &key in find {
-            let area = map.range(..=key + LENGTH / 2).next_back();
-            black_box(area.filter(|(_, (last, _))| *last >= key + LENGTH / 2).expect("the area is there"));
-        }
-    });
-    let removed = timed(|| {
-        for &key in remove {
-            black_box(map.remove(&key).expect("the area is there"));
-        }
-    });
-    [inserted, found, removed]
+    }
+
+    fn find(&mut self) -> Duration {
+        let batch = self.keys.batch(self.next);
+        self.next += 1;
+        timed(|| batch.iter().for_each(|&key| drop(black_box(self.map.find(key + LENGTH / 2)))))
+    }
+
+    /// Inserts a batch and removes another one, as many as there are then; how long either took.
+    fn replace(&mut self) -> [Duration; 2] {
+        let batch = self.keys.batch(self.next);
+        let inserted = timed(|| batch.iter().for_each(|&key| self.map.insert(key)));
+        let batch = self.keys.batch(self.next + self.out);
+        let removed = timed(|| batch.iter().for_each(|&key| drop(black_box(self.map.remove(key)))));
+        self.next += 1;
+        [inserted, removed]
+    }
 }
 
 /// Bytes per record of `count`.
-fn record_bytes(count: usize) -> Result<f64, Box<dyn Error>> {
+fn record_bytes(count: usize) -> f64 {
     let mut records = IdMap::new(0, u32::MAX);
     for _ in 0..count {
-        records.insert(&Always, Record::default()).map_err(|refused| format!("{refused:?}"))?;
+        records.insert(&Always, Record::default()).expect("there is memory");
     }
-    Ok(records.memory() as f64 / count as f64)
+    records.memory() as f64 / count as f64
 }
 
-fn measure(count: usize, rounds: usize) -> Result<(), Box<dyn Error>> {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut keys: [Vec<u64>; 3] = array::from_fn(|_| (0..count as u64).map(|index| index * STRIDE).collect());
-    let (mut best_ours, mut best_std) = ([Duration::MAX; 3], [Duration::MAX; 3]);
-    let mut memory = 0;
-    for _ in 0..rounds {
-        keys.iter_mut().for_each(|keys| random.shuffle(keys));
-        let (times, held) = ours(&keys);
-        best_ours = array::from_fn(|at| best_ours[at].min(times[at]));
-        let times = stds(&keys);
-        best_std = array::from_fn(|at| best_std[at].min(times[at]));
-        memory = held;
-    }
-    print!("{count:>10}");
-    for (ours, std) in best_ours.iter().zip(best_std) {
-        let each = |time: Duration| time.as_secs_f64() * 1e9 / count as f64;
-        print!("  {:6.0} {:6.0} {:5.2}", each(*ours), each(std), ours.as_secs_f64() / std.as_secs_f64());
-    }
-    let (tree, record) = (memory as f64 / count as f64, record_bytes(count)?);
-    println!("  {tree:6.1} {record:6.1} {:6.1}", tree + record);
-    Ok(())
-}
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let quick = env::args().any(|argument| argument == "--quick");
-    println!("nanoseconds per operation: ours, std's, ours / std's; bytes per area: tree, record, both");
-    println!(
-        "{:>10}  {:<20}  {:<20}  {:<20}  {:>6} {:>6} {:>6}",
-        "areas", "insert", "look-up", "remove", "tree", "record", "both"
-    );
-    let sizes: &[(usize, usize)] = if quick {
-        &[(1_000, 200), (100_000, 5)]
-    } else {
-        &[(1_000, 2_000), (1_000_000, 5), (10_000_000, 2)]
+fn measure(comparisons: &mut Comparisons, count: usize) {
+    let keys = Keys::new(count);
+    let (mut ours, mut std) = (Side::<Ours>::filled(&keys), Side::<Std>::filled(&keys));
+    let bytes = ours.map.memory() as f64 / count as f64 + record_bytes(count);
+    let mut compare = |operation, here: &mut dyn FnMut() -> Duration, there: &mut dyn FnMut() -> Duration| {
+        let name = format!("{operation} among {count} areas: ours / std's");
+        comparisons.compare(&name, BATCH as u32, Some(1.0), here, there);
     };
-    sizes.iter().try_for_each(|&(count, rounds)| measure(count, rounds))
+    compare("look-up", &mut || ours.find(), &mut || std.find());
+    ours.make_room();
+    std.make_room();
+    let [insert, remove] = array::from_fn(|at| at);
+    compare("insert", &mut || ours.replace()[insert], &mut || std.replace()[insert]);
+    compare("remove", &mut || ours.replace()[remove], &mut || std.replace()[remove]);
+    comparisons.fact(&format!("bytes per area, its record with it, of {count}"), bytes, 96.0);
+}
+
+fn main() -> ExitCode {
+    let mut comparisons = Comparisons::new();
+    let sizes: &[usize] = comparisons.size(&[1_000, 1_000_000, 10_000_000], &[1_000, 100_000]);
+    sizes.iter().for_each(|&count| measure(&mut comparisons, count));
+    comparisons.finish()
 }

@@ -1,14 +1,15 @@
 //! What the ioctls on memory cost, and how that grows: `cargo bench -p ioasis-subsystem --bench ioctls [-- --quick]`.
 //!
-//! * MAP and UNMAP among few areas and among many, at a fixed IOVA and at one that is chosen, in an IOAS without and
+//! * MAP and UNMAP among many areas and among few, at a fixed IOVA and at one that is chosen, in an IOAS without and
 //!   with a page table. The chosen one is behind all areas, and every hole before it is too small.
-//! * GET_PA of a page and of 512 MiB that are contiguous.
-//! * Memory for each area.
+//! * GET_PA of 512 MiB that are contiguous and of a page.
 //!
 //! The host is simulated: pinning costs next to nothing.
 
-use std::time::Instant;
+use std::process::ExitCode;
+use std::time::Duration;
 
+use bench::{Comparisons, timed};
 use client::{BUFFER, Client, pages};
 use support::host::TestHost;
 use support::memory::Layout;
@@ -22,113 +23,98 @@ mod support;
 
 /// Where the areas begin: one page each, and a page is left free behind each.
 const FIRST: u64 = 1 << 32;
+/// Calls, or pairs of calls, in a round.
+const CALLS: u32 = 100;
+const FEW: u64 = 1_000;
 
-/// How much is done.
-struct Effort {
-    few: u64,
-    many: u64,
-    calls: u64,
-    rounds: u32,
+/// An IOAS with many areas.
+struct Populated<'a> {
+    client: Client<'a>,
+    ioas: u32,
+    areas: u64,
+    /// Counts the calls.
+    call: u64,
 }
 
-impl Effort {
-    const FULL: Self = Self { few: 1_000, many: 1_000_000, calls: 20_000, rounds: 7 };
-    const QUICK: Self = Self { few: 1_000, many: 100_000, calls: 2_000, rounds: 3 };
-
-    /// Nanoseconds for a call of `f`, which gets a number that differs each time. The best of some rounds.
-    fn nanoseconds(&self, mut f: impl FnMut(u64)) -> f64 {
-        let round = |_| {
-            let start = Instant::now();
-            (0..self.calls).for_each(&mut f);
-            start.elapsed().as_secs_f64() * 1e9 / self.calls as f64
-        };
-        (0..self.rounds).map(round).fold(f64::INFINITY, f64::min)
-    }
-}
-
-fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let effort = if quick { Effort::QUICK } else { Effort::FULL };
-    println!("MAP + UNMAP {:>28} areas {:>10} areas   ratio (aim: at most 4)", effort.few, effort.many);
-    for attached in [false, true] {
-        let few = Populated::measure(effort.few, attached, &effort);
-        let many = Populated::measure(effort.many, attached, &effort);
-        let table = if attached { "with page table" } else { "no page table" };
-        for (name, few, many) in [("fixed", few.fixed, many.fixed), ("chosen", few.chosen, many.chosen)] {
-            println!("  {name:<6} {table:<16} {few:>9.0} ns {many:>13.0} ns {:>7.2}", many / few);
-        }
-        if let Some(bytes) = many.bytes.filter(|_| !attached) {
-            println!("  memory for each area: {bytes:.0} bytes (aim: at most 96)");
-        }
-    }
-    physical(&effort);
-}
-
-/// The costs in an IOAS with many areas.
-struct Populated {
-    fixed: f64,
-    chosen: f64,
-    /// For each area, if the host tells how much memory the process has.
-    bytes: Option<f64>,
-}
-
-impl Populated {
-    fn measure(areas: u64, attached: bool, effort: &Effort) -> Self {
-        let host = TestHost::new();
-        let client = Client::new(&host);
+impl<'a> Populated<'a> {
+    fn new(host: &'a TestHost, areas: u64, attached: bool) -> Self {
+        let client = Client::new(host);
         client.memory(BUFFER, 2, Layout::Contiguous);
         let ioas = client.ioas();
-        let before = resident();
         for area in 0..areas {
             client.map_at(ioas, BUFFER, pages(1), FIRST + pages(2 * area)).expect("MAP");
         }
-        let bytes =
-            resident().zip(before).map(|(now, before)| now.saturating_sub(before) as f64 / areas as f64);
         // Nothing is chosen below the areas.
         client.allow(ioas, &[(FIRST, u64::MAX)]).expect("ALLOW_IOVAS");
         if attached {
             client.attach(client.bind(), ioas).expect("ATTACH");
         }
-        let fixed = effort.nanoseconds(|call| {
-            // All over the areas, by a step that has no divisor in common with their number.
-            let area = call.wrapping_mul(0x9e37_79b1) % areas;
-            let iova = FIRST + pages(2 * area + 1);
-            client.map_at(ioas, BUFFER, pages(1), iova).expect("MAP");
-            client.unmap(ioas, iova, pages(1)).expect("UNMAP");
-        });
-        let chosen = effort.nanoseconds(|_| {
-            let iova = client.map_any(ioas, BUFFER, pages(2)).expect("MAP");
-            assert!(iova >= FIRST + pages(2 * areas - 1), "the holes between areas are too small");
-            client.unmap(ioas, iova, pages(2)).expect("UNMAP");
-        });
-        client.close();
-        Self { fixed, chosen, bytes }
+        Self { client, ioas, areas, call: 0 }
+    }
+
+    fn fixed(&mut self) -> Duration {
+        let Self { client, ioas, areas, call } = self;
+        timed(|| {
+            for _ in 0..CALLS {
+                // All over the areas, by a step that has no divisor in common with their number.
+                *call += 1;
+                let iova = FIRST + pages(2 * (call.wrapping_mul(0x9e37_79b1) % *areas) + 1);
+                client.map_at(*ioas, BUFFER, pages(1), iova).expect("MAP");
+                client.unmap(*ioas, iova, pages(1)).expect("UNMAP");
+            }
+        })
+    }
+
+    fn chosen(&mut self) -> Duration {
+        let Self { client, ioas, areas, .. } = self;
+        timed(|| {
+            for _ in 0..CALLS {
+                let iova = client.map_any(*ioas, BUFFER, pages(2)).expect("MAP");
+                assert!(iova >= FIRST + pages(2 * *areas - 1), "the holes between areas are too small");
+                client.unmap(*ioas, iova, pages(2)).expect("UNMAP");
+            }
+        })
     }
 }
 
-/// GET_PA of little and of much.
-fn physical(effort: &Effort) {
+/// MAP and UNMAP.
+fn mapping(comparisons: &mut Comparisons, many: u64, attached: bool) {
+    let hosts = [TestHost::new(), TestHost::new()];
+    let mut many = Populated::new(&hosts[0], many, attached);
+    let mut few = Populated::new(&hosts[1], FEW, attached);
+    let table = if attached { "page table" } else { "no page table" };
+    let name = |iova| format!("MAP + UNMAP, {iova}, {table}: {} / {FEW} areas", many.areas);
+    let (fixed, chosen) = (name("fixed"), name("chosen"));
+    comparisons.compare(&fixed, CALLS, Some(4.0), || many.fixed(), || few.fixed());
+    comparisons.compare(&chosen, CALLS, Some(4.0), || many.chosen(), || few.chosen());
+    many.client.close();
+    few.client.close();
+}
+
+/// GET_PA.
+fn physical(comparisons: &mut Comparisons) {
     const MUCH: u64 = 512 << 20;
     let host = TestHost::new();
     let (client, _, ioas, _) = Client::attached(&host);
     client.memory(BUFFER, MUCH / pages(1), Layout::Contiguous);
     let iova = client.map_any(ioas, BUFFER, MUCH).expect("MAP");
-    let time = |length| {
-        effort.nanoseconds(|_| {
-            let (_, contiguous) = client.physical(ioas, iova, length).expect("GET_PA");
-            assert_eq!(contiguous, length);
+    let ask = |length| {
+        timed(|| {
+            for _ in 0..CALLS {
+                let (_, contiguous) = client.physical(ioas, iova, length).expect("GET_PA");
+                assert_eq!(contiguous, length);
+            }
         })
     };
-    let (little, much) = (time(pages(1)), time(MUCH));
-    println!(
-        "GET_PA                4 KiB: {little:.0} ns   512 MiB: {much:.0} ns   ratio {:.2} (aim: at most 2)",
-        much / little
-    );
+    comparisons.compare("GET_PA: 512 MiB / 4 KiB", CALLS, Some(2.0), || ask(MUCH), || ask(pages(1)));
     client.close();
 }
 
-/// How many bytes of memory the process has in use, where the system tells.
-fn resident() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    Some(statm.split(' ').nth(1)?.parse::<u64>().ok()? * pages(1))
+fn main() -> ExitCode {
+    let mut comparisons = Comparisons::new();
+    let many = comparisons.size(1_000_000, 100_000);
+    mapping(&mut comparisons, many, false);
+    mapping(&mut comparisons, many, true);
+    physical(&mut comparisons);
+    comparisons.finish()
 }

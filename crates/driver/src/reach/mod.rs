@@ -16,7 +16,7 @@ use sys::{Mmio, Sys};
 
 use crate::InterruptKind;
 
-/// How a device is reached.
+/// How a device is reached. Dropping it detaches the device, or undoes what else was done to have it, and closes it.
 pub(crate) enum Reach<S: Sys> {
     /// By a device file of VFIO.
     Vfio(VfioDevice<S>),
@@ -69,14 +69,6 @@ impl<S: Sys> Reach<S> {
         match self {
             Reach::Vfio(device) => device.reset(),
             Reach::Sysfs(device) => device.reset(),
-        }
-    }
-
-    /// Undoes what was done to have the device; then it is closed by dropping this.
-    pub(crate) fn release(&self) {
-        match self {
-            Reach::Vfio(device) => device.release(),
-            Reach::Sysfs(device) => device.release(),
         }
     }
 }

@@ -99,8 +99,10 @@ impl<S: Sys> SysfsDevice<S> {
     pub(super) fn reset(&self) -> sys::Result<()> {
         self.calls.set(&self.folder.join("reset"), "1")
     }
+}
 
-    pub(super) fn release(&self) {
+impl<S: Sys> Drop for SysfsDevice<S> {
+    fn drop(&mut self) {
         if self.enabled {
             // A device that has gone refuses it, and does no harm any more.
             let _gone = self.calls.set(&self.folder.join("enable"), "0");

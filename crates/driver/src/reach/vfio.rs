@@ -20,7 +20,7 @@ use crate::calls::Calls;
 /// A device file of VFIO.
 pub(crate) struct VfioDevice<S: Sys> {
     calls: Calls<S>,
-    // Closed before what it is held by.
+    // Closed before the group file.
     file: S::File,
     hold: Hold<S>,
     /// Where configuration space is in the device file, and its length, once asked.
@@ -132,8 +132,10 @@ impl<S: Sys> VfioDevice<S> {
     pub(super) fn reset(&self) -> sys::Result<()> {
         self.calls.reset(&self.file)
     }
+}
 
-    pub(super) fn release(&self) {
+impl<S: Sys> Drop for VfioDevice<S> {
+    fn drop(&mut self) {
         if let Hold::Attachment = self.hold {
             // A device that has gone refuses it, and does no harm any more.
             let detach = VfioDeviceDetachIommufdPt::new();

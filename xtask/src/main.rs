@@ -75,7 +75,7 @@ fn bench(quick: bool) -> Result<()> {
     for (package, name) in
         [("ioasis-subsystem", "areas"), ("ioasis-subsystem", "ioctls"), ("ioasis-machine", "mapping")]
     {
-        let mut words = vec!["bench", "--quiet", "--package", package, "--bench", name, "--"];
+        let mut words = vec!["bench", "--quiet", "--package", package, "--bench", name, "--", "--quiet"];
         words.extend(quick.then_some("--quick"));
         step(name, || cargo(&words))?;
     }

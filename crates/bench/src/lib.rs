@@ -104,7 +104,7 @@ impl Comparisons {
     /// Prints the table.
     #[must_use]
     pub fn finish(self) -> ExitCode {
-        println!("\n{:<58} {:>9} {:>9} {:>7}", "nanoseconds per operation", "a", "b", "a / b");
+        println!("\n{:<58} {:>9} {:>9} {:>7}", "nanoseconds per operation, a / b", "a", "b", "a / b");
         self.lines.iter().for_each(|line| println!("{line}"));
         if self.missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }

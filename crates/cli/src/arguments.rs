@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ioasis::PciAddress;
+use ioasis::{Mode, PciAddress};
 
 /// VFIO and IOMMUFD, with or without an IOMMU.
 ///
@@ -28,6 +29,9 @@ pub(crate) struct System {
     /// anyway)
     #[arg(long, global = true)]
     pub(crate) allow_noiommu: bool,
+    /// The one way in which devices may be taken, where the best one that there is is not wanted
+    #[arg(long, global = true, value_parser = mode())]
+    pub(crate) mode: Option<Mode>,
 }
 
 #[derive(Subcommand)]
@@ -42,6 +46,10 @@ pub(crate) enum Command {
     /// NVMe controllers
     #[command(subcommand)]
     Nvme(Nvme),
+    /// Asks a system how it behaves: each row of the conformance suite, on the devices named, or on those of --machine
+    Conform(Conform),
+    /// Measures calls of a system: medians
+    Bench(Bench),
 }
 
 #[derive(Subcommand)]
@@ -59,7 +67,7 @@ pub(crate) enum Nvme {
     /// Writes a file to blocks, and flushes them
     Write(Write),
     /// Measures reads or writes, against memcpy where the namespace is in this process
-    Bench(Bench),
+    Bench(NvmeBench),
 }
 
 #[derive(Args)]
@@ -93,7 +101,7 @@ pub(crate) struct Write {
 }
 
 #[derive(Args)]
-pub(crate) struct Bench {
+pub(crate) struct NvmeBench {
     /// The controller's PCI address, such as 0000:01:00.0
     pub(crate) address: PciAddress,
     /// What to measure; writes destroy what the namespace holds
@@ -113,6 +121,54 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct Conform {
+    /// Devices that are bound to vfio-pci and that nobody else needs: they are opened, reset, unbound and bound again
+    #[arg(long, value_name = "ADDRESS", num_args = 1..)]
+    pub(crate) device: Vec<PciAddress>,
+    /// Only the rows that contain this text, such as an id or an area
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Shows the rows, and asks nothing
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) list: bool,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Shows where two runs differ that were printed with --json. It is an error if both systems were asked a row and
+    /// answered differently
+    #[arg(long, value_names = ["A.json", "B.json"], num_args = 2, exclusive = true)]
+    pub(crate) compare: Option<Vec<PathBuf>>,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) what: Measured,
+    /// The device to measure with; with --machine its first one if none is named
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) device: Option<PciAddress>,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a benchmark of the system measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Measured {
+    /// Giving memory to a device: 4 KiB, 2 MiB, 1 GiB
+    Map,
+    /// Taking it back
+    Unmap,
+    /// Asking for physical addresses: of 4 KiB, 2 MiB and 512 MiB that are contiguous
+    GetPa,
+    /// The least that a call takes: one that is refused at once, without a device
+    Ioctl,
+    /// From triggering an interrupt until its waiter runs
+    Interrupt,
+}
+
 /// What a benchmark does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pattern {
@@ -124,6 +180,13 @@ pub(crate) enum Pattern {
     Read,
     /// Writes in order
     Write,
+}
+
+/// A mode by its name.
+fn mode() -> impl TypedValueParser<Value = Mode> {
+    let by_name = |name: String| Mode::ALL.into_iter().find(|mode| mode.name() == name);
+    PossibleValuesParser::new(Mode::ALL.map(Mode::name))
+        .try_map(move |name| by_name(name).ok_or("not the name of a mode"))
 }
 
 /// A number of bytes with an optional suffix k, M or G (powers of 1024).

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bench;
+mod conform;
 mod demo;
 mod load;
 mod nvme;
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
     let result = stop::outlive_large_files().and_then(|()| match arguments.command {
         Command::Demo { json } => demo::run(&arguments.system, json),
         Command::Nvme(command) => nvme::run(&arguments.system, command),
+        Command::Conform(conform) => conform::run(&arguments.system, &conform),
+        Command::Bench(bench) => bench::run(&arguments.system, &bench),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

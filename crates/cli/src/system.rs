@@ -1,7 +1,9 @@
 //! What a command speaks to: the host's kernel or an embedded machine.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
-use ioasis::{Linux, Options, Sys};
+use ioasis::{Linux, Options, PciAddress, Sys};
 use machine::Machine;
 
 use crate::arguments;
@@ -16,18 +18,23 @@ pub(crate) trait Job {
 /// Runs a job on the system that the command line names.
 pub(crate) fn run(system: &arguments::System, job: impl Job) -> Result<()> {
     match &system.machine {
-        None => job.run(&Linux, &Options::new().allow_noiommu(system.allow_noiommu)),
-        Some(path) => {
-            let machine = Machine::from_file(path)?;
-            run_on(&machine, job)
-        }
+        None => job.run(&Linux, &options(system).allow_noiommu(system.allow_noiommu)),
+        Some(path) => run_on(&Machine::from_file(path)?, system, job),
     }
 }
 
-/// Runs a job on a machine. A device that reached for memory it was not given makes the run fail, whatever
-/// the job says.
-pub(crate) fn run_on(machine: &Machine, job: impl Job) -> Result<()> {
-    let result = job.run(machine, &Options::new().allow_noiommu(true));
+/// Runs a job on a machine.
+pub(crate) fn run_on(machine: &Machine, system: &arguments::System, job: impl Job) -> Result<()> {
+    checked(machine, job.run(machine, &options(system).allow_noiommu(true)))
+}
+
+fn options(system: &arguments::System) -> Options {
+    system.mode.map_or(Options::new(), |mode| Options::new().mode(mode))
+}
+
+/// What came of work on a machine. A device that reached for memory it was not given makes it fail, whatever the
+/// work itself came to.
+pub(crate) fn checked(machine: &Machine, result: Result<()>) -> Result<()> {
     let findings = machine.findings();
     for finding in &findings {
         complain(&format!("DMA checker: {finding}"));
@@ -41,4 +48,10 @@ pub(crate) fn run_on(machine: &Machine, job: impl Job) -> Result<()> {
             bail!("{count} accesses of devices to memory that they were not given, see above")
         }
     }
+}
+
+/// The devices of a system that are bound to vfio-pci.
+pub(crate) fn bound_devices(sys: &impl Sys) -> Result<Vec<PciAddress>> {
+    let names = sys.read_dir(Path::new("/sys/bus/pci/drivers/vfio-pci"))?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }

@@ -52,6 +52,16 @@ pub(crate) fn fault_queue<S: Suite>(sys: &S, iommufd: &S::File) -> Result<(u32, 
 
 /// Exports the first page of a region as a dma-buf (`VFIO_DEVICE_FEATURE_DMA_BUF`).
 pub(crate) fn export_dma_buf<S: Suite>(sys: &S, device: &S::File, region_index: u32) -> Result<OwnedFd> {
+    export_dma_buf_with(sys, device, region_index, |_, _| ())
+}
+
+/// The same with one change.
+pub(crate) fn export_dma_buf_with<S: Suite>(
+    sys: &S,
+    device: &S::File,
+    region_index: u32,
+    change: impl FnOnce(&mut VfioDeviceFeatureDmaBuf, &mut VfioRegionDmaRange),
+) -> Result<OwnedFd> {
     #[derive(IntoBytes, FromBytes)]
     #[repr(C)]
     struct Export {
@@ -72,6 +82,7 @@ pub(crate) fn export_dma_buf<S: Suite>(sys: &S, device: &S::File, region_index: 
         },
         range: VfioRegionDmaRange { offset: 0, length: 4096 },
     };
+    change(&mut export.dma_buf, &mut export.range);
     let fd = ioctl_value(sys, device, VFIO_DEVICE_FEATURE, &mut export)?;
     // SAFETY: the call answered with a descriptor that it has opened for its caller, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })

@@ -22,10 +22,13 @@ pub(crate) mod command {
     pub(crate) const IO: u16 = 1 << 0;
     pub(crate) const MEMORY: u16 = 1 << 1;
     pub(crate) const BUS_MASTER: u16 = 1 << 2;
+    pub(crate) const NO_INTX: u16 = 1 << 10;
 }
 
 /// Identifiers of capabilities.
 pub(crate) mod capability {
+    pub(crate) const POWER_MANAGEMENT: u8 = 0x01;
+    pub(crate) const MSI: u8 = 0x05;
     pub(crate) const EXPRESS: u8 = 0x10;
     pub(crate) const MSIX: u8 = 0x11;
     pub(crate) const ADVANCED_FEATURES: u8 = 0x13;

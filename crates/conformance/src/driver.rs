@@ -48,6 +48,7 @@ impl<'a, S: Suite> Fixture<'a, S> {
     /// Sets the module parameter.
     pub(crate) fn noiommu_mode(&self, on: bool) -> Way<Parameter<'a, S>> {
         let path = Path::new(NOIOMMU_MODE);
+        self.needs_path(path, "a no-IOMMU mode")?;
         let before = self.sys.read(path)?;
         let parameter = Parameter { sys: self.sys, before };
         parameter.set(on)?;
@@ -148,7 +149,7 @@ fn catch_signal() {
 }
 
 /// Waits for what has to happen.
-fn until(what: &str, happened: impl Fn() -> bool) -> Way<()> {
+pub(crate) fn until(what: &str, happened: impl Fn() -> bool) -> Way<()> {
     let end = Instant::now() + PATIENCE;
     while !happened() {
         if Instant::now() > end {

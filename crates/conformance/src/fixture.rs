@@ -25,8 +25,12 @@ pub struct Target {
 pub(crate) enum Need {
     /// Any device with a memory BAR.
     Any,
+    /// An MSI capability.
+    Msi,
     /// An MSI-X capability.
     MsiX,
+    /// A capability for power management.
+    PowerManagement,
     /// An INTx line.
     Line,
     /// A way to be reset on its own.
@@ -101,6 +105,8 @@ impl<'a, S: Suite> Fixture<'a, S> {
         let Bound { device, .. } = &self.bound_at(address)?;
         Ok(match need {
             Need::Any => self.region_info(device, 0)?.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
+            Need::Msi => self.capability(device, capability::MSI)?.is_some(),
+            Need::PowerManagement => self.capability(device, capability::POWER_MANAGEMENT)?.is_some(),
             Need::MsiX => self.capability(device, capability::MSIX)?.is_some(),
             Need::Line => self.config_read(device, register::INTERRUPT_PIN)? != [0],
             Need::Reset => self.is_resettable(device, address)?,
@@ -326,15 +332,16 @@ impl<'a, S: Suite> Fixture<'a, S> {
         ioctl_value(self.sys, file, T::OPCODE, argument)
     }
 
-    /// Not applicable unless the system's kernel was built with an option.
-    pub(crate) fn needs_option(&self, option: &str) -> Way<()> {
-        match self.sys.kconfig(option) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Stop::NotApplicable(format!("the kernel is built without {option}"))),
-            Err(error) if error.errno() == Errno::ENOENT => {
-                Err(Stop::NotApplicable(format!("the kernel does not tell whether it has {option}")))
-            }
-            Err(error) => Err(error.into()),
+    /// Not applicable unless the system has something that there is a path of.
+    pub(crate) fn needs_path(&self, path: &Path, what: &str) -> Way<()> {
+        if self.exists(path)? {
+            return Ok(());
         }
+        Err(Stop::NotApplicable(format!("the system is without {what}: no {}", path.display())))
+    }
+
+    /// Not applicable unless memory can be on huge pages without being asked for.
+    pub(crate) fn needs_transparent_huge_pages(&self) -> Way<()> {
+        self.needs_path(Path::new("/sys/kernel/mm/transparent_hugepage"), "transparent huge pages")
     }
 }

@@ -10,6 +10,7 @@ mod cases;
 mod config;
 mod driver;
 mod fixture;
+mod group;
 mod interrupts;
 mod memory;
 mod outcome;

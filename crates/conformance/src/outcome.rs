@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sys::Rule;
 use uapi::Errno;
 
 use crate::row::{Expect, Row};
@@ -10,7 +11,7 @@ use crate::row::{Expect, Row};
 #[derive(Clone, Debug)]
 pub enum Got {
     /// The answer of the call that the row speaks of, with the rule that a refusal named.
-    Answer(Result<u64, Errno>, Option<&'static str>),
+    Answer(Result<u64, Errno>, Option<Rule>),
     /// Something compared by the case: what it expected, what it saw, and whether they agree.
     Compared {
         /// What the row makes one expect here.
@@ -76,7 +77,18 @@ impl<T: Into<u64>> From<sys::Result<T>> for Got {
     fn from(result: sys::Result<T>) -> Self {
         match result {
             Ok(value) => Got::Answer(Ok(value.into()), None),
-            Err(error) => Got::Answer(Err(error.errno()), error.rule().map(|rule| rule.name)),
+            Err(error) => Got::Answer(Err(error.errno()), error.rule()),
+        }
+    }
+}
+
+/// What the system did: an answer, or what was seen.
+impl fmt::Display for Got {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Got::Answer(Ok(value), _) => write!(f, "ret={value}"),
+            Got::Answer(Err(errno), _) => write!(f, "errno={errno:?}"),
+            Got::Compared { got, .. } => f.write_str(got),
         }
     }
 }
@@ -92,7 +104,10 @@ pub enum Stop {
 
 impl From<sys::Error> for Stop {
     fn from(error: sys::Error) -> Self {
-        Stop::Broken(error.to_string())
+        match error.rule() {
+            Some(rule) if rule.is_not_built() => Stop::NotApplicable(rule.sentence.to_owned()),
+            _ => Stop::Broken(error.to_string()),
+        }
     }
 }
 
@@ -138,18 +153,22 @@ impl Verdict {
         match outcome {
             Err(Stop::NotApplicable(reason)) => Verdict::NotApplicable(reason.clone()),
             Err(Stop::Broken(what)) => fail(format!("the way there failed: {what}")),
+            // Not even where the errno happens to be the one that is expected.
+            Ok(Got::Answer(_, Some(rule))) if rule.is_not_built() => {
+                Verdict::NotApplicable(rule.sentence.to_owned())
+            }
             Ok(Got::Compared { equal: true, .. }) => Verdict::Pass,
             Ok(Got::Compared { expected, got, .. }) => {
                 Verdict::Fail { expected: format!("{} (here: {expected})", row.expect), got: got.clone() }
             }
-            Ok(Got::Answer(answer, _)) => {
+            Ok(got @ Got::Answer(answer, _)) => {
                 let right = match (row.expectation(), answer) {
                     (Expect::Errno(errnos), Err(errno)) => errnos.contains(errno),
                     (Expect::Answer(expected), Ok(value)) => expected == *value,
                     (Expect::Success, Ok(_)) => true,
                     _ => false,
                 };
-                if right { Verdict::Pass } else { fail(format!("{answer:?}")) }
+                if right { Verdict::Pass } else { fail(got.to_string()) }
             }
         }
     }
@@ -195,6 +214,16 @@ mod tests {
     fn what_fails_on_the_way_is_no_pass() {
         let verdict = Verdict::of(&row("B-048"), &Err(Stop::Broken("open".into())));
         assert!(matches!(verdict, Verdict::Fail { .. }));
+    }
+
+    #[test]
+    fn what_is_not_built_cannot_be_asked() {
+        let rule = Rule { name: "group.not-built", sentence: "opening group nodes is not built yet" };
+        let refused = || sys::Error::new("open", "/dev/vfio/noiommu-0", Errno::EINVAL).with_rule(rule);
+        let not_asked = Verdict::NotApplicable(rule.sentence.to_owned());
+        for outcome in [Ok(Got::from(Err::<u32, _>(refused()))), Err(Stop::from(refused()))] {
+            assert_eq!(Verdict::of(&row("B-048"), &outcome), not_asked);
+        }
     }
 
     #[test]

@@ -65,6 +65,11 @@ fn parse(line: &'static str) -> Option<Row> {
 }
 
 impl Row {
+    /// Whether it applies to a mode alone, or to one of several.
+    pub(crate) fn is_of(&self, mode: &str) -> bool {
+        self.modes.split(' ').any(|it| it == mode)
+    }
+
     /// What the row expects.
     #[must_use]
     pub fn expectation(&self) -> Expect {

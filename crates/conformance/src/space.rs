@@ -135,6 +135,24 @@ impl<S: Suite> Space<'_, S> {
         Ok(self.fixture.attach(self.device()?, self.id)?)
     }
 
+    /// Makes a page table of the IOAS for the device (`IOMMU_HWPT_ALLOC`); its id.
+    pub(crate) fn page_table(&self) -> Way<u32> {
+        let mut alloc = self.page_table_of(self.devid()?);
+        self.call(&mut alloc)?;
+        Ok(alloc.out_hwpt_id)
+    }
+
+    /// `IOMMU_HWPT_ALLOC` of the IOAS for the device.
+    pub(crate) fn page_table_with(&self, change: impl FnOnce(&mut IommuHwptAlloc)) -> Way<Result<u32>> {
+        let mut alloc = self.page_table_of(self.devid()?);
+        change(&mut alloc);
+        Ok(self.call(&mut alloc))
+    }
+
+    fn page_table_of(&self, dev_id: u32) -> IommuHwptAlloc {
+        IommuHwptAlloc { dev_id, pt_id: self.id, ..IommuHwptAlloc::new() }
+    }
+
     /// Detaches the device.
     pub(crate) fn detach(&self) -> Way<()> {
         self.fixture.detach(self.device()?)?;

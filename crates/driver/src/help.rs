@@ -45,6 +45,9 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("mmap", Errno::ENOMEM) if object.contains("2048 KiB pages") => {
             "too few huge pages are reserved: write a larger number to /proc/sys/vm/nr_hugepages"
         }
+        ("mmap", Errno::EINVAL) if object.contains("/resource") => {
+            "the BAR does not start at a page, or a driver of the host holds it: use VFIO"
+        }
         ("VFIO_DEVICE_RESET", Errno::EINVAL | Errno::ENOTTY) => "the function cannot be reset on its own",
         ("open", Errno::ENOENT) if object.ends_with("/reset") => "the function cannot be reset on its own",
         _ => return None,

@@ -15,7 +15,7 @@ use crate::{Errno, InterruptKind, Result};
 
 /// One interrupt vector: a file that counts how often it fired.
 ///
-/// It may outlive the device; nothing comes any more then.
+/// It may outlive the device; nothing comes any more then. In the mode `uio` nobody can open the device until it is gone.
 pub struct Interrupt<S: Sys> {
     sys: S,
     events: Events<S>,

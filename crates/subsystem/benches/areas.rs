@@ -45,8 +45,8 @@ impl Alloc for Always {
 trait Areas: Default {
     fn insert(&mut self, key: u64);
     /// Finds the area that has its middle here.
-    fn find(&self, middle: u64) -> Value;
-    fn remove(&mut self, key: u64) -> Value;
+    fn find(&self, middle: u64);
+    fn remove(&mut self, key: u64);
 }
 
 type Ours = IntervalMap<Value>;
@@ -57,12 +57,12 @@ impl Areas for Ours {
         self.insert(key, key + LENGTH - 1, [key; 2]).expect("the areas are disjoint");
     }
 
-    fn find(&self, middle: u64) -> Value {
-        self.get(middle).expect("the area is there").value
+    fn find(&self, middle: u64) {
+        black_box(self.get(middle).expect("the area is there"));
     }
 
-    fn remove(&mut self, key: u64) -> Value {
-        self.remove(key).expect("the area is there").value
+    fn remove(&mut self, key: u64) {
+        black_box(self.remove(key).expect("the area is there"));
     }
 }
 
@@ -74,18 +74,13 @@ impl Areas for Std {
         self.insert(key, (key + LENGTH - 1, [key; 2]));
     }
 
-    fn find(&self, middle: u64) -> Value {
-        let (_, (_, value)) = self
-            .range(..=middle)
-            .next_back()
-            .filter(|(_, (last, _))| *last >= middle)
-            .expect("the area is there");
-        *value
+    fn find(&self, middle: u64) {
+        let area = self.range(..=middle).next_back();
+        black_box(area.filter(|(_, (last, _))| *last >= middle).expect("the area is there"));
     }
 
-    fn remove(&mut self, key: u64) -> Value {
-        let (_, value) = self.remove(&key).expect("the area is there");
-        value
+    fn remove(&mut self, key: u64) {
+        black_box(self.remove(&key).expect("the area is there"));
     }
 }
 
@@ -153,14 +148,14 @@ impl<M: Areas> Side<M> {
     fn make_room(&mut self) {
         self.out = (self.keys.keys.len() / BATCH / 10).max(1);
         for number in self.next..self.next + self.out {
-            self.keys.batch(number).iter().for_each(|&key| drop(self.map.remove(key)));
+            self.keys.batch(number).iter().for_each(|&key| self.map.remove(key));
         }
     }
 
     fn find(&mut self) -> Duration {
         let batch = self.keys.batch(self.next);
         self.next += 1;
-        timed(|| batch.iter().for_each(|&key| drop(black_box(self.map.find(key + LENGTH / 2)))))
+        timed(|| batch.iter().for_each(|&key| self.map.find(key + LENGTH / 2)))
     }
 
     /// Inserts a batch and removes another one, as many as there are then; how long either took.
@@ -168,7 +163,7 @@ impl<M: Areas> Side<M> {
         let batch = self.keys.batch(self.next);
         let inserted = timed(|| batch.iter().for_each(|&key| self.map.insert(key)));
         let batch = self.keys.batch(self.next + self.out);
-        let removed = timed(|| batch.iter().for_each(|&key| drop(black_box(self.map.remove(key)))));
+        let removed = timed(|| batch.iter().for_each(|&key| self.map.remove(key)));
         self.next += 1;
         [inserted, removed]
     }

@@ -13,6 +13,14 @@ pub struct Rule {
     pub sentence: &'static str,
 }
 
+impl Rule {
+    /// Whether the call is refused because a part of the system does not exist yet, and not for what it asks.
+    #[must_use]
+    pub fn is_not_built(self) -> bool {
+        self.name.ends_with(".not-built")
+    }
+}
+
 /// A refused system call: what was attempted, on which object, and the answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Parts>);

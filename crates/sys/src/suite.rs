@@ -4,7 +4,7 @@ use std::path::Path;
 
 use uapi::Errno;
 
-use crate::{Access, Result, Sys};
+use crate::{Access, Mmio, Result, Sys};
 
 /// Who a call is made as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +46,6 @@ pub trait Suite: Sys {
     /// Pages that are pinned for devices on behalf of this process, `VmPin`, in KiB.
     fn vm_pin(&self) -> Result<u64>;
 
-    /// The kernel's configuration: whether an option such as `VFIO_GROUP` is built.
-    fn kconfig(&self, option: &str) -> Result<bool>;
-
     /// The physical address of a page of this process, as `/proc/self/pagemap` tells it to the privileged.
     fn physical_address(&self, address: usize) -> Result<u64>;
 
@@ -64,6 +61,11 @@ pub trait Suite: Sys {
 
     /// `/proc/self/fdinfo` of a file.
     fn fdinfo(&self, file: &Self::File) -> Result<String>;
+
+    /// Has the first register of a mapping read: `EFAULT` where a process that reads it itself gets SIGBUS.
+    fn touch(&self, registers: &Mmio) -> std::result::Result<(), Errno> {
+        registers.try_read32(0).map(drop).map_err(|_| Errno::EFAULT)
+    }
 
     /// `mmap` with any protection and flags, unmapped at once: the errno alone.
     fn try_map(&self, file: &Self::File, mapping: crate::Mapping) -> std::result::Result<(), Errno> {

@@ -45,7 +45,7 @@ pub(crate) fn run(system: &arguments::System, json: bool) -> Result<()> {
         Some(path) => Machine::from_file(path)?,
         None => Machine::from_spec(MachineSpec::parse(MACHINE)?)?,
     };
-    system::run_on(&machine, Demo { json })
+    system::run_on(&machine, system, Demo { json })
 }
 
 struct Demo {

@@ -11,12 +11,12 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 
 use super::controller;
-use crate::arguments::{self, Bench, Pattern};
+use crate::arguments::{self, NvmeBench, Pattern};
 use crate::load::{Rate, Work};
 use crate::output::{print_facts, print_json};
 use crate::system::{self, Job};
 
-pub(crate) fn run(system: &arguments::System, bench: Bench) -> Result<()> {
+pub(crate) fn run(system: &arguments::System, bench: NvmeBench) -> Result<()> {
     let Some(path) = &system.machine else {
         return system::run(system, Measure { bench, machine: None });
     };
@@ -24,18 +24,18 @@ pub(crate) fn run(system: &arguments::System, bench: Bench) -> Result<()> {
     pin_to(1);
     let machine = Machine::from_file(path)?;
     pin_to(0);
-    system::run_on(&machine, Measure { bench, machine: Some(&machine) })
+    system::run_on(&machine, system, Measure { bench, machine: Some(&machine) })
 }
 
 struct Measure<'a> {
-    bench: Bench,
+    bench: NvmeBench,
     /// The machine, where the namespace may be memory of this process.
     machine: Option<&'a Machine>,
 }
 
 impl Job for Measure<'_> {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
-        let Bench { address, rw, bs, qd, seconds, json } = self.bench;
+        let NvmeBench { address, rw, bs, qd, seconds, json } = self.bench;
         let (controller, namespace) = controller(sys, address, options)?;
         check_size(bs, &namespace, controller.info().max_transfer)?;
         // A ring holds one command less than its depth.

@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod bench;
 mod common;
+mod conform;
 mod demo;
+mod modes;
 mod nvme;
 mod outputs;
 mod signals;

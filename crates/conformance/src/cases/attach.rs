@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use super::{answer, case};
 use crate::call::{fault_queue, ioctl_at, ioctl_bytes};
 use crate::fixture::{Attached, Bound, Fixture};
+use crate::group::Container;
 use crate::memory::{NOWHERE, PAGE, Pages, Protection};
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
@@ -23,7 +24,6 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     cases.extend(in_use());
     cases.extend(detaching());
     cases.extend(existing_mappings());
-    cases.extend(mixed());
     cases
 }
 
@@ -37,6 +37,14 @@ fn arguments<S: Suite>() -> Vec<Case<S>> {
         case("B-093", |f| answer(flagged(f, ATTACH)?)),
         case("B-112", |f| answer(sized(f, DETACH, 7, 0)?)),
         case("B-113", |f| answer(flagged(f, DETACH)?)),
+        case("B-114", |f| {
+            let joined = f.usable(f.address()?, Container::Native)?;
+            answer(f.attach(&joined.device()?, 1))
+        }),
+        case("B-115", |f| {
+            let joined = f.usable(f.address()?, Container::Native)?;
+            answer(f.detach(&joined.device()?))
+        }),
         case("B-142", |f| {
             let space = f.attached_space()?;
             space.map(P, P)?;
@@ -68,6 +76,10 @@ fn page_tables<S: Suite>() -> Vec<Case<S>> {
         case("B-089", |f| {
             let Attached { bound, ioas, hwpt } = f.attached()?;
             Ok(Got::equal((1, 2, 3), (bound.devid, ioas, hwpt)))
+        }),
+        case("B-088", |f| {
+            let Attached { ioas, hwpt, .. } = f.attached()?;
+            Ok(Got::truth("a page table", (ioas, hwpt), ioas != hwpt))
         }),
         case("B-094", |f| attach_to(f, |_| UNKNOWN)),
         case("B-095", |f| attach_to(f, |_| 0)),
@@ -145,6 +157,10 @@ fn in_use<S: Suite>() -> Vec<Case<S>> {
 
 fn detaching<S: Suite>() -> Vec<Case<S>> {
     vec![
+        case("B-104", |f| {
+            let (space, second, hwpt) = two_attached(f)?;
+            Ok(Got::equal((hwpt, hwpt), (space.attach()?, f.attach(&second, space.id)?)))
+        }),
         case("B-105", |f| {
             let (space, second, _) = two_attached(f)?;
             space.map(P, P)?;
@@ -193,34 +209,9 @@ fn existing_mappings<S: Suite>() -> Vec<Case<S>> {
                 attach(f, space)
             })?)
         }),
-        case("B-122", |f| {
-            let space = f.bound_space()?;
-            space.allow(&[(0xfee0_0000, 0xfeef_ffff)])?;
-            answer(attach(f, &space).map(|_| 0u32))
-        }),
+        case("B-122", |f| answer(attach_with_reserved(f)?)),
+        case("B-123", |f| answer(attach_with_reserved(f)?)),
     ]
-}
-
-/// Devices with and without an IOMMU in one context.
-fn mixed<S: Suite>() -> Vec<Case<S>> {
-    vec![case("B-620", |f| {
-        let (mut noiommu, mut iommu) = (None, None);
-        for address in &f.target.devices {
-            let without = f.cdev_name(address)?.starts_with("noiommu-");
-            if without { &mut noiommu } else { &mut iommu }.get_or_insert(address);
-        }
-        let (Some(noiommu), Some(iommu)) = (noiommu, iommu) else {
-            return Err(Stop::NotApplicable("needs a device behind an IOMMU and one that is not".into()));
-        };
-        let Bound { device: first, iommufd, .. } = f.bound_at(iommu)?;
-        let second = f.open_at(noiommu)?;
-        f.bind(&second, &iommufd)?;
-        let ioas = f.ioas(&iommufd)?;
-        let hwpt = f.attach(&first, ioas)?;
-        f.attach(&second, hwpt)?;
-        f.detach(&first)?;
-        answer(f.get_pa(&iommufd, ioas, P, P).map(|(address, _)| address))
-    })]
 }
 
 fn attach<S: Suite>(f: &Fixture<S>, space: &Space<S>) -> Result<u32> {
@@ -233,6 +224,13 @@ fn attach_with_map<S: Suite>(f: &Fixture<S>, change: fn(&mut IommuIoasMap)) -> O
     let space = f.bound_space()?;
     space.map_with(change)?;
     answer(attach(f, &space))
+}
+
+/// ATTACH to an IOAS that is to use where an x86 platform has its interrupts.
+fn attach_with_reserved<S: Suite>(f: &Fixture<S>) -> Way<Result<u32>> {
+    let space = f.bound_space()?;
+    space.allow(&[(0xfee0_0000, 0xfeef_ffff)])?;
+    Ok(attach(f, &space).map(|_| 0))
 }
 
 /// ATTACH of a bound device to an object that is chosen by the device's own id.

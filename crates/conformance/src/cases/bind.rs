@@ -1,6 +1,7 @@
 //! BIND: the checks of `VFIO_DEVICE_BIND_IOMMUFD`, in their order, and what a binding holds.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
 use sys::{Access, Result, Suite};
 use uapi::vfio::*;
@@ -11,6 +12,7 @@ use super::{answer, case};
 use crate::call::{CLOSED, ioctl_at, ioctl_bytes, ioctl_value};
 use crate::config::{command, register};
 use crate::fixture::{Bound, Fixture};
+use crate::group::Container;
 use crate::memory::{NOWHERE, PAGE, Pages, Protection, regular_file};
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
@@ -27,6 +29,8 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     cases.extend(once());
     cases.extend(refused());
     cases.extend(lifetimes());
+    cases.extend(groups());
+    cases.extend(several());
     cases
 }
 
@@ -88,6 +92,11 @@ fn ids<S: Suite>() -> Vec<Case<S>> {
             let ioas = f.ioas(&iommufd)?;
             Ok(Got::equal((1, 2), (ioas, f.bound_in(f.address()?, iommufd)?.devid)))
         }),
+        case("B-075", |f| {
+            let Bound { device, iommufd, devid } = f.bound()?;
+            drop(device);
+            Ok(Got::equal(devid, f.bound_in(f.address()?, iommufd)?.devid))
+        }),
         case("B-073", |f| {
             let Bound { device: _device, iommufd, devid } = f.bound()?;
             answer(f.destroy(&iommufd, devid))
@@ -107,6 +116,11 @@ fn once<S: Suite>() -> Vec<Case<S>> {
             let Bound { device, iommufd, .. } = f.bound()?;
             answer(f.bind(&device, &iommufd))
         }),
+        case("B-066", |f| {
+            let device = f.bound()?.device;
+            let mut bind = VfioDeviceBindIommufd { iommufd: CLOSED, ..VfioDeviceBindIommufd::new() };
+            answer(f.call(&device, &mut bind))
+        }),
         case("B-061", |f| {
             let Bound { device: _first, iommufd, .. } = f.bound()?;
             answer(f.bind(&f.opened()?, &iommufd))
@@ -118,6 +132,79 @@ fn once<S: Suite>() -> Vec<Case<S>> {
             answer(f.bind(&second, &iommufd).map(|_| 0u32))
         }),
     ]
+}
+
+/// The group and the device file of a device exclude each other, and device files of groups are bound already.
+fn groups<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-063", |f| {
+            let _group = f.group(f.address()?)?;
+            answer(changed(f, |_| ())?)
+        }),
+        case("B-064", |f| {
+            let _group = f.group(f.address()?)?;
+            answer(changed(f, |bind| bind.flags = 2)?)
+        }),
+        case("B-065", |f| {
+            let _group = f.group(f.address()?)?;
+            answer(changed(f, |bind| bind.iommufd = CLOSED)?)
+        }),
+        case("B-067", |f| {
+            let (device, iommufd) = (f.usable(f.address()?, Container::Native)?.device()?, f.iommufd()?);
+            answer(f.bind(&device, &iommufd))
+        }),
+        case("B-068", |f| {
+            let (device, iommufd) = (f.usable(f.address()?, Container::Native)?.device()?, f.iommufd()?);
+            answer(f.call(&device, &mut VfioDeviceBindIommufd { argsz: 8, ..whole(&iommufd) }))
+        }),
+    ]
+}
+
+/// Several devices.
+fn several<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-077", |f| {
+            let parameter = Path::new("/sys/module/iommufd/parameters/allow_unsafe_interrupts");
+            if f.exists(parameter)? && f.text(parameter)? != "N" {
+                return Err(Stop::NotApplicable("iommufd is told to allow unsafe interrupts".into()));
+            }
+            answer(changed(f, |_| ())?)
+        }),
+        case("B-080", |f| {
+            let (first, second) = one_group(f)?;
+            let _bound = f.bound_at(first)?;
+            answer(f.bind(&f.open_at(second)?, &f.iommufd()?))
+        }),
+        case("B-081", |f| {
+            let first = f.bound()?;
+            let second = f.bound_at(f.nth_address(1)?)?;
+            Ok(Got::alike([first, second].map(|bound| f.device_info(&bound.device).map(|_| 0u32))))
+        }),
+        case("B-082", |f| {
+            let second = f.open_at(f.nth_address(1)?)?;
+            let first = f.bound()?;
+            let devid = f.bind(&second, &first.iommufd)?;
+            Ok(Got::truth("two ids", (first.devid, devid), first.devid != devid))
+        }),
+        case("B-607", |f| {
+            let (first, second) = one_group(f)?;
+            let bound = f.bound_at(first)?;
+            answer(f.bind(&f.open_at(second)?, &bound.iommufd).map(|_| 0u32))
+        }),
+    ]
+}
+
+/// Two devices of one group.
+fn one_group<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<(&'a str, &'a str)> {
+    let devices = &f.target.devices;
+    for (index, first) in devices.iter().enumerate() {
+        for second in devices.iter().skip(index + 1) {
+            if f.group_number(first)? == f.group_number(second)? {
+                return Ok((first, second));
+            }
+        }
+    }
+    Err(Stop::NotApplicable("every device that was named is in a group of its own".into()))
 }
 
 /// A refused call leaves no trace.
@@ -185,7 +272,8 @@ fn open_while_unbinding<S: Suite>(f: &mut Fixture<S>) -> Outcome {
     let driver = f.driver(address);
     let device = f.open_at(address)?;
     let unbinding = driver.begin_unbind(&node)?;
-    let mut opens = f.sys.as_caller(&caller(&[], None), |sys| {
+    // The mode of a node that is gone allows nobody anything.
+    let mut opens = f.sys.as_caller(&caller(&["CAP_DAC_OVERRIDE"], None), |sys| {
         let open = || sys.open_handle(&handle, Access::ReadWrite).map(|_| 0u32);
         let mut opens = vec![open()];
         drop(device);

@@ -1,9 +1,12 @@
 //! CLOSE: what the last close of a file releases, and when.
 
 use sys::Suite;
+use uapi::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
 use super::{answer, case};
+use crate::driver::until;
 use crate::fixture::{Attached, Bound, Fixture};
+use crate::interrupts::{Event, Irqs, TARGETS};
 use crate::memory::{PAGE, Pages};
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
@@ -107,6 +110,15 @@ fn unbinding<S: Suite>() -> Vec<Case<S>> {
             driver.bind()?;
             Ok(Got::equal(lowest.map(|name| format!("noiommu-{name}")), Some(f.cdev_name(address)?)))
         }),
+        case("B-586", |f| said_while_unbinding(f, "No device request channel registered", |_| Ok(None))),
+        case("B-704", |f| {
+            said_while_unbinding(f, "Relaying device request to user (#0)", |device| {
+                let event = Event::new()?;
+                let request = Irqs::new(VFIO_PCI_REQ_IRQ_INDEX, TARGETS, 0, 1);
+                f.set_irqs(device, request, &[event.fd()])?;
+                Ok(Some(event))
+            })
+        }),
         case("B-587", |f| {
             const BLOCKED: &str = "blocked until device is released";
             let address = f.address()?;
@@ -125,6 +137,27 @@ fn unbinding<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::truth("the write goes on after the message", waits, waits))
         }),
     ]
+}
+
+/// What the log says of a device whose driver is being unbound, `given` a way to ask for it back or none.
+fn said_while_unbinding<'a, S: Suite>(
+    f: &Fixture<'a, S>,
+    notice: &str,
+    given: impl FnOnce(&S::File) -> Way<Option<Event>>,
+) -> Outcome {
+    let address = f.address()?;
+    let node = f.cdev_path(address)?;
+    let (driver, bound) = (f.driver(address), f.bound_at(address)?);
+    let _event = given(&bound.device)?;
+    let mark = f.sys.log_mark()?;
+    let unbinding = driver.begin_unbind(&node)?;
+    let said = until("the line is logged", || {
+        let lines = f.sys.log_since(mark).unwrap_or_default();
+        lines.iter().any(|line| line.contains(address) && line.contains(notice))
+    });
+    drop(bound);
+    unbinding.end()??;
+    Ok(Got::truth(notice, f.sys.log_since(mark)?, said.is_ok()))
 }
 
 /// What happens in which order: to be seen from the device's side of the bus alone.

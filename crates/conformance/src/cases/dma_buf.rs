@@ -3,18 +3,62 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use sys::Suite;
-use uapi::Errno;
+use uapi::vfio::*;
+use uapi::{Command, Errno};
 
 use super::{answer, case};
-use crate::call::export_dma_buf;
+use crate::call::{export_dma_buf, ioctl_at};
 use crate::config::command;
-use crate::fixture::{Bound, Fixture};
-use crate::outcome::{Stop, Way};
+use crate::fixture::{Bound, Fixture, Need, Target};
+use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
-use crate::space::P;
+use crate::space::{P, Space};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
+    let mut cases = mapped();
+    cases.extend(revoked());
+    cases.extend(refused());
+    cases
+}
+
+fn mapped<S: Suite>() -> Vec<Case<S>> {
     vec![
+        case("B-544", |f| {
+            let space = with_dma_buf(f)?.0;
+            let device = space.device()?;
+            let index = f.mappable_bar(device)?.index as usize;
+            let text = f.text(&f.sysfs(f.address()?).join("resource"))?;
+            let start = text.lines().nth(index).and_then(|line| line.split_whitespace().next());
+            let start = start.and_then(|start| u64::from_str_radix(start.trim_start_matches("0x"), 16).ok());
+            Ok(Got::equal((start, P), (Some(space.get_pa(P, P)?.0), space.get_pa(P, P)?.1)))
+        }),
+        case("B-699", |f| {
+            let (space, _dma_buf) = with_dma_buf(f)?;
+            f.set_command(space.device()?, command::MEMORY, false)?;
+            let unmapped = space.unmap(P, P);
+            let again = space.map(P, P);
+            Ok(Got::truth("unmapped, and free", (&unmapped, &again), unmapped.is_ok() && again.is_ok()))
+        }),
+        case("B-695", |f| {
+            let (space, dma_buf) = with_dma_buf(f)?;
+            let device = space.device()?;
+            f.set_command(device, command::MEMORY, false)?;
+            f.set_command(device, command::MEMORY, true)?;
+            let mapped = space.map_file_with(dma_buf.as_raw_fd(), |map| map.iova = 2 * P);
+            let query = space.get_pa(2 * P, P);
+            Ok(Got::from(mapped).provided(Got::truth("GET_PA works", &query, query.is_ok())))
+        }),
+    ]
+}
+
+/// The mapping ends when nothing answers behind it any more.
+fn revoked<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-545", |f| {
+            let (space, _dma_buf) = with_dma_buf(f)?;
+            f.set_command(space.device()?, command::MEMORY, false)?;
+            answer(space.get_pa_with(|_| ()))
+        }),
         case("B-546", |f| {
             let space = f.attached_space()?;
             let device = space.device()?;
@@ -23,6 +67,30 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
             space.get_pa(P, P)?;
             f.set_command(device, command::MEMORY, false)?;
             f.set_command(device, command::MEMORY, true)?;
+            answer(space.get_pa_with(|_| ()))
+        }),
+        case("B-694", |f| {
+            let address = f.address_with(Need::Reset)?;
+            let target = Target { devices: vec![address.to_owned()] };
+            let f = &Fixture::new(f.sys, &target);
+            let (space, _dma_buf) = with_dma_buf(f)?;
+            ioctl_at(f.sys, space.device()?, VFIO_DEVICE_RESET, 0)?;
+            answer(space.get_pa_with(|_| ()))
+        }),
+        case("B-696", |f| {
+            let (space, _dma_buf) = with_dma_buf(f)?;
+            let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY;
+            f.call(space.device()?, &mut VfioDeviceFeature { flags, ..VfioDeviceFeature::new() })?;
+            answer(space.get_pa_with(|_| ()))
+        }),
+        case("B-697", |f| {
+            let space = f.attached_space()?;
+            let second = f.open_at(f.nth_address(1)?)?;
+            f.bind(&second, space.iommufd())?;
+            let dma_buf = export(f, &second)?;
+            space.map_file_with(dma_buf.as_raw_fd(), |_| ())?;
+            space.get_pa(P, P)?;
+            drop(second);
             answer(space.get_pa_with(|_| ()))
         }),
         case("B-698", |f| {
@@ -38,6 +106,33 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
             answer(f.get_pa(&again.iommufd, ioas, P, P).map(|(address, _)| address))
         }),
     ]
+}
+
+/// What IOMMUFD does not map.
+fn refused<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-547", |f| {
+            let space = f.attached_space()?;
+            let device = space.device()?;
+            let dma_buf = export(f, device)?;
+            f.set_command(device, command::MEMORY, false)?;
+            answer(space.map_file_with(dma_buf.as_raw_fd(), |_| ()))
+        }),
+        case("B-700", |f| {
+            let space = f.attached_space()?;
+            let dma_buf = export(f, space.device()?)?;
+            answer(space.map_file_with(dma_buf.as_raw_fd(), |map| map.length = 2 * P))
+        }),
+    ]
+}
+
+/// An IOAS that the first device is attached to, with a page of a BAR of that device at 0x1000.
+fn with_dma_buf<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<(Space<'a, S>, OwnedFd)> {
+    let space = f.attached_space()?;
+    let dma_buf = export(f, space.device()?)?;
+    space.map_file_with(dma_buf.as_raw_fd(), |_| ())?;
+    space.get_pa(P, P)?;
+    Ok((space, dma_buf))
 }
 
 /// Exports a page of the device's first BAR that can be mapped.

@@ -1,5 +1,7 @@
 //! GETPA: the order of the checks of `IOMMU_IOAS_NOIOMMU_GET_PA`, and which IOASes have physical addresses to tell.
 
+use std::path::Path;
+
 use sys::{Result, Suite};
 use uapi::iommufd::*;
 use uapi::{Command, Errno};
@@ -7,6 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::{answer, case};
 use crate::call::ioctl_bytes;
+use crate::driver::NOIOMMU_MODE;
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
@@ -41,6 +44,15 @@ fn fields<S: Suite>() -> Vec<Case<S>> {
             let mut after = before;
             let errno = f.call(space.iommufd(), &mut after).map_err(|error| error.errno());
             Ok(Got::equal((Err(Errno::ENOENT), before), (errno, after)))
+        }),
+        case("B-550", |f| answer(with_map(f)?.get_pa_with(|_| ()))),
+        case("B-551", |f| {
+            needs_no_noiommu(f)?;
+            answer(f.space()?.get_pa_with(|_| ()))
+        }),
+        case("B-552", |f| {
+            needs_no_noiommu(f)?;
+            answer(as_who(&f.space()?, &[], |_| ())?)
         }),
         case("B-553", |_| Err(Stop::NotApplicable("needs a kernel older than 7.3".into()))),
         case("B-687", |f| answer(longer(f, 0)?)),
@@ -136,6 +148,14 @@ fn longer<S: Suite>(f: &Fixture<S>, last: u8) -> Way<Result<u32>> {
     argument[..40].copy_from_slice(head.as_bytes());
     argument[47] = last;
     Ok(ioctl_bytes(f.sys, space.iommufd(), IOMMU_IOAS_NOIOMMU_GET_PA, &mut argument))
+}
+
+/// The call is only a stub in kernels that cannot have devices without an IOMMU.
+fn needs_no_noiommu<S: Suite>(f: &Fixture<S>) -> Way<()> {
+    if f.exists(Path::new(NOIOMMU_MODE))? {
+        return Err(Stop::NotApplicable("the kernel is built with VFIO_NOIOMMU".into()));
+    }
+    Ok(())
 }
 
 /// An IOAS that a device is attached to, with one page mapped at 0x1000.

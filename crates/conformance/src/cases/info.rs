@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{answer, case};
 use crate::call::{ioctl_at, ioctl_bytes};
-use crate::config::capability;
+use crate::config::{capability, region};
 use crate::fixture::{Fixture, Need};
 use crate::interrupts::{Event, Irqs, TARGETS};
 use crate::outcome::{Got, Stop, Way};
@@ -27,6 +27,13 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 fn device<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-143", |f| answer(sized(f, VFIO_DEVICE_GET_INFO, 15)?)),
+        case("B-144", |f| {
+            let mut argument = [0xaa; 24];
+            argument[..4].copy_from_slice(&16u32.to_ne_bytes());
+            let device = f.bound()?.device;
+            let answer = ioctl_bytes(f.sys, &device, VFIO_DEVICE_GET_INFO, &mut argument);
+            Ok(Got::from(answer).provided(Got::equal(&[0xaa; 8][..], &argument[16..])))
+        }),
         case("B-145", |f| {
             let info = f.device_info(&f.bound()?.device)?;
             Ok(Got::equal((9, 5), (info.num_regions, info.num_irqs)))
@@ -56,6 +63,12 @@ fn regions<S: Suite>() -> Vec<Case<S>> {
             let info = f.region_info(&device, 0)?;
             Ok(Got::truth("7, and a page", (info.flags, info.size), info.flags & 7 == 7 && info.size >= 4096))
         }),
+        case("B-152", |f| {
+            let device = f.bound()?.device;
+            let infos = (0..8).map(|index| f.region_info(&device, index));
+            let offsets: Vec<u64> = infos.map(|info| Ok(info?.offset)).collect::<Result<_>>()?;
+            Ok(Got::equal((0..8).map(region).collect::<Vec<u64>>(), offsets))
+        }),
         case("B-153", |f| {
             let (address, index) = absent_bar(f)?;
             let info = f.region_info(&f.bound_at(address)?.device, index)?;
@@ -65,6 +78,7 @@ fn regions<S: Suite>() -> Vec<Case<S>> {
             let (address, index) = f.io_bar_address()?;
             Ok(Got::equal(READ_WRITE, f.region_info(&f.bound_at(address)?.device, index)?.flags))
         }),
+        case("B-155", |f| answer(f.region_info(&without_vga(f)?, VFIO_PCI_VGA_REGION_INDEX).map(|_| 0u32))),
         case("B-156", |f| answer(f.region_info(&f.bound()?.device, 9).map(|_| 0u32))),
         case("B-157", |f| answer(f.region_info(&f.bound()?.device, u32::MAX).map(|_| 0u32))),
     ]
@@ -103,6 +117,19 @@ fn interrupts<S: Suite>() -> Vec<Case<S>> {
         case("B-162", |f| answer(f.irq_info(&f.bound()?.device, 5).map(|_| 0u32))),
         case("B-163", |f| {
             Ok(Got::equal((1, 7), irq(f, &f.bound_with(Need::Line)?.device, VFIO_PCI_INTX_IRQ_INDEX)?))
+        }),
+        case("B-164", |f| {
+            for address in &f.target.devices {
+                let device = f.bound_at(address)?.device;
+                if f.capability(&device, capability::MSI)?.is_none() {
+                    return Ok(Got::equal(0, f.irq_info(&device, VFIO_PCI_MSI_IRQ_INDEX)?.count));
+                }
+            }
+            Err(Stop::NotApplicable("every device that was named has MSI".into()))
+        }),
+        case("B-165", |f| {
+            let device = f.bound_with(Need::Msi)?.device;
+            Ok(Got::equal(9, f.irq_info(&device, VFIO_PCI_MSI_IRQ_INDEX)?.flags))
         }),
         case("B-166", |f| {
             let device = f.bound_with(Need::MsiX)?.device;
@@ -151,6 +178,16 @@ fn sized<S: Suite>(f: &Fixture<S>, command: u32, argsz: u32) -> Way<Result<u32>>
 fn irq<S: Suite>(f: &Fixture<S>, device: &S::File, index: u32) -> Way<(u32, u32)> {
     let info = f.irq_info(device, index)?;
     Ok((info.count, info.flags))
+}
+
+/// A bound device that is no graphics adapter.
+pub(super) fn without_vga<S: Suite>(f: &Fixture<S>) -> Way<S::File> {
+    for address in &f.target.devices {
+        if !f.text(&f.sysfs(address).join("class"))?.starts_with("0x0300") {
+            return Ok(f.bound_at(address)?.device);
+        }
+    }
+    Err(Stop::NotApplicable("every device that was named is a graphics adapter".into()))
 }
 
 /// A device, and a BAR that it does not have.

@@ -4,16 +4,20 @@ use std::os::fd::AsRawFd;
 
 use rustix::fs::{Mode, OFlags, open};
 use sys::Suite;
+use uapi::Errno;
 use uapi::vfio::*;
 
 use super::{answer, case};
 use crate::call::CLOSED;
+use crate::config::capability;
+use crate::driver::until;
 use crate::fixture::{Fixture, Need};
 use crate::interrupts::{Event, Irqs, TARGETS, TRIGGER, UNMASK_BY};
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
 
 const LINE: u32 = VFIO_PCI_INTX_IRQ_INDEX;
+const MSI: u32 = VFIO_PCI_MSI_IRQ_INDEX;
 const MSIX: u32 = VFIO_PCI_MSIX_IRQ_INDEX;
 /// An index that every device has one vector of, and that nothing has to be enabled for.
 const REQUEST: u32 = VFIO_PCI_REQ_IRQ_INDEX;
@@ -24,6 +28,8 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     cases.extend(messages());
     cases.extend(inactive());
     cases.extend(line());
+    cases.extend(msi());
+    cases.extend(notices());
     cases
 }
 
@@ -168,6 +174,103 @@ fn line<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::from(removed).provided(Got::truth("there is room for another", &again, again.is_ok())))
         }),
     ]
+}
+
+/// MSI, whose control register holds what the user wrote there, whatever `SET_IRQS` does.
+fn msi<S: Suite>() -> Vec<Case<S>> {
+    const CONTROL: u64 = 2;
+    const ENABLE: u16 = 1;
+    const MASK: u32 = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK;
+    vec![
+        case("B-210", |f| set(f, Need::Msi, Irqs::new(MSI, MASK, 0, 1), &[])),
+        case("B-216", |f| {
+            for address in &f.target.devices {
+                let device = f.bound_at(address)?.device;
+                let event = Event::new()?;
+                if f.irq_info(&device, MSI)?.count > 0 && f.irq_info(&device, MSIX)?.count > 0 {
+                    f.set_irqs(&device, Irqs::new(MSIX, TARGETS, 0, 1), &[event.fd()])?;
+                    return answer(f.set_irqs(&device, Irqs::new(MSI, TARGETS, 0, 1), &[event.fd()]));
+                }
+            }
+            Err(Stop::NotApplicable("needs a device with MSI and MSI-X".into()))
+        }),
+        case("B-637", |f| {
+            let (device, event) = (with_msi_vectors(f, 16)?, Event::new()?);
+            let got = f.set_irqs(&device, Irqs::new(MSI, TARGETS, 0, 16), &[event.fd(); 16]);
+            if matches!(got, Ok(0)) {
+                return Err(Stop::NotApplicable("the platform grants 16 vectors".into()));
+            }
+            answer(got)
+        }),
+        case("B-638", |f| {
+            let (device, event) = (with_msi_vectors(f, 4)?, Event::new()?);
+            f.set_irqs(&device, Irqs::new(MSI, TARGETS, 0, 1), &[event.fd()])?;
+            answer(f.set_irqs(&device, Irqs::new(MSI, TARGETS, 0, 4), &[event.fd(); 4]))
+        }),
+        case("B-639", |f| {
+            let (device, _event) = enabled(f, Need::Msi, MSI)?;
+            let at = f.needed_capability(&device, capability::MSI)?;
+            let control = u16::from_le_bytes(f.config_read(&device, at + CONTROL)?);
+            Ok(Got::equal(0, control & ENABLE))
+        }),
+        case("B-640", |f| {
+            let (device, event) = (with_msi_vectors(f, 16)?, Event::new()?);
+            f.set_irqs(&device, Irqs::new(MSI, TARGETS, 0, 1), &[event.fd()])?;
+            let at = f.needed_capability(&device, capability::MSI)?;
+            let control = u16::from_le_bytes(f.config_read(&device, at + CONTROL)?);
+            Ok(Got::equal(4, control >> 1 & 7))
+        }),
+    ]
+}
+
+/// The notices of errors and of requests to give the device back.
+fn notices<S: Suite>() -> Vec<Case<S>> {
+    const ERROR: u32 = VFIO_PCI_ERR_IRQ_INDEX;
+    const MASK: u32 = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK;
+    vec![
+        case("B-229", |f| set(f, Need::Any, Irqs::new(REQUEST, TRIGGER, 0, 1), &[])),
+        case("B-230", |f| {
+            let (device, event) = enabled(f, Need::Any, REQUEST)?;
+            f.set_irqs(&device, Irqs::new(REQUEST, TRIGGER, 0, 1), &[])?;
+            Ok(Got::equal(1, event.take()?))
+        }),
+        case("B-231", |f| {
+            let (device, _event) = enabled(f, Need::Any, REQUEST)?;
+            let clear = || f.set_irqs(&device, Irqs::new(REQUEST, TRIGGER, 0, 0), &[]);
+            let first = clear();
+            let second = clear().map_err(|error| error.errno());
+            Ok(Got::from(first).provided(Got::equal(Err(Errno::EINVAL), second)))
+        }),
+        case("B-232", |f| set(f, Need::Any, Irqs::new(REQUEST, TARGETS, 0, 1), &[-1])),
+        case("B-233", |f| set(f, Need::Any, Irqs::new(REQUEST, TARGETS, 0, 1), &[-2])),
+        case("B-234", |f| set(f, Need::Any, Irqs::new(REQUEST, TARGETS, 0, 0), &[])),
+        case("B-235", |f| set(f, Need::Any, Irqs::new(ERROR, MASK, 0, 1), &[])),
+        case("B-236", |f| set(f, Need::Any, Irqs::new(ERROR, TRIGGER, 0, 2), &[])),
+        case("B-237", |f| {
+            let address = f.address()?;
+            let node = f.cdev_path(address)?;
+            let (driver, bound) = (f.driver(address), f.bound_at(address)?);
+            let event = Event::new()?;
+            f.set_irqs(&bound.device, Irqs::new(REQUEST, TARGETS, 0, 1), &[event.fd()])?;
+            let unbinding = driver.begin_unbind(&node)?;
+            let asked = || event.take().is_ok_and(|count| count > 0);
+            let signalled = until("the eventfd is signalled", asked).is_ok();
+            drop(bound);
+            unbinding.end()??;
+            Ok(Got::truth("signalled while the driver is being unbound", signalled, signalled))
+        }),
+    ]
+}
+
+/// A device with MSI of at least so many vectors.
+fn with_msi_vectors<S: Suite>(f: &Fixture<S>, vectors: u32) -> Way<S::File> {
+    for address in &f.target.devices {
+        let device = f.bound_at(address)?.device;
+        if f.irq_info(&device, MSI)?.count >= vectors {
+            return Ok(device);
+        }
+    }
+    Err(Stop::NotApplicable(format!("needs a device with {vectors} MSI vectors")))
 }
 
 fn set<S: Suite>(f: &Fixture<S>, need: Need, irqs: Irqs, fds: &[i32]) -> Outcome {

@@ -4,9 +4,11 @@ use sys::Suite;
 use uapi::iommufd::*;
 
 use super::{answer, case};
+use crate::fixture::Fixture;
 use crate::memory::NOWHERE;
+use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
-use crate::space::{P, RW, UNKNOWN};
+use crate::space::{P, RW, Space, UNKNOWN};
 
 /// The last page of all IOVAs.
 const LAST_PAGE: u64 = u64::MAX - 0xfff;
@@ -15,6 +17,8 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     let mut cases = fields();
     cases.extend(fixed());
     cases.extend(aligned());
+    cases.extend(behind_iommu());
+    cases.extend(processes());
     cases
 }
 
@@ -74,4 +78,45 @@ fn aligned<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-465", |f| answer(f.attached_space()?.map(0x800, P))),
     ]
+}
+
+/// What an IOMMU can translate: this is asked of one that QEMU emulates as Intel's.
+fn behind_iommu<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-684", |f| {
+            let space = intel_emulated(f)?;
+            let all = vec![(0, 0xfedf_ffff), (0xfef0_0000, 0x7f_ffff_ffff)];
+            Ok(Got::equal(all, space.ranges_in(8).0.ranges))
+        }),
+        case("B-685", |f| {
+            let space = f.attached_space()?;
+            let last = space.ranges_in(8).0.ranges.into_iter().map(|(_, last)| last).max();
+            let beyond = last.and_then(|last| last.checked_add(1));
+            let beyond = beyond.ok_or_else(|| Stop::NotApplicable("the IOMMU takes every IOVA".into()))?;
+            answer(space.map(beyond, P))
+        }),
+    ]
+}
+
+/// A mapping belongs to the IOAS, not to the process that made it.
+fn processes<S: Suite>() -> Vec<Case<S>> {
+    vec![case("B-674", |f| {
+        let space = f.attached_space()?;
+        let target = f.target;
+        let (iommufd, id, va) = (space.iommufd(), space.id, space.va());
+        let second = f.sys.second_process(|sys| Fixture::new(sys, target).map_at(iommufd, id, va, P, P));
+        second.map_err(|error| Stop::NotApplicable(error.to_string()))??;
+        let query = space.get_pa_with(|_| ());
+        Ok(Got::from(query).provided(Got::equal(P, space.unmap(P, P)?)))
+    })]
+}
+
+/// An IOAS that a device behind QEMU's Intel IOMMU is attached to: it reaches 39 bits of IOVAs.
+fn intel_emulated<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<Space<'a, S>> {
+    let version = f.text(&f.sysfs(f.address()?).join("iommu/intel-iommu/cap"))?;
+    let widths = u64::from_str_radix(&version, 16).unwrap_or(0) >> 16 & 0x3f;
+    if widths != 38 {
+        return Err(Stop::NotApplicable("needs an Intel IOMMU of 39 bits".into()));
+    }
+    f.attached_space()
 }

@@ -30,7 +30,7 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-482", |f| pinned(f, memfd(P), |map| map.start = P)),
         case("B-483", |f| {
-            f.needs_option("TRANSPARENT_HUGEPAGE")?;
+            f.needs_transparent_huge_pages()?;
             let (file, space) = (memfd(HUGE)?, f.space()?);
             Ok(Got::equal(HUGE, space.place_file(file.as_raw_fd(), HUGE)?))
         }),

@@ -3,18 +3,27 @@
 mod attach;
 mod bind;
 mod close;
+mod compat;
 mod config_space;
+mod container;
 mod copy;
 mod dma_buf;
 mod fault_queue;
+mod feature;
 mod get_pa;
+mod group;
+mod hot_reset;
+mod hwpt;
 mod info;
+mod ioeventfd;
 mod irqs;
 mod map;
 mod map_file;
+mod mixed;
 mod objects;
 mod open;
 mod option;
+mod pasid;
 mod physical;
 mod pin;
 mod placement;
@@ -36,13 +45,19 @@ pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
         open::cases(),
         bind::cases(),
         attach::cases(),
+        pasid::cases(),
+        mixed::cases(),
         info::cases(),
+        hot_reset::cases(),
+        feature::cases(),
         irqs::cases(),
         read_write::cases(),
+        ioeventfd::cases(),
         config_space::cases(),
         size::cases(),
         objects::cases(),
         fault_queue::cases(),
+        hwpt::cases(),
         map::cases(),
         placement::cases(),
         pin::cases(),
@@ -54,13 +69,21 @@ pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
         dma_buf::cases(),
         option::cases(),
         close::cases(),
+        group::cases(),
+        container::cases(),
+        compat::cases(),
     ];
     areas.into_iter().flatten().collect()
 }
 
 /// The case of a row.
 fn case<S: Suite>(id: &'static str, ask: fn(&mut Fixture<S>) -> Outcome) -> Case<S> {
-    Case { id, ask }
+    Case { id, mixed: false, ask }
+}
+
+/// The case of a row that needs devices of both kinds, with an IOMMU and without.
+fn mixed_case<S: Suite>(id: &'static str, ask: fn(&mut Fixture<S>) -> Outcome) -> Case<S> {
+    Case { id, mixed: true, ask }
 }
 
 /// The answer of the call that a row speaks of.

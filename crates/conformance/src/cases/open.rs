@@ -11,8 +11,9 @@ use crate::call::ioctl_bytes;
 use crate::config::{config, region};
 use crate::driver::{Driver, Unbinding};
 use crate::fixture::{Fixture, Need};
+use crate::group::opened;
 use crate::memory::PAGE;
-use crate::outcome::{Got, Outcome, Way};
+use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
 use crate::space::{P, caller};
 
@@ -29,6 +30,19 @@ fn opening<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-028", |f| open_as(f, &["CAP_SYS_RAWIO"], &f.cdev_path(f.noiommu_address()?)?)),
         case("B-029", |f| open_as(f, &[], &f.cdev_path(f.noiommu_address()?)?)),
+        case("B-030", |f| open_as(f, &[], &f.cdev_path(f.address()?)?)),
+        case("B-040", |f| {
+            let _unbound = f.opened()?;
+            answer(opened(f.sys.open(&f.group_path(f.address()?)?, Access::ReadWrite)))
+        }),
+        case("B-041", |f| {
+            let device = f.opened()?;
+            let target = f.target;
+            answer(f.sys.as_caller(&caller(&[], None), |sys| {
+                let f = Fixture::new(sys, target);
+                Ok::<_, Stop>(f.bind(&device, &f.iommufd()?).map(|_| 0u32))
+            })??)
+        }),
         case("B-032", |f| {
             let _first = f.opened()?;
             let path = f.cdev_path(f.address()?)?;
@@ -123,6 +137,13 @@ fn while_unbinding<S: Suite>() -> Vec<Case<S>> {
             leaving.end()?;
             Ok(Got::truth("the write returns when the file is closed, and not before", waits, waits))
         }),
+        case("B-044", |f| {
+            let path = f.cdev_path(f.address()?)?;
+            let leaving = Leaving::begin(f, f.address()?)?;
+            let late = opened(f.sys.open(&path, Access::ReadWrite));
+            leaving.end()?;
+            answer(late)
+        }),
         case("B-601", |f| {
             let leaving = Leaving::begin(f, f.address()?)?;
             let late = f.sys.open_handle(&leaving.handle, Access::ReadWrite).map(|_| 0u32);
@@ -131,7 +152,8 @@ fn while_unbinding<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-602", |f| {
             let leaving = Leaving::begin(f, f.noiommu_address()?)?;
-            let late = f.sys.as_caller(&caller(&[], None), |sys| {
+            // The mode of a node that is gone allows nobody anything.
+            let late = f.sys.as_caller(&caller(&["CAP_DAC_OVERRIDE"], None), |sys| {
                 sys.open_handle(&leaving.handle, Access::ReadWrite).map(|_| 0u32)
             })?;
             leaving.end()?;

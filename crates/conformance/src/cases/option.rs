@@ -1,20 +1,25 @@
-//! OPTION.
+//! OPTION: options of a context and of its IOASes, the IOAS that containers use, and the process that memory is
+//! accounted to.
 
-use std::path::Path;
+use std::os::fd::AsRawFd;
 
-use sys::{Access, Result, Suite};
+use sys::{Result, Suite};
 use uapi::Command;
 use uapi::iommufd::*;
+use uapi::vfio::VfioIommuType1DmaUnmap;
 
 use super::{answer, case};
 use crate::fixture::Fixture;
-use crate::outcome::{Got, Way};
+use crate::memory::memfd;
+use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
 use crate::space::{P, Space, UNKNOWN, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     let mut cases = rlimit_mode();
     cases.extend(huge_pages());
+    cases.extend(container_ioas());
+    cases.extend(change_process());
     cases
 }
 
@@ -22,8 +27,10 @@ fn rlimit_mode<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-554", |f| Ok(Got::equal(0, get(f, &f.iommufd()?, IOMMU_OPTION_RLIMIT_MODE, 0)?))),
         case("B-555", |f| {
-            f.needs_option("IOMMUFD_VFIO_CONTAINER")?;
-            let container = f.sys.open(Path::new("/dev/vfio/vfio"), Access::ReadWrite)?;
+            if !f.iommufd_is_container()? {
+                return Err(Stop::NotApplicable("VFIO itself provides /dev/vfio/vfio".into()));
+            }
+            let container = f.container_node()?;
             Ok(Got::equal(1, get(f, &container, IOMMU_OPTION_RLIMIT_MODE, 0)?))
         }),
         case("B-556", |f| {
@@ -79,6 +86,53 @@ fn huge_pages<S: Suite>() -> Vec<Case<S>> {
         case("B-569", |f| answer(f.attached_space()?.huge_pages(0))),
         case("B-701", |f| answer(attached_without_huge_pages(f)?.huge_pages(0))),
         case("B-702", |f| answer(attached_without_huge_pages(f)?.huge_pages(1))),
+    ]
+}
+
+/// `IOMMU_VFIO_IOAS`, and what the context then does as a container.
+fn container_ioas<S: Suite>() -> Vec<Case<S>> {
+    const GET: u32 = IOMMU_VFIO_IOAS_GET;
+    vec![
+        case("B-570", |f| answer(f.vfio_ioas(&f.iommufd()?, GET, 0))),
+        case("B-571", |f| {
+            let space = f.space()?;
+            f.vfio_ioas(space.iommufd(), IOMMU_VFIO_IOAS_SET, space.id)?;
+            Ok(Got::equal(space.id, f.vfio_ioas(space.iommufd(), GET, 0)?))
+        }),
+        case("B-572", |f| {
+            let space = f.space()?;
+            f.vfio_ioas(space.iommufd(), IOMMU_VFIO_IOAS_SET, space.id)?;
+            space.destroy()?;
+            answer(f.vfio_ioas(space.iommufd(), GET, 0))
+        }),
+        case("B-573", |f| answer(f.vfio_ioas(&f.iommufd()?, 3, 0))),
+        case("B-574", |f| answer(f.vfio_ioas(&f.iommufd()?, IOMMU_VFIO_IOAS_CLEAR, 0))),
+        case("B-575", |f| {
+            let space = f.space()?;
+            f.vfio_ioas(space.iommufd(), IOMMU_VFIO_IOAS_SET, space.id)?;
+            let mut unmap = VfioIommuType1DmaUnmap { iova: P, size: P, ..VfioIommuType1DmaUnmap::new() };
+            f.call(space.iommufd(), &mut unmap)?;
+            Ok(Got::equal(0, unmap.size))
+        }),
+    ]
+}
+
+fn change_process<S: Suite>() -> Vec<Case<S>> {
+    fn change<S: Suite>(f: &Fixture<S>, space: &Space<S>) -> Result<u32> {
+        f.call(space.iommufd(), &mut IommuIoasChangeProcess::new())
+    }
+    vec![
+        case("B-576", |f| answer(change(f, &f.space()?))),
+        case("B-577", |f| {
+            let space = f.space()?;
+            space.map(P, P)?;
+            answer(change(f, &space))
+        }),
+        case("B-578", |f| {
+            let (file, space) = (memfd(P)?, f.space()?);
+            space.map_file_with(file.as_raw_fd(), |_| ())?;
+            answer(change(f, &space))
+        }),
     ]
 }
 

@@ -34,11 +34,11 @@ fn natural<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::equal(0x1000, space.place(memory.address(), P)?))
         }),
         case("B-446", |f| {
-            f.needs_option("TRANSPARENT_HUGEPAGE")?;
+            f.needs_transparent_huge_pages()?;
             placed(f, 0x20_0000, 2 * MIB, 2 * MIB)
         }),
         case("B-447", |f| {
-            f.needs_option("TRANSPARENT_HUGEPAGE")?;
+            f.needs_transparent_huge_pages()?;
             placed(f, 0x20_0000, GIB, GIB)
         }),
         case("B-448", |f| placed(f, 0x1000, 3 * PAGE, PAGE)),

@@ -1,16 +1,20 @@
 //! RW: which places of a device file can be read, written and mapped.
 
-use sys::{Mapping, Result, Suite};
+use sys::{Mapping, Mmio, Result, Suite};
+use uapi::Errno;
 use uapi::vfio::*;
 
-use super::info::absent_bar;
+use super::info::{absent_bar, without_vga};
 use super::{answer, case};
 use crate::call::ioctl_at;
-use crate::config::{command, config, region};
-use crate::fixture::{Fixture, Need};
+use crate::config::{capability, command, config, region};
+use crate::fixture::{Bound, Fixture, Need};
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Stop, Way};
 use crate::run::Case;
+
+/// What a load answers that would be a signal.
+const REFUSED: std::result::Result<(), Errno> = Err(Errno::EFAULT);
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     let mut cases = config_bounds();
@@ -18,6 +22,9 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     cases.extend(msix_table());
     cases.extend(mappings());
     cases.extend(ports());
+    cases.extend(other_regions());
+    cases.extend(revoked());
+    cases.extend(registers());
     cases
 }
 
@@ -143,6 +150,109 @@ fn ports<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::equal(3, f.command(&device)? & (command::IO | command::MEMORY)))
         }),
     ]
+}
+
+/// The ROM and the registers of a graphics adapter.
+fn other_regions<S: Suite>() -> Vec<Case<S>> {
+    const ROM: u64 = region(VFIO_PCI_ROM_REGION_INDEX);
+    vec![
+        case("B-247", |f| answer(f.sys.pwrite(&f.bound()?.device, &[0; 4], ROM).map(|count| count as u64))),
+        case("B-248", |f| {
+            let device = without_vga(f)?;
+            answer(read(f, &device, &mut [0; 4], region(VFIO_PCI_VGA_REGION_INDEX)))
+        }),
+        case("B-257", |f| answer(map(f, &f.bound()?.device, Mapping::registers(ROM, PAGE)))),
+        case("B-648", |f| {
+            for address in &f.target.devices {
+                let device = f.bound_at(address)?.device;
+                if f.region_info(&device, VFIO_PCI_ROM_REGION_INDEX)?.size > 0 {
+                    let mut bytes = [0; 4];
+                    let count = read(f, &device, &mut bytes, ROM);
+                    return Ok(Got::from(count).provided(Got::equal([0x55, 0xaa], [bytes[0], bytes[1]])));
+                }
+            }
+            Err(Stop::NotApplicable("needs a device with a ROM".into()))
+        }),
+    ]
+}
+
+/// Mappings while nothing answers behind them, and after their file is closed.
+fn revoked<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-250", |f| {
+            let (device, registers) = with_mapping(f, Need::Any)?;
+            let before = f.sys.touch(&registers);
+            f.set_command(&device, command::MEMORY, false)?;
+            Ok(Got::equal((Ok(()), REFUSED), (before, f.sys.touch(&registers))))
+        }),
+        case("B-251", |f| {
+            let (device, registers) = with_mapping(f, Need::Any)?;
+            f.set_command(&device, command::MEMORY, false)?;
+            let off = f.sys.touch(&registers);
+            f.set_command(&device, command::MEMORY, true)?;
+            let on = f.sys.touch(&registers);
+            Ok(Got::equal((REFUSED, Ok(())), (off, on)))
+        }),
+        case("B-260", |f| {
+            let address = f.address_with(Need::Any)?;
+            let Bound { device, iommufd, .. } = f.bound_at(address)?;
+            let registers = f.sys.map_region(&device, Mapping::registers(0, PAGE))?;
+            drop(device);
+            let device = f.open_at(address)?;
+            let bind = f.bind(&device, &iommufd).map(|_| 0u32);
+            drop(registers);
+            let again = f.bind(&device, &iommufd);
+            Ok(Got::from(bind).provided(Got::truth("bound after the unmap", &again, again.is_ok())))
+        }),
+        case("B-274", |f| {
+            let device = f.bound_with(Need::PowerManagement)?.device;
+            let bar = f.mappable_bar(&device)?.offset;
+            sleep(f, &device)?;
+            answer(read(f, &device, &mut [0; 4], bar))
+        }),
+        case("B-645", |f| {
+            let (device, registers) = with_mapping(f, Need::PowerManagement)?;
+            let before = f.sys.touch(&registers);
+            sleep(f, &device)?;
+            Ok(Got::equal((Ok(()), REFUSED), (before, f.sys.touch(&registers))))
+        }),
+    ]
+}
+
+/// Registers of configuration space that stand in for the real ones.
+fn registers<S: Suite>() -> Vec<Case<S>> {
+    vec![
+        case("B-271", |f| {
+            let device = f.bound_with(Need::Msi)?.device;
+            let control = f.needed_capability(&device, capability::MSI)? + 2;
+            let [low, high] = f.config_read(&device, control)?;
+            f.config_write(&device, control, &[low | 1, high])?;
+            Ok(Got::equal(0, f.config_read::<1>(&device, control)?[0] & 1))
+        }),
+        case("B-272", |f| {
+            let device = f.bound()?.device;
+            f.set_command(&device, command::NO_INTX, true)?;
+            Ok(Got::equal(command::NO_INTX, f.command(&device)? & command::NO_INTX))
+        }),
+    ]
+}
+
+/// Puts a device to sleep by its own register.
+fn sleep<S: Suite>(f: &Fixture<S>, device: &S::File) -> Way<()> {
+    const CONTROL: u64 = 4;
+    const D3_HOT: u8 = 3;
+    let at = f.needed_capability(device, capability::POWER_MANAGEMENT)? + CONTROL;
+    let [control] = f.config_read(device, at)?;
+    f.config_write(device, at, &[control & !3 | D3_HOT])?;
+    Ok(())
+}
+
+/// A device, and a page of its first BAR that can be mapped.
+fn with_mapping<S: Suite>(f: &Fixture<S>, need: Need) -> Way<(S::File, Mmio)> {
+    let device = f.bound_with(need)?.device;
+    let bar = f.mappable_bar(&device)?;
+    let registers = f.sys.map_region(&device, Mapping::registers(bar.offset, PAGE))?;
+    Ok((device, registers))
 }
 
 fn read<S: Suite>(f: &Fixture<S>, device: &S::File, bytes: &mut [u8], offset: u64) -> Result<u64> {

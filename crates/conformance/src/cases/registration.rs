@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sys::{FileKind, Suite};
 
-use super::{answer, case};
+use super::{answer, case, mixed_case};
 use crate::driver::NOIOMMU_MODE;
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Outcome, Stop, Way};
@@ -168,14 +168,14 @@ fn indices<S: Suite>() -> Vec<Case<S>> {
 /// Devices with and without an IOMMU on one system.
 fn mixed<S: Suite>() -> Vec<Case<S>> {
     vec![
-        case("B-017", |f| {
+        mixed_case("B-017", |f| {
             let names = both_kinds(f)?;
             let mut indices = names.iter().map(|name| index(name)).collect::<Way<Vec<_>>>()?;
             indices.sort_unstable();
             indices.dedup();
             Ok(Got::truth("no index twice", &names, indices.len() == names.len()))
         }),
-        case("B-594", |f| {
+        mixed_case("B-594", |f| {
             both_kinds(f)?;
             let mut wrong = Vec::new();
             for address in &f.target.devices {
@@ -217,15 +217,13 @@ fn shown<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::truth(line, uevent, there))
         }),
         case("B-591", |f| {
-            for option in ["VFIO_GROUP", "VFIO_CONTAINER"] {
-                f.needs_option(option)?;
-            }
+            f.needs_path(Path::new("/dev/vfio/vfio"), "containers")?;
             if f.exists(Path::new("/run/udev/control"))? {
                 return Err(Stop::NotApplicable("udev changes the modes".into()));
             }
             let nodes = [
                 f.cdev_path(f.address()?)?,
-                group_node(f, f.address()?)?,
+                f.group_path(f.address()?)?,
                 "/dev/vfio/vfio".into(),
                 "/dev/iommu".into(),
             ];
@@ -233,7 +231,7 @@ fn shown<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::truth("600 600 666 660", &modes, modes == [0o600, 0o600, 0o666, 0o660]))
         }),
         case("B-595", |f| {
-            f.needs_option("VFIO_DEBUGFS")?;
+            f.needs_path(Path::new("/sys/kernel/debug/vfio"), "VFIO's part of debugfs")?;
             let folder = Path::new("/sys/kernel/debug/vfio").join(f.address()?);
             Ok(Got::equal(FileKind::Directory, f.sys.stat(&folder)?.kind))
         }),
@@ -257,14 +255,6 @@ fn both_kinds<S: Suite>(f: &Fixture<S>) -> Way<Vec<String>> {
         return Err(Stop::NotApplicable("needs a device behind an IOMMU and one that is not".into()));
     }
     Ok(names)
-}
-
-/// The node of a device's group.
-fn group_node<S: Suite>(f: &Fixture<S>, address: &str) -> Way<PathBuf> {
-    let link = f.sys.read_link(&f.sysfs(address).join("iommu_group"))?;
-    let group = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let prefix = if is_noiommu(&f.cdev_name(address)?) { "noiommu-" } else { "" };
-    Ok(Path::new("/dev/vfio").join(format!("{prefix}{group}")))
 }
 
 fn node(name: &str) -> PathBuf {

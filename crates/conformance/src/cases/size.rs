@@ -10,7 +10,7 @@ use crate::fixture::Fixture;
 use crate::memory::{NOWHERE, PAGE};
 use crate::outcome::{Got, Way};
 use crate::run::Case;
-use crate::space::{P, RW, Space, caller};
+use crate::space::{P, RW, Space, UNKNOWN, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     vec![
@@ -25,7 +25,19 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
             const IOWR: u32 = 3 << 30 | (size_of::<IommuIoasAlloc>() as u32) << 16;
             answer(sized(f, IOWR | IOMMU_IOAS_ALLOC, 12, 0)?)
         }),
+        case("B-375", |f| answer(sized(f, IOMMU_HWPT_ALLOC, 23, 0)?)),
+        case("B-376", |f| answer(sized(f, IOMMU_HWPT_ALLOC, 24, 0)?)),
         case("B-377", |f| answer(short_get_pa(&f.space()?))),
+        case("B-378", |f| {
+            let mut alloc = IommuVeventqAlloc {
+                size: 28,
+                viommu_id: UNKNOWN,
+                type_: IOMMU_VEVENTQ_TYPE_ARM_SMMUV3,
+                veventq_depth: 1,
+                ..IommuVeventqAlloc::new()
+            };
+            answer(f.call(&f.iommufd()?, &mut alloc))
+        }),
         case("B-379", |f| answer(f.space()?.as_caller(&caller(&[], None), short_get_pa)?)),
         case("B-380", |f| answer(f.sys.pread(&f.iommufd()?, &mut [0; 4], 0).map(|count| count as u64))),
         case("B-381", |f| answer(mmap(f, true)?)),

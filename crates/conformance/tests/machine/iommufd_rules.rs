@@ -12,7 +12,8 @@ use sys::{Access, Mapping, Memory, MemoryOptions, PageSize, Result, Suite, Sys};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::{
-    VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_SET_IOMMU, VfioDeviceAttachIommufdPt, VfioDeviceBindIommufd,
+    VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_IOMMU_GET_INFO, VFIO_SET_IOMMU, VfioDeviceAttachIommufdPt,
+    VfioDeviceBindIommufd,
 };
 use zerocopy::IntoBytes;
 
@@ -76,11 +77,6 @@ impl Bench {
     }
 
     /// A call on a context of its own.
-    fn call_fresh<T: Command>(&self, mut argument: T) -> Result<u32> {
-        let iommufd = self.machine.open(Path::new("/dev/iommu"), Access::ReadWrite)?;
-        call(&self.machine, &iommufd, &mut argument)
-    }
-
     fn raw(&self, command: u32, argument: *mut c_void) -> Result<u32> {
         // SAFETY: the callers pass a plain number, or an argument that holds no address and may be read.
         unsafe { self.machine.ioctl_raw(self.iommufd.as_fd(), command, argument) }
@@ -146,8 +142,9 @@ fn every_command(bench: &Bench) -> Vec<Broken> {
     // In memory that cannot be written.
     static ALLOC: IommuIoasAlloc = IommuIoasAlloc { size: 12, flags: 0, out_ioas_id: 0 };
     let unwritable = bench.raw(IOMMU_IOAS_ALLOC, (&raw const ALLOC).cast_mut().cast());
+    let fresh = bench.machine.open(Path::new("/dev/iommu"), Access::ReadWrite).expect("a context");
     bench.machine.fail_allocation(Some(1));
-    let no_memory = bench.call_fresh(IommuIoasAlloc::new());
+    let no_memory = call(&bench.machine, &fresh, &mut IommuIoasAlloc::new());
     vec![(rule::ARGUMENT_UNWRITABLE, unwritable), (rule::NO_MEMORY, no_memory)]
 }
 
@@ -298,5 +295,6 @@ fn containers(bench: &Bench) -> Vec<Broken> {
         (rule::VFIO_IOAS_NONE, bench.call(vfio_ioas)),
         (rule::VFIO_IOAS_NONE, bench.raw(VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU as usize as *mut c_void)),
         (rule::COMPAT_IOMMU_TYPE, bench.raw(VFIO_SET_IOMMU, 99 as *mut c_void)),
+        (rule::COMPAT_NOT_BUILT, bench.raw(VFIO_IOMMU_GET_INFO, std::ptr::null_mut())),
     ]
 }

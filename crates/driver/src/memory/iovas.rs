@@ -87,7 +87,8 @@ mod tests {
                             && usable.iter().any(|range| range.contains(&first) && range.contains(&last))
                             && taken.iter().all(|(from, to)| last < *from || *to < first)
                     };
-                    prop_assert!(!(0x1000..0x8_0000).step_by(alignment as usize).any(|at| free(at / alignment * alignment) && at / alignment > 0));
+                    let mut places = (0..0x8_0000).step_by(alignment as usize).skip(1);
+                    prop_assert!(!places.any(free));
                     continue;
                 };
                 let last = first + length - 1;

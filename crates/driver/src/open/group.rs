@@ -35,10 +35,11 @@ pub(super) fn enter<S: Sys>(
         .attempt(|| format!("cannot put the group of {address} into a container"))?;
     choose_iommu(calls, &container, mode)
         .attempt(|| format!("cannot choose the IOMMU of the container of {address}"))?;
-    let addressing = match mode.has_iommu() {
-        true => Addressing::Container(Container::new(calls, container)?),
+    let addressing = if mode.has_iommu() {
+        Addressing::Container(Container::new(calls, container)?)
+    } else {
         // The container lives on in its group, and nothing more is asked of it.
-        false => Addressing::Pagemap(Pagemap::open(calls)?),
+        Addressing::Pagemap(Pagemap::open(calls)?)
     };
     let file =
         calls.group_device(&group, address).attempt(|| format!("cannot have {address} from its group"))?;

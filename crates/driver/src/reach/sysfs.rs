@@ -39,23 +39,25 @@ impl<S: Sys> SysfsDevice<S> {
     ) -> sys::Result<Self> {
         let config = calls.open(&folder.join("config"), Access::ReadWrite)?;
         lock(&calls.sys, &config)?;
-        let line = uio.map(|node| UioEvents::open(calls, node).map(Arc::new)).transpose()?;
+        let open_line = |node| UioEvents::open(calls, node, calls.sys.try_clone(&config)?);
+        let line = uio.map(open_line).transpose()?.map(Arc::new);
         if !driven {
             calls.set(&folder.join("enable"), "1")?;
         }
         let folder = folder.to_path_buf();
         let device = SysfsDevice { calls: calls.clone(), folder, config, line, enabled: !driven };
-        device.silence()?;
+        device.quiesce()?;
         Ok(device)
     }
 
-    /// Keeps the function from raising its line. Where no driver is bound nobody answers it, and the kernel would switch
-    /// the line off for the other devices on it.
-    fn silence(&self) -> sys::Result<()> {
-        let mut command = [0; 2];
-        self.read_config(&mut command, COMMAND)?;
-        let command = u16::from_le_bytes(command) | Command::INTX_DISABLE.bits();
-        self.write_config(&command.to_le_bytes(), COMMAND, "INTx off").map(drop)
+    /// Keeps the function from reaching memory, whatever the last driver left on, and from raising its line. Where no
+    /// driver is bound nobody answers that, and the kernel would switch the line off for the other devices on it.
+    fn quiesce(&self) -> sys::Result<()> {
+        let mut bytes = [0; 2];
+        self.read_config(&mut bytes, COMMAND)?;
+        let before = Command::from_bits_retain(u16::from_le_bytes(bytes));
+        let command = (before.difference(Command::BUS_MASTER) | Command::INTX_DISABLE).bits();
+        self.write_config(&command.to_le_bytes(), COMMAND, "bus master and INTx off").map(drop)
     }
 
     pub(super) fn config_length(&self) -> sys::Result<usize> {
@@ -116,7 +118,8 @@ impl<S: Sys> AsFd for SysfsDevice<S> {
     }
 }
 
-/// Keeps the device from other programs that ask in the same way: the kernel itself lets in whoever may open the file.
+/// Keeps the device from other programs that ask in the same way: the kernel itself lets in whoever may open the file. The
+/// lock is held until the last duplicate of the file is closed.
 fn lock<S: Sys>(sys: &S, config: &S::File) -> sys::Result<()> {
     rustix::fs::flock(config, FlockOperation::NonBlockingLockExclusive).map_err(|answer| {
         // It is refused in the way that `open` refuses files of VFIO.

@@ -10,24 +10,25 @@ use sys::{Access, Readiness, Sys};
 use crate::Errno;
 use crate::calls::Calls;
 
-/// A `/dev/uioN`: reading it tells how often the line has fired in all. When it is closed for the last time, the kernel
-/// stops the device from mastering the bus.
+/// A `/dev/uioN`: reading it tells how often the line has fired in all.
 pub(crate) struct UioEvents<S: Sys> {
     sys: S,
     file: S::File,
     /// The number that was read last.
     seen: Mutex<u32>,
+    /// Keeps the device from being opened anew: when `file` is closed, the kernel stops the device from mastering the bus.
+    _lock: S::File,
 }
 
 impl<S: Sys> UioEvents<S> {
-    pub(super) fn open(calls: &Calls<S>, node: &Path) -> sys::Result<Self> {
+    pub(super) fn open(calls: &Calls<S>, node: &Path, lock: S::File) -> sys::Result<Self> {
         let file = calls.open(node, Access::ReadWrite)?;
         // What fired before counts for nobody here; the kernel tells only what comes from now on.
         let name = node.file_name().unwrap_or_default();
         let path = Path::new("/sys/class/uio").join(name).join("event");
         let text = String::from_utf8_lossy(&calls.sys.read(&path)?).trim().parse();
         let seen = text.map_err(|_| sys::Error::new("read", path.display(), Errno::EINVAL))?;
-        Ok(UioEvents { sys: calls.sys.clone(), file, seen: Mutex::new(seen) })
+        Ok(UioEvents { sys: calls.sys.clone(), file, seen: Mutex::new(seen), _lock: lock })
     }
 
     /// How often it has fired since it was last asked; `None` if it has not.

@@ -69,22 +69,6 @@ impl Suite for Machine {
         Ok(self.world().ram().accounts().vm_pin(self.caller.task))
     }
 
-    fn kconfig(&self, option: &str) -> Result<bool> {
-        let kconfig = subsystem::Kconfig::FULL;
-        Ok(match option {
-            "VFIO_GROUP" => kconfig.vfio_group,
-            "VFIO_CONTAINER" => kconfig.vfio_container,
-            "VFIO_NOIOMMU" | "IOMMUFD_NOIOMMU" => kconfig.vfio_noiommu,
-            "VFIO"
-            | "VFIO_PCI"
-            | "VFIO_DEVICE_CDEV"
-            | "VFIO_DEBUGFS"
-            | "IOMMUFD"
-            | "TRANSPARENT_HUGEPAGE" => true,
-            _ => false,
-        })
-    }
-
     fn physical_address(&self, address: usize) -> Result<u64> {
         let physical = self.world().ram().physical_address(address);
         physical.ok_or_else(|| Error::new("pagemap", format_args!("{address:#x}"), Errno::ENOENT))

@@ -33,6 +33,8 @@ impl Tree {
         self.add("/sys/class/vfio-dev", Entry::directory())?;
         self.add("/sys/kernel/iommu_groups", Entry::directory())?;
         self.add("/sys/kernel/debug/vfio", Entry::directory())?;
+        // IOMMUFD places mappings as a kernel does that has them.
+        self.add("/sys/kernel/mm/transparent_hugepage", Entry::directory())?;
         self.add("/dev/vfio/devices", Entry::directory())
     }
 

@@ -2,8 +2,9 @@
 
 use uapi::iommufd::{IOMMU_VFIO_IOAS_CLEAR, IOMMU_VFIO_IOAS_GET, IOMMU_VFIO_IOAS_SET, IommuVfioIoas};
 use uapi::vfio::{
-    VFIO_API_VERSION, VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_GET_API_VERSION, VFIO_NOIOMMU_IOMMU,
-    VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU as VFIO_TYPE1_V2_IOMMU, VFIO_UNMAP_ALL,
+    VFIO_API_VERSION, VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_GET_API_VERSION, VFIO_IOMMU_GET_INFO,
+    VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA, VFIO_NOIOMMU_IOMMU, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU,
+    VFIO_TYPE1v2_IOMMU as VFIO_TYPE1_V2_IOMMU, VFIO_UNMAP_ALL,
 };
 
 use super::call::Call;
@@ -45,6 +46,7 @@ impl<H: Host> Context<H> {
             VFIO_GET_API_VERSION => Ok(VFIO_API_VERSION),
             VFIO_CHECK_EXTENSION => self.objects.read(|objects| check_extension(objects, call.argument)),
             VFIO_SET_IOMMU => self.objects.read(|objects| set_iommu(objects, call.argument)),
+            VFIO_IOMMU_GET_INFO | VFIO_IOMMU_MAP_DMA | VFIO_IOMMU_UNMAP_DMA => Err(rule::COMPAT_NOT_BUILT),
             _ => Err(rule::UNKNOWN_COMMAND),
         }
     }

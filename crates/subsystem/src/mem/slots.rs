@@ -7,9 +7,10 @@ use crate::Alloc;
 
 /// Numbered places for values; the lowest free place is taken first.
 ///
-/// Places come in chunks of `N` (a power of two, at most 64). The first chunk grows up to that, so that a small container
-/// stays small. A chunk that became empty gives its memory back, unless it is the one that the next value goes to: that
-/// keeps a reservation valid, and spares a caller who inserts and removes in turn. The directory of chunks never shrinks.
+/// Places come in chunks of `N` (a power of two, at most 64). A chunk grows up to that step by step, so that even a small
+/// container takes little more than its values do. A chunk that became empty gives its memory back, unless it is the one
+/// that the next value goes to: that keeps a reservation valid, and spares a caller who inserts and removes in turn. The
+/// directory of chunks never shrinks.
 pub(super) struct Slots<T, const N: usize> {
     chunks: Vec<Chunk<T>>,
     /// The chunks with a free place, with memory or without.
@@ -97,14 +98,13 @@ impl<T, const N: usize> Slots<T, N> {
         }
         let at = self.room.lowest().ok_or(OutOfMemory)?;
         let chunk = self.chunks.get_mut(at).ok_or(OutOfMemory)?;
-        if at == 0 && chunk.is_closed() {
-            // The first chunk grows step by step, so that a small container stays small.
-            reserve(&mut chunk.places, alloc, 1)?;
-        } else if chunk.places.capacity() == 0 {
+        if chunk.is_closed() {
+            let held = chunk.places.len();
+            let step = (held / 2).max(1).min(N.saturating_sub(held));
             if !alloc.permit() {
                 return Err(OutOfMemory);
             }
-            chunk.places.try_reserve_exact(N).map_err(|_| OutOfMemory)?;
+            chunk.places.try_reserve_exact(step).map_err(|_| OutOfMemory)?;
         }
         self.reserved = true;
         Ok(())

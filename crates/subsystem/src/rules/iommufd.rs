@@ -138,4 +138,5 @@ rules! {
     VFIO_IOAS_FIELDS = EOPNOTSUPP, "vfio-ioas.fields", "the operation exists and the reserved field is zero";
     VFIO_IOAS_NONE = ENODEV, "vfio-ioas.none", "an IOAS was chosen for container ioctls";
     COMPAT_IOMMU_TYPE = EINVAL, "compat.iommu-type", "the kind of IOMMU is one that the context offers to containers";
+    COMPAT_NOT_BUILT = ENOTTY, "compat.not-built", "the mappings of a container are not built yet";
 }

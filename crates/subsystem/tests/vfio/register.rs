@@ -193,7 +193,7 @@ fn b587_a_signal_does_not_end_the_wait() {
 
 #[test]
 fn b601_to_b603_a_held_handle_opens_while_the_removal_waits() {
-    let vfio = machine(&[TestFunction::express()]);
+    let vfio = machine(&[TestFunction::conventional()]);
     let node = device_node(&vfio, Function(0)).unwrap().kind;
     let first = Client::new(&vfio).open(0);
     let machine = vfio.clone();
@@ -219,6 +219,26 @@ fn b601_to_b603_a_held_handle_opens_while_the_removal_waits() {
     });
     vfio.remove(Function(0));
     assert_refused!(Client::new(&vfio).open_node(node), ENXIO, "open.no-device");
+    assert_eq!(vfio.usage(), Usage::default());
+}
+
+#[test]
+fn b603_a_function_that_would_be_reset_cannot_be_bound_while_the_removal_waits() {
+    let vfio = machine(&[TestFunction::express()]);
+    let node = device_node(&vfio, Function(0)).unwrap().kind;
+    let first = Client::new(&vfio).open(0);
+    let machine = vfio.clone();
+    vfio.host().during_sleep(move || {
+        let mut client = Client::new(&machine);
+        let second = client.open_node(node).unwrap();
+        let (iommufd, fd) = client.iommufd();
+        assert_refused!(client.bind(second, fd), EAGAIN, "bind.reset-busy");
+        for file in [first, second, iommufd] {
+            machine.release(file);
+        }
+        Slept::Over
+    });
+    vfio.remove(Function(0));
     assert_eq!(vfio.usage(), Usage::default());
 }
 

@@ -11,7 +11,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use uapi::Errno;
 
 use super::{Linux, LinuxFile, errno, refused};
-use crate::{Access, Creds, Error, Result, Suite, Sys};
+use crate::{Access, Creds, Error, Mmio, Result, Suite, Sys};
 
 /// A path of the host that was looked up and not opened.
 #[derive(Debug)]
@@ -73,17 +73,6 @@ impl Suite for Linux {
             .ok_or_else(|| Error::new("read of VmPin", path.display(), Errno::ENOENT))
     }
 
-    /// Reads the plain text that distributions keep in `/boot`.
-    fn kconfig(&self, option: &str) -> Result<bool> {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let config = text(self, &Path::new("/boot").join(format!("config-{release}")))?;
-        let built = |line: &str| {
-            let value = line.strip_prefix("CONFIG_")?.strip_prefix(option)?.strip_prefix('=')?;
-            Some(matches!(value, "y" | "m"))
-        };
-        Ok(config.lines().find_map(built).unwrap_or(false))
-    }
-
     fn physical_address(&self, address: usize) -> Result<u64> {
         const ENTRY: usize = 8;
         const PRESENT: u64 = 1 << 63;
@@ -112,6 +101,11 @@ impl Suite for Linux {
     fn write_stream(&self, file: &LinuxFile, bytes: &[u8]) -> Result<usize> {
         rustix::io::retry_on_intr(|| rustix::io::write(file, bytes))
             .map_err(|answer| file.refused("write", answer))
+    }
+
+    fn touch(&self, registers: &Mmio) -> std::result::Result<(), Errno> {
+        let address = registers.address().ok_or(Errno::EFAULT)?;
+        super::ioctl::touch(address.as_ptr().cast()).map_err(errno)
     }
 
     fn seek(&self, file: &LinuxFile, offset: i64) -> Result<u64> {

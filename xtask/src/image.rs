@@ -8,9 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::run::{ioasis_path, run, scratch};
 
-/// What the image holds: real files of every size.
-const FILES: &str = "/usr/share";
-
 /// Makes an ext4 image of at least 1 GiB over a folder of real files, reads all of it through the driver from memory that is
 /// scattered page by page, and compares; then writes it to a second, empty image and compares that.
 pub(crate) fn round_trip() -> Result<()> {
@@ -34,11 +31,24 @@ pub(crate) fn round_trip() -> Result<()> {
     Ok(())
 }
 
+/// An error if a tool is missing that [`round_trip`] needs.
+pub(crate) fn check_tools() -> Result<()> {
+    ["mke2fs", "e2fsck"].into_iter().try_for_each(|name| tool(name).map(drop))
+}
+
 fn make_image(image: &Path) -> Result<()> {
+    let files = real_files()?;
     // A third more than the files need, for the file system's own structures.
-    let bytes = (occupied(Path::new(FILES))? / 3 * 4).max(1 << 30).next_multiple_of(1 << 20);
+    let bytes = (occupied(&files)? / 3 * 4).max(1 << 30).next_multiple_of(1 << 20);
     File::create(image)?.set_len(bytes)?;
-    run(Command::new(tool("mke2fs")?).args(["-q", "-F", "-t", "ext4", "-d", FILES]).arg(image))
+    run(Command::new(tool("mke2fs")?).args(["-q", "-F", "-t", "ext4", "-d"]).arg(files).arg(image))
+}
+
+/// Real files of every size, which whoever builds this has: the libraries of the Rust toolchain.
+fn real_files() -> Result<PathBuf> {
+    let output = Command::new("rustc").args(["--print", "sysroot"]).output().context("cannot start rustc")?;
+    ensure!(output.status.success(), "rustc --print sysroot failed");
+    Ok(Path::new(String::from_utf8(output.stdout)?.trim()).join("lib"))
 }
 
 /// Bytes in whole 4 KiB blocks of everything below a folder, links not followed.

@@ -56,6 +56,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
 
 fn test() -> Result<()> {
     let start = Instant::now();
+    image::check_tools()?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("clippy", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])

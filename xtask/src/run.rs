@@ -81,7 +81,7 @@ pub(crate) fn random_reads(seconds: u32) -> Result<()> {
 
 /// A folder below the target folder, empty.
 pub(crate) fn scratch(name: &str) -> Result<PathBuf> {
-    let folder = root().join("target/xtask").join(name);
+    let folder = target().join("xtask").join(name);
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }

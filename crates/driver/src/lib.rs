@@ -222,3 +222,8 @@ pub use uapi::Errno;
 
 #[cfg(feature = "machine")]
 pub use machine;
+
+/// The example of the project's front page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;

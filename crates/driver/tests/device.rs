@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{address, open};
 use ioasis::machine::model::{Bar, BarKind, Express, Identity, Model, MsixSpec, Reach, Register, Work};
-use ioasis::machine::ram::LayoutKind;
+use ioasis::machine::LayoutKind;
 use ioasis::machine::{CustomDevice, Driver, Machine, MachineSpec};
 use ioasis::{Error, InterruptKind, MsixCapability, Sys};
 use rustix::event::{PollFd, PollFlags, poll};

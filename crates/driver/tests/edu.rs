@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::{address, machine, open};
-use ioasis::machine::ram::LayoutKind;
+use ioasis::machine::LayoutKind;
 use ioasis::machine::{File, Machine};
 use ioasis::{
     Bar, Command, Device, DeviceAddr, DmaOptions, Errno, Error, Interrupt, InterruptKind, Mode, Options,

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{address, machine};
-use ioasis::machine::ram::LayoutKind;
+use ioasis::machine::LayoutKind;
 use ioasis::machine::{DeviceSpec, Driver, Machine, MachineSpec, ModelSpec};
 use ioasis::{Device, DmaOptions, Error, Mode, Options, PassedOver};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use common::{machine, open};
 use ioasis::machine::Machine;
-use ioasis::machine::ram::LayoutKind;
+use ioasis::machine::LayoutKind;
 use ioasis::{DmaBuffer, DmaOptions, DmaPool, Error, PageSize, Pooled, Shape};
 use proptest::prelude::*;
 

@@ -1,21 +1,13 @@
-//! What mapping memory for a device costs, and what an access of a device costs, in each layout of memory:
-//! `cargo bench -p ioasis-machine --bench mapping [-- --quick]`.
-//!
-//! * `IOMMU_IOAS_MAP` and `IOMMU_IOAS_UNMAP` on a machine with a device attached: 1 GiB and 2 MiB.
-//! * A checked write of 4 KiB by a device against the same with `memcpy`.
+//! What mapping memory for a device costs, in each layout of memory: `IOMMU_IOAS_MAP` and `IOMMU_IOAS_UNMAP` on a machine
+//! with a device attached, of 1 GiB and of 2 MiB: `cargo bench -p ioasis-machine --bench mapping [-- --quick]`.
 
-use std::hint::black_box;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{Comparisons, timed};
-use machine::dma::{Checker, Mode, Views};
-use machine::ram::{FRAME, LayoutKind, Ram, RamSpec};
-use machine::{DeviceSpec, File, Machine, MachineSpec, MemorySpec, ModelSpec};
-use subsystem::{Grant, Source};
+use machine::{DeviceSpec, File, LayoutKind, Machine, MachineSpec, MemorySpec, ModelSpec};
 use sys::{Access, Memory, MemoryOptions, PageSize, Sys};
 use uapi::Command;
 use uapi::iommufd::{
@@ -27,8 +19,6 @@ const LAYOUTS: [LayoutKind; 3] = [LayoutKind::Contiguous, LayoutKind::Hugepage, 
 
 /// Pairs of calls in a round.
 const CALLS: u32 = 16;
-/// Accesses in a round.
-const ACCESSES: u32 = 1024;
 
 const fn of_length(length: usize) -> MemoryOptions {
     MemoryOptions { length, page_size: PageSize::Base, highest: u64::MAX }
@@ -89,53 +79,8 @@ fn mapping(comparisons: &mut Comparisons, layout: LayoutKind) {
     comparisons.compare(&name, CALLS, Some(3.0), || program.round(&large), || program.round(&small));
 }
 
-/// Numbers that jump about, the same for both sides.
-fn jump(at: u32) -> usize {
-    u64::from(at).wrapping_mul(0x9e37_79b9_7f4a_7c15) as usize >> 40
-}
-
-fn access(comparisons: &mut Comparisons, layout: LayoutKind) {
-    let ram = Ram::new(&RamSpec { layout, ..RamSpec::default() }).expect("RAM");
-    let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
-    let view = views.create();
-    let (mut port, control) = views.port("0000:01:00.0", 64);
-    control.set_bus_master(true);
-    views.attach(&control, Some(view));
-
-    let memory = ram.allocate(&of_length(256 << 20)).expect("memory of the machine");
-    let pages = memory.length() / FRAME as usize;
-    let task = ram.accounts().task(1, 0, None);
-    let source = Source::User { task, address: memory.start().as_ptr() as u64 };
-    let pin = ram.pin(source, 0, pages as u64, true).expect("machine RAM");
-    views.grant(view, &Grant { iova: 0x1000_0000, pin, first: 0, pages: pages as u64, writable: true });
-
-    let page = |at| jump(at) % pages;
-    let addresses: Vec<u64> = (0..ACCESSES).map(|at| ram.run(pin, page(at) as u64, 1).address).collect();
-    let pointers: Vec<*mut u8> =
-        (0..ACCESSES).map(|at| memory.start().as_ptr().wrapping_add(page(at) * FRAME as usize)).collect();
-    let block = vec![7_u8; FRAME as usize];
-    let by_port = || {
-        timed(|| {
-            for &address in &addresses {
-                port.write(address, black_box(&block)).expect("mapped");
-            }
-        })
-    };
-    let by_memcpy = || {
-        timed(|| {
-            for &pointer in &pointers {
-                // SAFETY: the page is within the memory, which is this function's own.
-                unsafe { pointer.copy_from_nonoverlapping(black_box(block.as_ptr()), block.len()) };
-            }
-        })
-    };
-    let name = format!("4 KiB written, {layout:?}: checked DMA / memcpy");
-    comparisons.compare(&name, ACCESSES, None, by_port, by_memcpy);
-}
-
 fn main() -> ExitCode {
     let mut comparisons = Comparisons::new();
     LAYOUTS.into_iter().for_each(|layout| mapping(&mut comparisons, layout));
-    LAYOUTS.into_iter().for_each(|layout| access(&mut comparisons, layout));
     comparisons.finish()
 }

@@ -5,21 +5,23 @@
 //! and without privileges.
 
 mod bus;
-pub mod dma;
+mod dma;
 mod file;
 mod log;
 mod machine;
 pub mod model;
 mod models;
 mod process;
-pub mod ram;
+mod ram;
 mod spec;
 mod tree;
 mod world;
 
 pub use bus::{Doorbells, Interrupts};
+pub use dma::{Access, DmaError, DmaPort, Doing, Finding, Mapped, Mode as DmaMode, Why};
 pub use file::File;
 pub use machine::{CustomDevice, Handle, Machine};
+pub use ram::LayoutKind;
 pub use spec::{
     CAPABILITIES, DeviceSpec, Driver, Iommu, Limits, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
     PciAddress, Size, SpecError,

@@ -75,6 +75,12 @@ impl Machine {
         self.world().views().checker().findings()
     }
 
+    /// How many findings there were, those that are no longer kept included.
+    #[must_use]
+    pub fn finding_count(&self) -> u64 {
+        self.world().views().checker().count()
+    }
+
     /// The `n`-th allocation of the subsystem from now on fails, counted from 1; `None` cancels. Answers what was left of
     /// the order before: `None` if that failure has happened.
     pub fn fail_allocation(&self, n: Option<u64>) -> Option<u64> {

@@ -30,6 +30,7 @@ mod placement;
 mod read_write;
 mod registration;
 mod size;
+mod synthetic_group;
 mod unmap;
 
 use sys::{Result, Suite};
@@ -42,6 +43,7 @@ use crate::run::Case;
 pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
     let areas = [
         registration::cases(),
+        synthetic_group::cases(),
         open::cases(),
         bind::cases(),
         attach::cases(),

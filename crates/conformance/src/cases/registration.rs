@@ -39,6 +39,18 @@ fn parameter<S: Suite>() -> Vec<Case<S>> {
             let right = is_noiommu(&name) && matches!(kind, FileKind::CharDevice { .. });
             Ok(Got::truth("a character device", (name, kind), right))
         }),
+        case("B-025", |f| {
+            let address = f.address()?;
+            let _parameter = f.noiommu_mode(true)?;
+            let driver = f.driver(address);
+            driver.unbind()?;
+            let mark = f.sys.log_mark()?;
+            driver.bind()?;
+            let (name, lines) = (f.cdev_name(address)?, f.sys.log_since(mark)?);
+            let tainted = lines.iter().any(|line| line.contains(TAINT));
+            let right = !is_noiommu(&name) && !tainted;
+            Ok(Got::truth("vfio<idx>, and no taint", (name, lines), right))
+        }),
         case("B-004", |f| {
             let driver = f.driver(f.noiommu_address()?);
             let _parameter = f.noiommu_mode(false)?;

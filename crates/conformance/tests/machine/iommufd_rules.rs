@@ -4,7 +4,7 @@ use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use machine::{File, Machine};
 use subsystem::Refusal;
 use subsystem::rules::iommufd as rule;

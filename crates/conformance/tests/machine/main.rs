@@ -9,7 +9,7 @@ mod vfio_rules;
 
 use conformance::Target;
 use machine::model::Model;
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use machine::{
     CAPABILITIES, CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
     Size,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use conformance::{Verdict, run};
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use subsystem::Refusal;
 use subsystem::rules::{iommufd, vfio};
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use machine::{File, Machine};
 use rustix::event::{EventfdFlags, eventfd};
 use subsystem::Refusal;

@@ -1,6 +1,6 @@
 //! Machines with an `edu` device.
 
-use ioasis::machine::ram::LayoutKind;
+use ioasis::machine::LayoutKind;
 use ioasis::machine::{DeviceSpec, Machine, MachineSpec, MemorySpec, ModelSpec};
 use ioasis::{Device, Options, PciAddress};
 

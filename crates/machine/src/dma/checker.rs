@@ -24,7 +24,7 @@ const KEPT: usize = 1000;
 
 /// The findings of a machine.
 #[derive(Debug)]
-pub struct Checker {
+pub(crate) struct Checker {
     mode: Mode,
     calls: AtomicU64,
     count: AtomicU64,
@@ -34,30 +34,30 @@ pub struct Checker {
 impl Checker {
     /// No findings yet.
     #[must_use]
-    pub fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         Checker { mode, calls: AtomicU64::new(0), count: AtomicU64::new(0), kept: Mutex::default() }
     }
 
     /// What becomes of the accesses.
     #[must_use]
-    pub fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
     /// The first findings, oldest first; no more than a thousand are kept.
     #[must_use]
-    pub fn findings(&self) -> Vec<Finding> {
+    pub(crate) fn findings(&self) -> Vec<Finding> {
         lock(&self.kept).clone()
     }
 
     /// How many there were: the run has failed if there were any.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// A call of the program begins: in calls, findings tell how long ago a thing happened.
-    pub fn call(&self) {
+    pub(crate) fn call(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 

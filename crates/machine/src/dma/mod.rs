@@ -10,7 +10,9 @@ mod port;
 mod reach;
 mod views;
 
-pub use checker::{Checker, Mode};
+pub(crate) use checker::Checker;
+pub use checker::Mode;
 pub use finding::{Access, Finding, Mapped, Why};
-pub use port::{DmaError, DmaPort, Doing, PortControl};
-pub use views::{View, Views};
+pub(crate) use port::PortControl;
+pub use port::{DmaError, DmaPort, Doing};
+pub(crate) use views::{View, Views};

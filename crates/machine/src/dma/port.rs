@@ -336,7 +336,7 @@ words! {
 
 /// The bus's half of a port.
 #[derive(Clone, Debug)]
-pub struct PortControl(Arc<PortState>);
+pub(crate) struct PortControl(Arc<PortState>);
 
 impl PortControl {
     pub(super) fn new(device: &str, bits: u8) -> Self {
@@ -355,7 +355,7 @@ impl PortControl {
     }
 
     /// Switches bus mastering. Off: returns when no access is under way any more.
-    pub fn set_bus_master(&self, on: bool) {
+    pub(crate) fn set_bus_master(&self, on: bool) {
         self.0.bus_master.store(on, Ordering::Relaxed);
         if !on {
             self.0.quiesce();
@@ -384,7 +384,7 @@ mod tests {
         views.attach(&control, Some(view));
         let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
         let memory = ram.allocate(&options).expect("memory");
-        let task = ram.accounts().task(1, 0, None);
+        let task = ram.accounts().task(0, None);
         let source = subsystem::Source::User { task, address: memory.start().as_ptr() as u64 };
         let pin = ram.pin(source, 0, 1, true).expect("machine RAM");
         let grant = subsystem::Grant { iova: 0, pin, first: 0, pages: 1, writable: true };

@@ -13,11 +13,11 @@ use crate::ram::{FRAME, Pin, Ram, lock};
 
 /// One iommufd context or container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct View(u64);
+pub(crate) struct View(u64);
 
 /// All contexts of a machine.
 #[derive(Debug)]
-pub struct Views {
+pub(crate) struct Views {
     ram: Arc<Ram>,
     checker: Arc<Checker>,
     contexts: Mutex<(u64, HashMap<View, Arc<Context>>)>,
@@ -47,26 +47,26 @@ impl Context {
 impl Views {
     /// None yet.
     #[must_use]
-    pub fn new(ram: Arc<Ram>, checker: Arc<Checker>) -> Self {
+    pub(crate) fn new(ram: Arc<Ram>, checker: Arc<Checker>) -> Self {
         Views { ram, checker, contexts: Mutex::default() }
     }
 
     /// The memory that they are about.
     #[must_use]
-    pub fn ram(&self) -> &Arc<Ram> {
+    pub(crate) fn ram(&self) -> &Arc<Ram> {
         &self.ram
     }
 
     /// What was found.
     #[must_use]
-    pub fn checker(&self) -> &Arc<Checker> {
+    pub(crate) fn checker(&self) -> &Arc<Checker> {
         &self.checker
     }
 
     /// A port for a device with `bits` address bits, bus mastering off and attached to nothing: the half that the model
     /// gets, and the half that the bus keeps. `device` names it in findings.
     #[must_use]
-    pub fn port(&self, device: &str, bits: u8) -> (DmaPort, PortControl) {
+    pub(crate) fn port(&self, device: &str, bits: u8) -> (DmaPort, PortControl) {
         let control = PortControl::new(device, bits);
         let port =
             DmaPort::new(Arc::clone(&self.ram), Arc::clone(&self.checker), Arc::clone(control.state()));
@@ -75,7 +75,7 @@ impl Views {
 
     /// A new context, empty.
     #[must_use]
-    pub fn create(&self) -> View {
+    pub(crate) fn create(&self) -> View {
         let (last, contexts) = &mut *lock(&self.contexts);
         *last += 1;
         let context = Context { reach: RwLock::new(Reach::new()), ports: Mutex::default() };
@@ -84,7 +84,7 @@ impl Views {
     }
 
     /// The context is gone, with everything granted in it; its devices may reach nothing.
-    pub fn remove(&self, view: View) {
+    pub(crate) fn remove(&self, view: View) {
         let Some(context) = lock(&self.contexts).1.remove(&view) else { return };
         for port in context.ports() {
             port.set_context(None);
@@ -93,7 +93,7 @@ impl Views {
     }
 
     /// The devices of the context may reach this memory from now on.
-    pub fn grant(&self, view: View, grant: &Grant<Pin>) {
+    pub(crate) fn grant(&self, view: View, grant: &Grant<Pin>) {
         let Some(context) = self.context(view) else { return };
         let pieces = self.pieces(grant);
         let mut reach = context.reach_mut();
@@ -103,7 +103,7 @@ impl Views {
     }
 
     /// They may no longer; returns when no access to it is under way any more.
-    pub fn revoke(&self, view: View, grant: &Grant<Pin>) {
+    pub(crate) fn revoke(&self, view: View, grant: &Grant<Pin>) {
         let Some(context) = self.context(view) else { return };
         let pieces = self.pieces(grant);
         let call = self.checker.calls();
@@ -120,7 +120,7 @@ impl Views {
 
     /// Gives back pages of a pin that is granted in no context any more. Its pages may be pinned elsewhere too, in another
     /// context, and have been reached through this pin all the same: returns when no access does that any more.
-    pub fn unpin(&self, pin: Pin, first: u64, pages: u64) {
+    pub(crate) fn unpin(&self, pin: Pin, first: u64, pages: u64) {
         self.ram.unpin(pin, first, pages, || {
             let contexts: Vec<_> = lock(&self.contexts).1.values().map(Arc::clone).collect();
             contexts.iter().flat_map(|context| context.ports()).for_each(|port| port.quiesce());
@@ -129,7 +129,7 @@ impl Views {
 
     /// The device's accesses are checked against this context from now on; `None`: it may reach nothing. Returns when no
     /// access that began before is under way any more.
-    pub fn attach(&self, port: &PortControl, view: Option<View>) {
+    pub(crate) fn attach(&self, port: &PortControl, view: Option<View>) {
         let port = port.state();
         let context = view.and_then(|view| self.context(view));
         // Listed first, so that no revocation overlooks the port.
@@ -200,7 +200,7 @@ mod tests {
         let length = (PAGES * FRAME) as usize;
         let options = MemoryOptions { length, page_size: PageSize::Base, highest: u64::MAX };
         let memory = ram.allocate(&options).expect("memory");
-        let task = ram.accounts().task(1, 0, None);
+        let task = ram.accounts().task(0, None);
         let source = Source::User { task, address: memory.start().as_ptr() as u64 };
         let pin = ram.pin(source, 0, PAGES, true).expect("machine RAM");
         Setup { views, port, control, view, memory, pin }

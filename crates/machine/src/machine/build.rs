@@ -58,7 +58,7 @@ impl Machine {
         let ram = Ram::new(&spec.ram()).map_err(|error| SpecError::key("memory.size", error))?;
         let memlock = Some(spec.limits.memlock.0);
         let uid = rustix::process::getuid().as_raw();
-        let task = ram.accounts().task(std::process::id(), uid, memlock);
+        let task = ram.accounts().task(uid, memlock);
         let views = Views::new(ram, Arc::new(Checker::new(spec.dma)));
 
         let log = Arc::new(Log::default());

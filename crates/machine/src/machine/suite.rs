@@ -58,8 +58,7 @@ impl Suite for Machine {
     fn second_process<R: Send>(&self, f: impl FnOnce(&Self) -> R + Send) -> Result<R> {
         let accounts = self.world().ram().accounts();
         let uid = rustix::process::getuid().as_raw();
-        // A number that no process has: above the largest that Linux gives out.
-        let task = accounts.task((1 << 22) + 1, uid, self.caller.memlock);
+        let task = accounts.task(uid, self.caller.memlock);
         let _task = Ended { machine: self, task };
         let caller = Caller { task, ..self.caller.clone() };
         Ok(f(&Machine { caller, ..self.clone() }))

@@ -37,7 +37,7 @@ impl Rig {
         let ram = Ram::new(&spec).expect("RAM");
         let options = MemoryOptions { length: MEMORY as usize, page_size: PageSize::Base, highest: u64::MAX };
         let memory = ram.allocate(&options).expect("memory");
-        let task = ram.accounts().task(1, 0, None);
+        let task = ram.accounts().task(0, None);
         let source = Source::User { task, address: memory.start().as_ptr() as u64 };
         let pages = MEMORY / FRAME;
         let pin = ram.pin(source, 0, pages, true).expect("machine RAM");

@@ -10,7 +10,7 @@ use super::{FRAME, lock};
 
 /// Processes and users, and what is charged to them.
 #[derive(Debug, Default)]
-pub struct Accounts(Mutex<State>);
+pub(crate) struct Accounts(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -22,7 +22,6 @@ struct State {
 
 #[derive(Debug)]
 struct Process {
-    pid: u32,
     uid: u32,
     /// In pages; `None` for no limit.
     memlock: Option<u64>,
@@ -43,31 +42,25 @@ impl Process {
 impl Accounts {
     /// A new process. `memlock` is its `RLIMIT_MEMLOCK` in bytes, `None` for no limit. The caller is its first holder;
     /// [`Accounts::exit`] and [`Accounts::put`] end that.
-    pub fn task(&self, pid: u32, uid: u32, memlock: Option<u64>) -> Task {
+    pub(crate) fn task(&self, uid: u32, memlock: Option<u64>) -> Task {
         let mut state = lock(&self.0);
         state.last_task += 1;
         let task = state.last_task;
         let memlock = memlock.map(|bytes| bytes / FRAME);
-        let process = Process { pid, uid, memlock, holders: 1, exited: false, locked: 0, pinned: 0 };
+        let process = Process { uid, memlock, holders: 1, exited: false, locked: 0, pinned: 0 };
         state.tasks.insert(task, process);
         Task(task)
     }
 
-    /// The process ID of a task that is still held.
-    #[must_use]
-    pub fn pid(&self, task: Task) -> Option<u32> {
-        lock(&self.0).tasks.get(&task.0).map(|process| process.pid)
-    }
-
     /// The process has another limit from now on, in bytes.
-    pub fn set_memlock(&self, task: Task, memlock: Option<u64>) {
+    pub(crate) fn set_memlock(&self, task: Task, memlock: Option<u64>) {
         if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
             process.memlock = memlock.map(|bytes| bytes / FRAME);
         }
     }
 
     /// The process ends: its address space is gone, and nothing of it can be pinned any more. What is pinned stays.
-    pub fn exit(&self, task: Task) {
+    pub(crate) fn exit(&self, task: Task) {
         if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
             process.exited = true;
         }
@@ -79,14 +72,14 @@ impl Accounts {
     }
 
     /// One more holder.
-    pub fn hold(&self, task: Task) {
+    pub(crate) fn hold(&self, task: Task) {
         if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
             process.holders += 1;
         }
     }
 
     /// One holder less; with the last one the task is forgotten.
-    pub fn put(&self, task: Task) {
+    pub(crate) fn put(&self, task: Task) {
         let mut state = lock(&self.0);
         if let Some(process) = state.tasks.get_mut(&task.0) {
             process.holders -= 1;
@@ -98,7 +91,7 @@ impl Accounts {
 
     /// Adds pages to an account; false if the limit is reached, and nothing is added then.
     #[must_use]
-    pub fn charge(&self, task: Task, account: Account, pages: u64) -> bool {
+    pub(crate) fn charge(&self, task: Task, account: Account, pages: u64) -> bool {
         let state = &mut *lock(&self.0);
         let Some(process) = state.tasks.get_mut(&task.0) else { return false };
         match account {
@@ -122,7 +115,7 @@ impl Accounts {
     }
 
     /// Takes pages from an account.
-    pub fn uncharge(&self, task: Task, account: Account, pages: u64) {
+    pub(crate) fn uncharge(&self, task: Task, account: Account, pages: u64) {
         let state = &mut *lock(&self.0);
         let Some(process) = state.tasks.get_mut(&task.0) else { return };
         match account {
@@ -139,7 +132,7 @@ impl Accounts {
 
     /// `VmPin` of the process in KiB: what is charged to it, in every mode.
     #[must_use]
-    pub fn vm_pin(&self, task: Task) -> u64 {
+    pub(crate) fn vm_pin(&self, task: Task) -> u64 {
         lock(&self.0).tasks.get(&task.0).map_or(0, |process| process.pinned * FRAME / 1024)
     }
 }
@@ -153,8 +146,8 @@ mod tests {
     #[test]
     fn processes_of_one_user_share_its_account() {
         let accounts = Accounts::default();
-        let [a, b] = [1, 2].map(|pid| accounts.task(pid, 1000, Some(4 * PAGE)));
-        let other = accounts.task(3, 1001, Some(4 * PAGE));
+        let [a, b] = [(); 2].map(|()| accounts.task(1000, Some(4 * PAGE)));
+        let other = accounts.task(1001, Some(4 * PAGE));
         assert!(accounts.charge(a, Account::User, 3));
         assert!(!accounts.charge(b, Account::User, 2));
         assert!(accounts.charge(b, Account::User, 1));
@@ -166,7 +159,7 @@ mod tests {
     #[test]
     fn an_address_space_has_an_account_of_its_own() {
         let accounts = Accounts::default();
-        let [a, b] = [1, 2].map(|pid| accounts.task(pid, 1000, Some(4 * PAGE)));
+        let [a, b] = [(); 2].map(|()| accounts.task(1000, Some(4 * PAGE)));
         assert!(accounts.charge(a, Account::Space, 4));
         assert!(accounts.charge(b, Account::Space, 4));
         assert!(!accounts.charge(a, Account::Space, 1));
@@ -177,7 +170,7 @@ mod tests {
     #[test]
     fn vm_pin_counts_every_mode_and_nothing_refused() {
         let accounts = Accounts::default();
-        let task = accounts.task(1, 1000, Some(2 * PAGE));
+        let task = accounts.task(1000, Some(2 * PAGE));
         for account in [Account::None, Account::User, Account::Space] {
             assert!(accounts.charge(task, account, 2));
         }
@@ -190,14 +183,13 @@ mod tests {
     #[test]
     fn a_held_task_outlives_its_process() {
         let accounts = Accounts::default();
-        let task = accounts.task(7, 0, None);
+        let task = accounts.task(0, None);
         accounts.hold(task);
         assert!(accounts.is_alive(task));
         accounts.exit(task);
         accounts.put(task);
         assert!(!accounts.is_alive(task));
-        assert_eq!(accounts.pid(task), Some(7));
         accounts.put(task);
-        assert_eq!(accounts.pid(task), None);
+        assert!(lock(&accounts.0).tasks.is_empty());
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Backings(Mutex<(u32, HashMap<u32, Arc<OwnedFd>>)>);
 
 impl Ram {
     /// Takes a reference to a file, whatever it is, to be asked for memory later. The errno is that of `dup(2)`.
-    pub fn hold_backing(&self, file: BorrowedFd<'_>) -> Result<Backing, Errno> {
+    pub(crate) fn hold_backing(&self, file: BorrowedFd<'_>) -> Result<Backing, Errno> {
         let file = rustix::io::fcntl_dupfd_cloexec(file, 0)
             .map_err(|error| Errno::from_raw(error.raw_os_error()).unwrap_or(Errno::EBADF))?;
         let (last, files) = &mut *lock(&self.backings.0);
@@ -30,7 +30,7 @@ impl Ram {
     }
 
     /// The file is no longer needed. Memory of it that is pinned stays.
-    pub fn put_backing(&self, backing: Backing) {
+    pub(crate) fn put_backing(&self, backing: Backing) {
         // Closed without the lock: the last reference to a file may take a while.
         let file = lock(&self.backings.0).1.remove(&backing.0);
         drop(file);

@@ -41,7 +41,7 @@ const LOW_FRAMES: u64 = (128 << 20) / FRAME;
 
 /// A bijection between frames and physical addresses.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub(crate) struct Layout {
     zones: Vec<Zone>,
 }
 
@@ -79,7 +79,7 @@ impl Layout {
     /// The layout of `machine` frames of machine RAM and `foreign` frames behind them: multiples of 512, and no more than
     /// 80 GiB in all.
     #[must_use]
-    pub fn new(kind: LayoutKind, machine: u64, foreign: u64, seed: u64) -> Self {
+    pub(crate) fn new(kind: LayoutKind, machine: u64, foreign: u64, seed: u64) -> Self {
         let low = (machine / 4).min(LOW_FRAMES) / HUGE_FRAMES * HUGE_FRAMES;
         let huge = match kind {
             LayoutKind::Scattered => machine / 4 / HUGE_FRAMES * HUGE_FRAMES,
@@ -110,7 +110,7 @@ impl Layout {
     ///
     /// If there is no such frame.
     #[must_use]
-    pub fn run_at(&self, frame: u64) -> (u64, u64) {
+    pub(crate) fn run_at(&self, frame: u64) -> (u64, u64) {
         let zone = self.zones.iter().find(|zone| frame < zone.frames.end).expect("a frame of this machine");
         let (slot, left) = zone.slot_of(frame);
         (page_of(slot) * FRAME, if slot < HIGH_SLOT { left.min(HIGH_SLOT - slot) } else { left })
@@ -119,7 +119,7 @@ impl Layout {
     /// The frame that contains a physical address.
     #[inline]
     #[must_use]
-    pub fn frame_at(&self, address: u64) -> Option<u64> {
+    pub(crate) fn frame_at(&self, address: u64) -> Option<u64> {
         let slot = slot_of(address / FRAME)?;
         let zone = self.zones.iter().find(|zone| zone.window.contains(&slot))?;
         zone.frame_of(slot)

@@ -20,6 +20,9 @@ mod pins;
 mod process;
 mod shuffle;
 mod spans;
+#[cfg(test)]
+#[expect(unsafe_code, reason = "it maps memory of its own")]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,16 +30,17 @@ use sys::{Memory, MemoryOptions, PageSize};
 use uapi::Errno;
 
 pub(crate) use access::FramePointer;
-pub use accounts::Accounts;
+pub(crate) use accounts::Accounts;
 use arena::Arena;
 use backings::Backings;
 use foreign::Foreign;
-pub use layout::{Layout, LayoutKind};
-pub use pins::Pin;
+pub(crate) use layout::Layout;
+pub use layout::LayoutKind;
+pub(crate) use pins::Pin;
 pub(crate) use spans::Spans;
 
 /// Bytes in a frame.
-pub const FRAME: u64 = 4096;
+pub(crate) const FRAME: u64 = 4096;
 /// Frames in a huge page of 2 MiB.
 const HUGE_FRAMES: u64 = 512;
 /// How much foreign memory can be pinned at a time: 16 GiB.
@@ -44,7 +48,7 @@ const FOREIGN_FRAMES: u64 = (16 << 30) / FRAME;
 
 /// What RAM a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RamSpec {
+pub(crate) struct RamSpec {
     /// Bytes: a multiple of 2 MiB, from 16 MiB to 64 GiB.
     pub bytes: u64,
     /// Where its frames are.
@@ -61,7 +65,7 @@ impl Default for RamSpec {
 
 /// Why a machine has no RAM.
 #[derive(Debug, thiserror::Error)]
-pub enum RamError {
+pub(crate) enum RamError {
     /// The size is not one that a machine can have.
     #[error("RAM of {0:#x} bytes: the size must be a multiple of 2 MiB, from 16 MiB to 64 GiB")]
     Size(u64),
@@ -79,7 +83,7 @@ pub enum RamError {
 
 /// The machine's memory, its accounts, and the files that memory may come from.
 #[derive(Debug)]
-pub struct Ram {
+pub(crate) struct Ram {
     layout: Layout,
     arena: Arc<Arena>,
     foreign: Foreign,
@@ -89,7 +93,7 @@ pub struct Ram {
 
 impl Ram {
     /// RAM as specified; nothing of it takes real memory until it is touched.
-    pub fn new(spec: &RamSpec) -> Result<Arc<Ram>, RamError> {
+    pub(crate) fn new(spec: &RamSpec) -> Result<Arc<Ram>, RamError> {
         if !spec.bytes.is_multiple_of(HUGE_FRAMES * FRAME) || !(16 << 20..=64 << 30).contains(&spec.bytes) {
             return Err(RamError::Size(spec.bytes));
         }
@@ -105,13 +109,13 @@ impl Ram {
 
     /// Which physical address each frame has.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
     /// Processes, users and what is charged to them.
     #[must_use]
-    pub fn accounts(&self) -> &Accounts {
+    pub(crate) fn accounts(&self) -> &Accounts {
         &self.accounts
     }
 
@@ -119,7 +123,7 @@ impl Ram {
     ///
     /// Dropping it gives the frames back, those that are pinned when they are no longer. EINVAL for no bytes at all;
     /// ENOMEM if no such memory is left (such pages, below such an address).
-    pub fn allocate(&self, options: &MemoryOptions) -> sys::Result<Memory> {
+    pub(crate) fn allocate(&self, options: &MemoryOptions) -> sys::Result<Memory> {
         let refused = |errno| {
             let &MemoryOptions { length, page_size, highest } = options;
             let pages = if page_size == PageSize::Huge2M { "2 MiB" } else { "4 KiB" };
@@ -142,7 +146,7 @@ impl Ram {
     /// The physical address of a virtual one, as pagemap tells it: known for machine RAM that the program has, and for
     /// foreign memory while it is pinned.
     #[must_use]
-    pub fn physical_address(&self, address: usize) -> Option<u64> {
+    pub(crate) fn physical_address(&self, address: usize) -> Option<u64> {
         let address = address as u64;
         let frame = match self.arena.frame_of(address) {
             Some(frame) => self.arena.is_given(frame).then_some(frame),

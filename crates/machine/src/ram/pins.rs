@@ -10,7 +10,7 @@ use super::{FRAME, Ram, backings};
 
 /// Pinned memory: for machine RAM the first frame, for foreign memory the number of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Pin(u64);
+pub(crate) struct Pin(u64);
 
 /// Marks the number of a record.
 const FOREIGN: u64 = 1 << 63;
@@ -36,7 +36,7 @@ impl Ram {
     /// Machine RAM stays with the device whatever the program does meanwhile, and costs the same whatever its size.
     /// Other memory of the process is pinned where it is and page by page; as long as it is pinned, the program must
     /// not unmap it. A range that is partly machine RAM is a fault.
-    pub fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
+    pub(crate) fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
         match source {
             Source::User { task, address } => {
                 if !self.accounts.is_alive(task) {
@@ -75,7 +75,7 @@ impl Ram {
     ///
     /// Foreign pages that are pinned elsewhere too may have been reached through this pin. From now on they are reached
     /// through another one: `quiesce` is called then, to return when every access is over that began before.
-    pub fn unpin(&self, pin: Pin, first: u64, pages: u64, quiesce: impl FnOnce()) {
+    pub(crate) fn unpin(&self, pin: Pin, first: u64, pages: u64, quiesce: impl FnOnce()) {
         match pin.kind() {
             Kind::Machine { frame } => self.arena.unpin(frame + first..frame + first + pages),
             Kind::Foreign { record } => self.foreign.unpin(record, first..first + pages, quiesce),
@@ -88,7 +88,7 @@ impl Ram {
     ///
     /// If these pages are not pinned, or none are asked for.
     #[must_use]
-    pub fn run(&self, pin: Pin, page: u64, left: u64) -> Run {
+    pub(crate) fn run(&self, pin: Pin, page: u64, left: u64) -> Run {
         let mut run = Joined { run: None, left };
         match pin.kind() {
             Kind::Machine { frame } => {
@@ -168,7 +168,7 @@ mod tests {
 
     fn ram(layout: LayoutKind) -> (Arc<Ram>, Task) {
         let ram = Ram::new(&RamSpec { bytes: 64 << 20, layout, seed: 42 }).expect("RAM");
-        let task = ram.accounts().task(1, 1000, None);
+        let task = ram.accounts().task(1000, None);
         (ram, task)
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use machine::dma::Mode;
-use machine::ram::LayoutKind;
+use machine::DmaMode as Mode;
+use machine::LayoutKind;
 use machine::{DeviceSpec, Driver, Iommu, Machine, MachineSpec, ModelSpec, NvmeBacking, Size, SpecError};
 use proptest::prelude::*;
 use sys::Sys;

@@ -42,7 +42,7 @@ fn another_kind_of_device_is_refused() {
 
 #[test]
 fn queues_are_as_deep_as_asked() {
-    let machine = machine(machine::ram::LayoutKind::Scattered, false);
+    let machine = machine(machine::LayoutKind::Scattered, false);
     let (controller, _) = bring_up(&machine, 0);
     for depth in [2, 3, 63, 64, 65, 256, 257, 1024] {
         let queue = controller.queue(depth, Completions::Polled).unwrap();

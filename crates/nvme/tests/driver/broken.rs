@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ioasis::Command;
 use machine::model::{Bar, BarKind, Identity, Model, MsixSpec, Reach, Register, Work};
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use machine::{CustomDevice, Driver, Machine, MachineSpec};
 use nvme::{Completions, Controller, Error, Operation, Stream};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ioasis::{DmaBuffer, DmaOptions, Options};
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use machine::{DeviceSpec, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking, Size};
 use nvme::{Completion, Controller, Error, Namespace, Operation, Queue, Transfer};
 

@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 
 use ioasis::DmaOptions;
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use machine::{DeviceSpec, Machine, MachineSpec, ModelSpec, NvmeBacking, Size};
 use nvme::{Completions, Error, Operation, Stream, Transfer};
 use rustix::fs::{MemfdFlags, SealFlags};

@@ -1,6 +1,6 @@
 //! Streams against a plain vector of bytes.
 
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use nvme::{Completions, Error, Stream};
 use proptest::prelude::*;
 

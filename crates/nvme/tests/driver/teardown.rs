@@ -1,6 +1,6 @@
 //! What is left when queues and controllers go: nothing.
 
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use nvme::{Completions, Error, Operation, Stream, Transfer};
 
 use crate::common::*;

@@ -1,6 +1,6 @@
 //! Reads and writes: every layout, alignment, way to run the device and to learn of completions.
 
-use machine::ram::LayoutKind;
+use machine::LayoutKind;
 use nvme::{Completions, Namespace, Operation, Queue, Transfer};
 
 use crate::common::*;

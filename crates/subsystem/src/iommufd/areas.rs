@@ -118,7 +118,7 @@ impl Areas {
 
     /// Where the slices go.
     fn place<H: Host>(
-        &self,
+        &mut self,
         records: &Records<H>,
         placement: Placement,
         slices: &[Slice],
@@ -135,7 +135,7 @@ impl Areas {
             }
             Placement::Lowest => {
                 let source = slices.first().map_or(0, |slice| records.position(slice.record, slice.offset));
-                placement::lowest(&self.areas, &self.allowed, alignment, H::HUGE, source, length)
+                placement::lowest(&mut self.areas, &self.allowed, alignment, H::HUGE, source, length)
             }
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn check_fixed<V: Copy>(
 /// the page is that of the memory. An empty list of allowed ranges allows everything; the first page and the last
 /// one are never chosen.
 pub(super) fn lowest<V: Copy>(
-    areas: &IntervalMap<V>,
+    areas: &mut IntervalMap<V>,
     allowed: &IntervalMap<()>,
     alignment: u64,
     huge: u64,
@@ -84,7 +84,7 @@ struct Fit {
 
 impl Fit {
     /// The lowest place from `first` to `last` that no area touches.
-    fn between<V: Copy>(&self, areas: &IntervalMap<V>, first: u64, last: u64) -> Option<u64> {
+    fn between<V: Copy>(&self, areas: &mut IntervalMap<V>, first: u64, last: u64) -> Option<u64> {
         let mut from = self.start(first, last)?;
         loop {
             let hole = areas.hole(from, last, self.length)?;

@@ -1,21 +1,17 @@
-//! Insertion: into a leaf, and up as far as nodes split or summaries change.
+//! Insertion: into a leaf, and up as far as nodes are split.
 
 use super::{
     Entry,
-    node::{FANOUT, Gap, Member, Node, Summary},
-    tree::{Nodes, Path, Stack, Step, Tree},
+    node::{Child, Held, Node},
+    tree::{Branches, Leaves, Path, Place, Stack, Step, Tree},
 };
-
-/// A full node gives members to a sibling with at least this much room; if there is none, it is split.
-const ROOM: usize = FANOUT / 16;
+use crate::mem::slots::Slots;
 
 /// What became of a node that a member was put into.
 #[derive(Clone, Copy)]
 enum Put {
-    /// Its summary is what it was.
-    Same,
-    /// Its summary changed.
-    Changed,
+    /// It had room.
+    Fits,
     /// Members moved between the node and the one before it.
     SharedBefore,
     /// Members moved between the node and the one behind it.
@@ -32,63 +28,83 @@ struct Siblings {
 }
 
 /// A member that is to be put into a node.
-struct Newcomer<T, G> {
+struct Newcomer<T> {
     position: usize,
-    member: Member<T, G>,
+    first: u64,
+    item: T,
     /// Whether the node is the last of its level.
     in_last: bool,
 }
 
 impl<V: Copy> Tree<V> {
-    /// Adds an entry that overlaps none; `path` leads to its place. `None`: there is no room, and nothing has changed.
+    /// Adds an entry that overlaps none at its place. `None`: there is no room, and nothing has changed.
     #[inline]
-    pub(super) fn insert(&mut self, path: Option<&mut Path>, entry: Entry<V>) -> Option<()> {
-        let member = Member { first: entry.first, last: entry.last, item: entry.value, gap: () };
-        let Some(path) = path else { return self.plant(member) };
-        let leaf = self.leaves.get_mut(path.leaf)?;
-        if leaf.is_full() {
-            return self.insert_in_full(path, member);
+    pub(super) fn insert(&mut self, place: Option<Place>, entry: Entry<V>) -> Option<()> {
+        let Some(place) = place else {
+            return self.plant(entry);
+        };
+        let leaf = self.leaves.get_mut(place.leaf)?;
+        if leaf.is_full() || place.position == 0 {
+            return self.insert_with_care(entry);
         }
+        leaf.insert(place.position, entry.first, Held::from(entry));
         self.len = self.len.saturating_add(1);
-        if !leaf.insert(path.position, member) {
-            return Some(());
-        }
-        let summary = leaf.summary()?;
-        self.announce(&mut path.steps, summary)
+        Some(())
     }
 
-    /// The same where the leaf is full.
+    /// The same where the leaf is full, or the entry will be the first of all.
     #[cold]
-    fn insert_in_full(&mut self, path: &mut Path, member: Member<V, ()>) -> Option<()> {
-        if !self.is_reserved() {
+    fn insert_with_care(&mut self, entry: Entry<V>) -> Option<()> {
+        let path = self.path(entry.first)?;
+        let Place { leaf, position, end, .. } = path.place;
+        if self.leaf(leaf)?.is_full() && !self.is_reserved() {
             return None;
         }
-        let in_last = path.behind.is_none();
-        let newcomer = Newcomer { position: path.position, member, in_last };
+        if position == 0 {
+            self.begin_with(&path, entry)?;
+        }
+        let newcomer =
+            Newcomer { position, first: entry.first, item: Held::from(entry), in_last: end == u64::MAX };
         let siblings = siblings(&self.branches, &path.steps);
-        let fresh = |leaves: &mut Nodes<_, _>| leaves.insert(Node::new(member));
-        let put = put(&mut self.leaves, path.leaf, siblings, newcomer, fresh)?;
+        let fresh = |leaves: &mut Leaves<V>| leaves.insert(Node::new(Held::from(entry)));
+        let put = put(&mut self.leaves, leaf, siblings, newcomer, fresh)?;
         self.len = self.len.saturating_add(1);
-        self.tell(&mut path.steps, put, in_last)
+        self.tell(path, put)
     }
 
-    /// The first entry of all.
+    /// The first entry in an empty tree.
     #[cold]
-    fn plant(&mut self, member: Member<V, ()>) -> Option<()> {
-        let mut leaf = Node::new(member);
-        leaf.insert(0, member);
+    fn plant(&mut self, entry: Entry<V>) -> Option<()> {
+        let mut leaf = Node::new(Held::from(entry));
+        leaf.insert(0, entry.first, Held::from(entry));
         self.root = Some(self.leaves.insert(leaf)?);
         self.len = 1;
         Some(())
     }
 
-    /// Tells the branches above a leaf what became of it.
-    fn tell(&mut self, steps: &mut Stack<Step>, mut put: Put, in_last: bool) -> Option<()> {
+    /// Has the branches of a path begin with an entry that will be the first of all.
+    fn begin_with(&mut self, path: &Path, entry: Entry<V>) -> Option<()> {
+        let hole = self.leaf(path.place.leaf)?.first(0)?.checked_sub(entry.last)?.checked_sub(1)?;
+        let mut steps = path.steps;
+        while let Some(step) = steps.pop() {
+            let branch = self.branches.get_mut(step.branch)?;
+            branch.set_first(0, entry.first);
+            let child = branch.item_mut(0)?;
+            child.widest = child.widest.max(hole);
+        }
+        Some(())
+    }
+
+    /// Tells the branches of a path what became of its leaf.
+    fn tell(&mut self, mut path: Path, mut put: Put) -> Option<()> {
         for level in 0..self.height {
-            if matches!(put, Put::Same) {
-                return Some(());
-            }
-            put = self.tell_branch(level, steps, put, in_last)?;
+            let step = path.steps.pop()?;
+            put = match put {
+                Put::Fits => return Some(()),
+                Put::SharedBefore => return self.share(level, step.branch, step.position.checked_sub(1)?),
+                Put::SharedBehind => return self.share(level, step.branch, step.position),
+                Put::Split(node) => self.adopt(level, &path, step, node)?,
+            };
         }
         match put {
             Put::Split(node) => self.rise(node),
@@ -96,77 +112,75 @@ impl<V: Copy> Tree<V> {
         }
     }
 
-    /// Tells the last branch of `steps` what became of its child at a level, and what became of the branch by that.
-    fn tell_branch(&mut self, level: usize, steps: &mut Stack<Step>, put: Put, in_last: bool) -> Option<Put> {
-        let step = steps.pop()?;
-        let (branch, position) = (step.branch, step.position());
-        let before = self.branch(branch)?.summary();
+    /// Tells a branch that members moved between its child at a position and the next one.
+    pub(super) fn share(&mut self, level: usize, branch: u32, position: usize) -> Option<()> {
+        let next = position.checked_add(1)?;
         self.refresh(level, branch, position)?;
-        match put {
-            Put::SharedBefore => self.refresh(level, branch, position.checked_sub(1)?)?,
-            Put::SharedBehind => self.refresh(level, branch, position.checked_add(1)?)?,
-            Put::Split(node) => {
-                let member = self.as_member(level, node)?;
-                let newcomer = Newcomer { position: position.checked_add(1)?, member, in_last };
-                let siblings = siblings(&self.branches, steps);
-                let put = self::put(&mut self.branches, branch, siblings, newcomer, |_| self.spares.pop())?;
-                if !matches!(put, Put::Same) {
-                    return Some(put);
-                }
-            }
-            Put::Same | Put::Changed => {}
-        }
-        let same = self.branch(branch)?.summary() == before;
-        Some(if same { Put::Same } else { Put::Changed })
+        self.refresh(level, branch, next)?;
+        let branch = self.branches.get_mut(branch)?;
+        let widest = branch.item(position)?.widest.max(branch.item(next)?.widest);
+        branch.item_mut(position)?.widest = widest;
+        branch.item_mut(next)?.widest = widest;
+        Some(())
+    }
+
+    /// Puts a node into a branch, behind the child that it was split from; `path` leads to the branch.
+    fn adopt(&mut self, level: usize, path: &Path, step: Step, node: u32) -> Option<Put> {
+        let first = self.first(level, node)?;
+        let item = Child { node, widest: self.widest(level, node, path.place.end)? };
+        let split = self.branch(step.branch)?.child(step.position)?;
+        let widest = self.widest(level, split, first.checked_sub(1)?)?;
+        self.branches.get_mut(step.branch)?.item_mut(step.position)?.widest = widest;
+        let position = step.position.checked_add(1)?;
+        let newcomer = Newcomer { position, first, item, in_last: path.place.end == u64::MAX };
+        let siblings = siblings(&self.branches, &path.steps);
+        put(&mut self.branches, step.branch, siblings, newcomer, |_| self.spares.pop())
     }
 
     /// The root was split: puts a new one on top.
     fn rise(&mut self, node: u32) -> Option<()> {
-        let root = self.spares.pop()?;
-        let halves = [self.as_member(self.height, self.root?)?, self.as_member(self.height, node)?];
-        let branch = self.branches.get_mut(root)?;
-        for (position, member) in halves.into_iter().enumerate() {
-            branch.insert(position, member);
-        }
-        self.root = Some(root);
-        self.height = self.height.checked_add(1)?;
+        let (old, new) = (self.root?, self.spares.pop()?);
+        let level = self.height;
+        let (first, cut) = (self.first(level, old)?, self.first(level, node)?);
+        let left = Child { node: old, widest: self.widest(level, old, cut.checked_sub(1)?)? };
+        let right = Child { node, widest: self.widest(level, node, u64::MAX)? };
+        let root = self.branches.get_mut(new)?;
+        root.insert(0, first, left);
+        root.insert(1, cut, right);
+        self.root = Some(new);
+        self.height = level.checked_add(1)?;
         Some(())
-    }
-
-    /// A node as a member of a branch.
-    fn as_member(&self, level: usize, node: u32) -> Option<Member<u32, u64>> {
-        let Summary { first, last, gap } = self.summary(level, node)?;
-        Some(Member { first, last, item: node, gap })
     }
 }
 
 /// The neighbours of the node that `steps` lead to.
-fn siblings(branches: &Nodes<u32, u64>, steps: &Stack<Step>) -> Siblings {
-    let parent = steps.last().and_then(|step| Some((step.position(), branches.get(step.branch)?)));
-    let item = |position: Option<usize>| parent?.1.item(position?);
-    let position = parent.map(|(position, _)| position);
+fn siblings(branches: &Branches, steps: &Stack<Step>) -> Siblings {
+    let parent = steps.last().and_then(|step| Some((step.position, branches.get(step.branch)?)));
+    let Some((position, branch)) = parent else {
+        return Siblings::default();
+    };
     Siblings {
-        before: item(position.and_then(|position| position.checked_sub(1))),
-        behind: item(position.and_then(|position| position.checked_add(1))),
+        before: position.checked_sub(1).and_then(|before| branch.child(before)),
+        behind: position.checked_add(1).and_then(|behind| branch.child(behind)),
     }
 }
 
 /// Puts a member into a node, if need be with the help of a sibling or of a `fresh` node.
-fn put<T: Copy, G: Gap>(
-    nodes: &mut Nodes<T, G>,
+fn put<T: Copy, const N: usize>(
+    nodes: &mut Slots<Node<T, N>, 16>,
     node: u32,
     siblings: Siblings,
-    newcomer: Newcomer<T, G>,
-    fresh: impl FnOnce(&mut Nodes<T, G>) -> Option<u32>,
+    newcomer: Newcomer<T>,
+    fresh: impl FnOnce(&mut Slots<Node<T, N>, 16>) -> Option<u32>,
 ) -> Option<Put> {
     let target = nodes.get_mut(node)?;
     if !target.is_full() {
-        let changed = target.insert(newcomer.position, newcomer.member);
-        return Some(if changed { Put::Changed } else { Put::Same });
+        target.insert(newcomer.position, newcomer.first, newcomer.item);
+        return Some(Put::Fits);
     }
     let room = |node: Option<u32>| node.and_then(|node| nodes.get(node)).map_or(0, Node::room);
     let (before, behind) = (room(siblings.before), room(siblings.behind));
-    let (left, right, put) = if before.max(behind) < ROOM {
+    let (left, right, put) = if before.max(behind) < Node::<T, N>::ROOM {
         let new = fresh(nodes)?;
         (node, new, Put::Split(new))
     } else if before > behind {
@@ -180,13 +194,13 @@ fn put<T: Copy, G: Gap>(
 }
 
 /// Puts a member into one of two neighbours, sharing what they have between them.
-fn put_into_pair<T: Copy, G: Gap>(
-    left: &mut Node<T, G>,
-    right: &mut Node<T, G>,
+fn put_into_pair<T: Copy, const N: usize>(
+    left: &mut Node<T, N>,
+    right: &mut Node<T, N>,
     put: Put,
-    newcomer: Newcomer<T, G>,
+    newcomer: Newcomer<T>,
 ) {
-    let Newcomer { position, member, in_last } = newcomer;
+    let Newcomer { position, first, item, in_last } = newcomer;
     let position =
         if matches!(put, Put::SharedBefore) { position.saturating_add(left.len()) } else { position };
     let all = left.len().saturating_add(right.len());
@@ -195,8 +209,8 @@ fn put_into_pair<T: Copy, G: Gap>(
     let count = if at_end { all } else { all / 2 };
     Node::balance(left, right, count);
     if position <= count && !left.is_full() {
-        left.insert(position, member);
+        left.insert(position, first, item);
     } else {
-        right.insert(position.saturating_sub(count), member);
+        right.insert(position.saturating_sub(count), first, item);
     }
 }

@@ -1,4 +1,4 @@
-//! Disjoint intervals of `u64`, in order: a B+tree whose branches know the widest hole below each child.
+//! Disjoint intervals of `u64`, in order: a B+tree whose branches know how wide a hole below each child can be.
 
 #[cfg(test)]
 mod check;
@@ -66,11 +66,11 @@ impl<V: Copy> IntervalMap<V> {
 
     /// Adds the interval from `first` to `last`. Needs [`IntervalMap::reserve`]; without it, may be refused as well.
     pub fn insert(&mut self, first: u64, last: u64, value: V) -> Result<(), Overlap> {
-        let mut path = self.tree.descend(first);
-        if first > last || path.as_ref().is_some_and(|path| self.tree.touches(path, first, last)) {
+        let place = self.tree.place(first);
+        if first > last || place.is_some_and(|place| self.tree.touches(place, first, last)) {
             return Err(Overlap);
         }
-        let inserted = self.tree.insert(path.as_mut(), Entry { first, last, value });
+        let inserted = self.tree.insert(place, Entry { first, last, value });
         debug_assert!(inserted.is_some(), "an interval was inserted without a reservation");
         inserted.ok_or(Overlap)
     }
@@ -83,10 +83,10 @@ impl<V: Copy> IntervalMap<V> {
 
     /// The value of the entry that contains `at`.
     pub fn get_mut(&mut self, at: u64) -> Option<&mut V> {
-        let path = self.tree.descend(at)?;
-        let leaf = self.tree.leaves.get_mut(path.leaf)?;
-        let position = path.position.checked_sub(1)?;
-        if leaf.last(position)? >= at { leaf.item_mut(position) } else { None }
+        let place = self.tree.place(at)?;
+        let leaf = self.tree.leaves.get_mut(place.leaf)?;
+        let position = place.position.checked_sub(1)?;
+        leaf.item_mut(position).filter(|held| held.last >= at).map(|held| &mut held.value)
     }
 
     /// The entry that contains `at`, or else the first one behind it.
@@ -131,25 +131,14 @@ impl<V: Copy> IntervalMap<V> {
 
     /// The lowest hole of at least `length` numbers between `from` and `to`, as its first and last number.
     ///
-    /// The hole is as large as the entries around it and the window leave it. The time taken does not depend on how
-    /// many smaller holes there are.
-    #[must_use]
-    pub fn hole(&self, from: u64, to: u64, length: u64) -> Option<(u64, u64)> {
+    /// The hole is as large as the entries around it and the window leave it. On average over all calls, the time taken
+    /// does not depend on how many smaller holes there are. What a search learns of them is kept, hence `&mut`.
+    pub fn hole(&mut self, from: u64, to: u64, length: u64) -> Option<(u64, u64)> {
         let length = length.max(1);
-        let fits =
-            |&(first, last): &(u64, u64)| first <= last && last.wrapping_sub(first) >= length.wrapping_sub(1);
-        let from = self.get(from).map_or(Some(from), |entry| entry.last.checked_add(1))?;
-        let (first, last) = match self.at_or_after(from) {
-            None => (from, u64::MAX),
-            Some(next) => match next.first.checked_sub(1).map(|last| (from, last)).filter(fits) {
-                Some(hole) => hole,
-                None => match self.tree.hole_behind(next.first, length) {
-                    Some(hole) => hole,
-                    None => (self.tree.floor(u64::MAX)?.last.checked_add(1)?, u64::MAX),
-                },
-            },
-        };
-        Some((first, last.min(to))).filter(fits)
+        let (first, last) = self.tree.hole(from, length)?;
+        let last = last.min(to);
+        let fits = first <= last && last.wrapping_sub(first) >= length.wrapping_sub(1);
+        fits.then_some((first, last))
     }
 }
 

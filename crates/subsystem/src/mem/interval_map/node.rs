@@ -1,119 +1,67 @@
-//! One node of the tree: up to [`FANOUT`] members in order, and the widest hole between them.
-
-use core::ops::Range;
+//! One node of the tree: where its members begin, in order, and what belongs to each.
 
 use super::Entry;
 
-/// How many members a node has at most. A multiple of [`LINE`].
-pub(super) const FANOUT: usize = 64;
+/// How many entries a leaf has at most. An insertion moves half of them on average, in memory that is often in no cache.
+pub(super) const LEAF: usize = 32;
+
+/// How many children a branch has at most. Branches are searched often and changed rarely.
+pub(super) const BRANCH: usize = 64;
 
 /// How many keys fill a cache line.
 const LINE: usize = 8;
 
-/// An entry, or all entries of a node below: the numbers from `first` to `last`.
+/// Members in order; where they begin is by itself, so that a search reads little else.
+///
+/// The order of the fields is kept: the length is in the same cache line as the first keys.
+#[repr(C)]
+pub(super) struct Node<T, const N: usize> {
+    len: usize,
+    /// Behind the members `u64::MAX`, so that a search need not know how many there are.
+    firsts: [u64; N],
+    items: [T; N],
+}
+
+/// Entries.
+pub(super) type Leaf<V> = Node<Held<V>, LEAF>;
+
+/// Nodes of the level below.
+pub(super) type Branch = Node<Child, BRANCH>;
+
+/// An entry, but for where it begins.
 #[derive(Clone, Copy)]
-pub(super) struct Member<T, G> {
-    pub(super) first: u64,
+pub(super) struct Held<V> {
+    /// The highest number in it.
     pub(super) last: u64,
-    /// The value of the entry, or the number of the node.
-    pub(super) item: T,
-    pub(super) gap: G,
+    pub(super) value: V,
 }
 
-/// The widest hole in a member.
-pub(super) trait Gap: Copy {
-    /// Its width; 0 if there is none.
-    fn width(self) -> u64;
-}
-
-/// An entry has no holes.
-impl Gap for () {
-    fn width(self) -> u64 {
-        0
-    }
-}
-
-/// A node may have.
-impl Gap for u64 {
-    fn width(self) -> u64 {
-        self
+impl<V> From<Entry<V>> for Held<V> {
+    fn from(entry: Entry<V>) -> Self {
+        Self { last: entry.last, value: entry.value }
     }
 }
 
 /// What a branch knows of a node below it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Summary {
-    /// The lowest number in it.
-    pub(super) first: u64,
-    /// The highest number in it.
-    pub(super) last: u64,
-    /// The width of the widest hole between the two.
-    pub(super) gap: u64,
+#[derive(Clone, Copy)]
+pub(super) struct Child {
+    /// Its number.
+    pub(super) node: u32,
+    /// No hole behind an entry of it is wider. May be too much, for insertion does not see to it.
+    pub(super) widest: u64,
 }
 
-/// The widest holes of a node: how wide, and how many there are. Counting spares most searches for the next ones, for
-/// areas of like size leave holes of like size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Widest {
-    width: u64,
-    count: usize,
-}
+impl<T: Copy, const N: usize> Node<T, N> {
+    /// With fewer members, a node is merged or balanced with a sibling.
+    pub(super) const FEW: usize = N / 3;
 
-impl Widest {
-    #[inline]
-    fn gain(&mut self, other: Self) {
-        if other.width > self.width {
-            *self = other;
-        } else if other.width == self.width {
-            self.count = self.count.wrapping_add(other.count);
-        }
-    }
+    /// A full node gives members to a sibling with at least this much room; if there is none, it is split.
+    pub(super) const ROOM: usize = N / 4;
 
-    #[inline]
-    fn lose(&mut self, other: Self) {
-        if other.width == self.width {
-            self.count = self.count.wrapping_sub(other.count);
-        }
-    }
-}
-
-/// One hole.
-impl From<u64> for Widest {
-    fn from(width: u64) -> Self {
-        Self { width, count: usize::from(width > 0) }
-    }
-}
-
-/// Where the search for a hole ended.
-pub(super) enum Found {
-    /// Just before the member at this position.
-    Before(usize),
-    /// Within the member at this position.
-    Within(usize),
-}
-
-/// Members in order, each property of them by itself: a search reads keys and little else.
-pub(super) struct Node<T, G> {
-    len: usize,
-    pub(super) widest: Widest,
-    /// Behind the members `u64::MAX`, so that a search need not know how many there are.
-    firsts: [u64; FANOUT],
-    lasts: [u64; FANOUT],
-    items: [T; FANOUT],
-    gaps: [G; FANOUT],
-}
-
-impl<T: Copy, G: Gap> Node<T, G> {
     /// A node without members; `filler` is what is in place of them.
-    pub(super) fn new(filler: Member<T, G>) -> Self {
-        Self {
-            len: 0,
-            widest: Widest::default(),
-            firsts: [u64::MAX; FANOUT],
-            lasts: [0; FANOUT],
-            items: [filler.item; FANOUT],
-            gaps: [filler.gap; FANOUT],
-        }
+    pub(super) fn new(filler: T) -> Self {
+        const { assert!(N.is_multiple_of(LINE), "a node is searched by the line") };
+        Self { len: 0, firsts: [u64::MAX; N], items: [filler; N] }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -122,11 +70,11 @@ impl<T: Copy, G: Gap> Node<T, G> {
 
     /// How many more members it can hold.
     pub(super) fn room(&self) -> usize {
-        FANOUT.saturating_sub(self.len)
+        N.saturating_sub(self.len)
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.len >= FANOUT
+        self.len >= N
     }
 
     /// Where the member at a position begins.
@@ -135,35 +83,27 @@ impl<T: Copy, G: Gap> Node<T, G> {
         self.firsts.get(position).copied().filter(|_| position < self.len)
     }
 
-    /// Where the member at a position ends.
-    #[inline]
-    pub(super) fn last(&self, position: usize) -> Option<u64> {
-        self.lasts.get(position).copied().filter(|_| position < self.len)
+    /// Has the member at a position begin at `first`.
+    pub(super) fn set_first(&mut self, position: usize, first: u64) {
+        self.firsts.get_mut(position).into_iter().for_each(|known| *known = first);
     }
 
-    /// The value or the node at a position.
+    /// What belongs to the member at a position.
     #[inline]
     pub(super) fn item(&self, position: usize) -> Option<T> {
         self.items.get(position).copied().filter(|_| position < self.len)
     }
 
-    /// The value or the node at a position.
+    /// What belongs to the member at a position.
+    #[inline]
     pub(super) fn item_mut(&mut self, position: usize) -> Option<&mut T> {
         self.items.get_mut(position).filter(|_| position < self.len)
     }
 
-    /// The width of the widest hole in the member at a position.
-    pub(super) fn gap(&self, position: usize) -> u64 {
-        self.gaps.get(position).filter(|_| position < self.len).map_or(0, |gap| gap.width())
-    }
-
-    /// The whole node in short; `None` if it has no members.
-    pub(super) fn summary(&self) -> Option<Summary> {
-        Some(Summary {
-            first: self.first(0)?,
-            last: self.last(self.len.checked_sub(1)?)?,
-            gap: self.widest.width,
-        })
+    /// The highest number before the next member; `end` is that before the next node.
+    #[inline]
+    pub(super) fn end_of(&self, position: usize, end: u64) -> u64 {
+        self.first(position.wrapping_add(1)).map_or(end, |next| next.wrapping_sub(1))
     }
 
     /// How many members begin at or before `at`.
@@ -177,181 +117,96 @@ impl<T: Copy, G: Gap> Node<T, G> {
         line.wrapping_mul(LINE).wrapping_add(within).min(self.len)
     }
 
-    /// Adds a member at a position; the node is not full. Whether the summary changed.
+    /// Adds a member at a position; the node is not full.
     #[inline]
-    pub(super) fn insert(&mut self, position: usize, member: Member<T, G>) -> bool {
-        let (at_end, widest) = (position == 0 || position >= self.len, self.widest.width);
-        let (before, behind) = (self.last_before(position), self.first(position));
-        self.widest.lose(hole_between(before, behind).into());
-        self.widest.gain(hole_between(before, Some(member.first)).into());
-        self.widest.gain(hole_between(Some(member.last), behind).into());
-        self.widest.gain(member.gap.width().into());
-        open(&mut self.firsts, position, self.len, member.first);
-        open(&mut self.lasts, position, self.len, member.last);
-        open(&mut self.items, position, self.len, member.item);
-        open(&mut self.gaps, position, self.len, member.gap);
+    pub(super) fn insert(&mut self, position: usize, first: u64, item: T) {
+        open(&mut self.firsts, position, self.len, first);
+        open(&mut self.items, position, self.len, item);
         self.len = self.len.wrapping_add(1);
-        self.settle(widest) || at_end
     }
 
-    /// Takes the member at a position away. Whether the summary changed.
+    /// Takes the member at a position away.
     #[inline]
-    pub(super) fn remove(&mut self, position: usize) -> bool {
-        let widest = self.widest.width;
-        self.around(position).into_iter().for_each(|hole| self.widest.lose(hole.into()));
+    pub(super) fn remove(&mut self, position: usize) {
         close(&mut self.firsts, position, self.len);
-        close(&mut self.lasts, position, self.len);
         close(&mut self.items, position, self.len);
-        close(&mut self.gaps, position, self.len);
         self.len = self.len.wrapping_sub(1);
-        if let Some(free) = self.firsts.get_mut(self.len) {
-            *free = u64::MAX;
-        }
-        self.widest.gain(self.hole_before(position).into());
-        self.settle(widest) || position == 0 || position >= self.len
-    }
-
-    /// Replaces the limits and the gap of the member at a position. Whether the summary changed.
-    fn replace(&mut self, position: usize, summary: Summary, gap: G) -> bool {
-        let widest = self.widest.width;
-        self.around(position).into_iter().for_each(|hole| self.widest.lose(hole.into()));
-        let known =
-            (self.firsts.get_mut(position), self.lasts.get_mut(position), self.gaps.get_mut(position));
-        if let (Some(known_first), Some(known_last), Some(known_gap)) = known {
-            (*known_first, *known_last, *known_gap) = (summary.first, summary.last, gap);
-        }
-        self.around(position).into_iter().for_each(|hole| self.widest.gain(hole.into()));
-        self.settle(widest) || position == 0 || position.wrapping_add(1) >= self.len
+        self.set_first(self.len, u64::MAX);
     }
 
     /// Moves members between neighbours, so that `left` has `count` of them.
     pub(super) fn balance(left: &mut Self, right: &mut Self, count: usize) {
         let counts = (left.len, right.len, count);
-        let given = left.len.saturating_sub(count);
-        let taken = count.saturating_sub(left.len);
-        // What leaves a node takes its holes along; the hole at the cut is in neither node afterwards.
-        let moved = if given > 0 { left.widest_of(count..left.len) } else { right.widest_of(0..taken) };
-        let cut = Widest::from(if given > 0 { left.hole_before(count) } else { right.hole_before(taken) });
         transfer(&mut left.firsts, &mut right.firsts, counts);
-        transfer(&mut left.lasts, &mut right.lasts, counts);
         transfer(&mut left.items, &mut right.items, counts);
-        transfer(&mut left.gaps, &mut right.gaps, counts);
         right.len = left.len.wrapping_add(right.len).wrapping_sub(count);
         left.len = count;
-        let (giver, taker, seam) =
-            if given > 0 { (left, right, given) } else { (right, left, count.saturating_sub(taken)) };
-        giver.firsts.iter_mut().skip(giver.len).for_each(|free| *free = u64::MAX);
-        giver.widest.lose(moved);
-        giver.widest.lose(cut);
-        giver.settle(0);
-        taker.widest.gain(moved);
-        taker.widest.gain(taker.hole_before(seam).into());
-    }
-
-    /// Finds the widest holes anew if none is left. Whether they are not as wide as they were.
-    #[inline]
-    fn settle(&mut self, widest: u64) -> bool {
-        if self.widest.count == 0 && self.widest.width > 0 {
-            self.widest = self.widest_of(0..self.len);
+        for node in [left, right] {
+            node.firsts.iter_mut().skip(node.len).for_each(|free| *free = u64::MAX);
         }
-        self.widest.width != widest
     }
+}
 
-    /// The widest holes in and between members.
-    pub(super) fn widest_of(&self, members: Range<usize>) -> Widest {
-        let gaps = self.gaps.get(members.clone()).unwrap_or_default().iter().map(|gap| gap.width());
-        let lasts = self.lasts.get(members.clone()).unwrap_or_default();
-        let firsts = self.firsts.get(members).and_then(|firsts| firsts.get(1..)).unwrap_or_default();
-        let steps = lasts.iter().zip(firsts).map(|(&last, &first)| first.wrapping_sub(last));
-        // Four maxima in turn, for one alone would wait for itself at each step.
-        let (a, b, c, d) = steps.clone().fold((1, 1, 1, 1), |(a, b, c, d), step| (b, c, d, a.max(step)));
-        let between = a.max(b).max(c.max(d)).wrapping_sub(1);
-        let width = gaps.clone().max().unwrap_or(0).max(between);
-        if width == 0 {
-            return Widest::default();
-        }
-        let within = gaps.filter(|&gap| gap == width).count();
-        let between = steps.filter(|&step| step == width.wrapping_add(1)).count();
-        Widest { width, count: within.wrapping_add(between) }
-    }
-
-    /// The widths of the holes that have to do with the member at a position.
+impl<V: Copy> Leaf<V> {
+    /// The entry at a position.
     #[inline]
-    fn around(&self, position: usize) -> [u64; 3] {
-        [self.hole_before(position), self.gap(position), self.hole_before(position.wrapping_add(1))]
+    pub(super) fn entry(&self, position: usize) -> Option<Entry<V>> {
+        let Held { last, value } = self.item(position)?;
+        Some(Entry { first: self.first(position)?, last, value })
     }
 
-    /// Where the member before a position ends.
+    /// The highest number of the entry at a position.
     #[inline]
-    fn last_before(&self, position: usize) -> Option<u64> {
-        self.last(position.checked_sub(1)?)
+    pub(super) fn last(&self, position: usize) -> Option<u64> {
+        self.items.get(position).map(|held| held.last).filter(|_| position < self.len)
     }
 
-    /// The width of the hole before the member at a position; 0 at either end of the node.
+    /// How wide the hole behind the entry at a position is; `end` is the highest number before the next leaf.
     #[inline]
-    fn hole_before(&self, position: usize) -> u64 {
-        hole_between(self.last_before(position), self.first(position))
+    pub(super) fn hole_behind(&self, position: usize, end: u64) -> u64 {
+        self.last(position).map_or(0, |last| self.end_of(position, end).wrapping_sub(last))
     }
 
-    /// The hole before the member at a position, as its first and last number.
-    pub(super) fn hole(&self, position: usize) -> Option<(u64, u64)> {
-        let before = self.last_before(position)?;
-        Some((before.checked_add(1)?, self.first(position)?.checked_sub(1)?))
+    /// How wide the widest hole behind an entry is.
+    pub(super) fn widest(&self, end: u64) -> u64 {
+        (0..self.len).map(|position| self.hole_behind(position, end)).max().unwrap_or(0)
     }
 
-    /// The lowest hole of at least `length`, from the member at `position` on, its inside included.
-    pub(super) fn hole_from(&self, position: usize, length: u64) -> Option<Found> {
-        if self.gap(position) >= length {
-            return Some(Found::Within(position));
-        }
-        self.hole_behind(position, length)
-    }
-
-    /// The lowest hole of at least `length` that is behind the member at `position`.
-    pub(super) fn hole_behind(&self, position: usize, length: u64) -> Option<Found> {
-        (position.checked_add(1)?..self.len).find_map(|next| {
-            if self.hole_before(next) >= length {
-                return Some(Found::Before(next));
-            }
-            (self.gap(next) >= length).then_some(Found::Within(next))
+    /// The lowest hole of at least `length` that is behind an entry, as far as it is not below `from`.
+    pub(super) fn hole(&self, from: u64, end: u64, length: u64) -> Option<(u64, u64)> {
+        (self.search(from).saturating_sub(1)..self.len).find_map(|position| {
+            let first = self.last(position)?.checked_add(1)?.max(from);
+            let last = self.end_of(position, end);
+            let fits = first <= last && last.wrapping_sub(first) >= length.wrapping_sub(1);
+            fits.then_some((first, last))
         })
     }
 }
 
-impl<V: Copy> Node<V, ()> {
-    /// Has the member at a position end at `last`. Whether the summary changed.
-    pub(super) fn set_last(&mut self, position: usize, last: u64) -> bool {
-        let Some(first) = self.first(position) else { return false };
-        self.replace(position, Summary { first, last, gap: 0 }, ())
-    }
-
-    /// The member at a position, as an entry.
+impl Branch {
+    /// The number of the child at a position.
     #[inline]
-    pub(super) fn entry(&self, position: usize) -> Option<Entry<V>> {
-        Some(Entry { first: self.first(position)?, last: self.last(position)?, value: self.item(position)? })
+    pub(super) fn child(&self, position: usize) -> Option<u32> {
+        self.items.get(position).map(|child| child.node).filter(|_| position < self.len)
     }
-}
 
-impl Node<u32, u64> {
-    /// Brings what is known of a node below up to date. Whether the summary changed.
-    pub(super) fn update(&mut self, position: usize, summary: Summary) -> bool {
-        self.replace(position, summary, summary.gap)
+    /// No hole behind an entry below is wider.
+    pub(super) fn widest(&self) -> u64 {
+        self.items.iter().take(self.len).map(|child| child.widest).max().unwrap_or(0)
     }
-}
 
-/// The width of the hole between the end of a member and the beginning of the next; 0 if one of them is missing.
-#[inline]
-fn hole_between(last: Option<u64>, next_first: Option<u64>) -> u64 {
-    match (last, next_first) {
-        (Some(last), Some(first)) => first.wrapping_sub(last).wrapping_sub(1),
-        _ => 0,
+    /// The first child, from the one at `position` on, that may have a hole of at least `length` behind an entry.
+    pub(super) fn with_hole(&self, position: usize, length: u64) -> Option<usize> {
+        (position..self.len).find(|&at| self.items.get(at).is_some_and(|child| child.widest >= length))
     }
 }
 
 /// Inserts into the first `len` values of an array that has room.
 #[inline]
-fn open<T: Copy>(values: &mut [T; FANOUT], position: usize, len: usize, value: T) {
-    let Some(tail) = values.get_mut(position..=len) else { return };
+fn open<T: Copy, const N: usize>(values: &mut [T; N], position: usize, len: usize, value: T) {
+    let Some(tail) = values.get_mut(position..=len) else {
+        return;
+    };
     tail.copy_within(..len.saturating_sub(position), 1);
     if let Some(free) = tail.first_mut() {
         *free = value;
@@ -360,7 +215,7 @@ fn open<T: Copy>(values: &mut [T; FANOUT], position: usize, len: usize, value: T
 
 /// Removes from the first `len` values of an array.
 #[inline]
-fn close<T: Copy>(values: &mut [T; FANOUT], position: usize, len: usize) {
+fn close<T: Copy, const N: usize>(values: &mut [T; N], position: usize, len: usize) {
     if let Some(tail) = values.get_mut(position..len) {
         tail.copy_within(1.., 0);
     }
@@ -368,7 +223,7 @@ fn close<T: Copy>(values: &mut [T; FANOUT], position: usize, len: usize) {
 
 /// Moves values between the end of `left` and the beginning of `right`, which have as many as `counts` says; `left`
 /// has the third of them afterwards.
-fn transfer<T: Copy>(left: &mut [T; FANOUT], right: &mut [T; FANOUT], counts: (usize, usize, usize)) {
+fn transfer<T: Copy, const N: usize>(left: &mut [T; N], right: &mut [T; N], counts: (usize, usize, usize)) {
     let (left_len, right_len, count) = counts;
     if let Some(moved) = left.get(count..left_len) {
         right.copy_within(..right_len, moved.len());

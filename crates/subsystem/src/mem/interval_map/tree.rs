@@ -2,7 +2,7 @@
 
 use super::{
     Entry,
-    node::{Member, Node, Summary},
+    node::{Branch, Child, Leaf, Node},
 };
 use crate::{
     Alloc,
@@ -12,18 +12,19 @@ use crate::{
 /// How many levels of branches there are at most. More than 2^32 leaves can fill.
 const LEVELS: usize = 8;
 
-/// Entries: values with their intervals.
-pub(super) type Leaf<V> = Node<V, ()>;
+pub(super) type Leaves<V> = Slots<Leaf<V>, 16>;
+pub(super) type Branches = Slots<Branch, 16>;
 
-/// Numbers of nodes, with what is in them and the widest hole there.
-pub(super) type Branch = Node<u32, u64>;
-pub(super) type Nodes<T, G> = Slots<Node<T, G>, 16>;
-
-/// A B+tree of intervals. A branch holds the [`Summary`] of each child, so that most questions are answered on one
-/// way down, and a change goes up only as far as summaries change.
+/// A B+tree of intervals.
+///
+/// A branch knows exactly where each child begins, and has an upper bound for the holes behind its entries. A hole
+/// belongs to the entry before it, wherever the next entry is; behind the last entry of all, it ends with the numbers.
+///
+/// Insertion makes holes smaller and leaves the bounds as they are. What makes a hole wider raises the bounds above it.
+/// A search that was led astray by a bound corrects it; so it takes at most the time that insertion saved.
 pub(super) struct Tree<V: Copy> {
-    pub(super) leaves: Nodes<V, ()>,
-    pub(super) branches: Nodes<u32, u64>,
+    pub(super) leaves: Leaves<V>,
+    pub(super) branches: Branches,
     /// Branches without members, taken when others split.
     pub(super) spares: Stack<u32>,
     /// A leaf, if there are no levels of branches.
@@ -66,28 +67,26 @@ impl<T: Copy> Stack<T> {
 #[derive(Clone, Copy)]
 pub(super) struct Step {
     pub(super) branch: u32,
-    position: u32,
+    pub(super) position: usize,
 }
 
-impl Step {
-    pub(super) fn new(branch: u32, position: usize) -> Option<Self> {
-        Some(Self { branch, position: u32::try_from(position).ok()? })
-    }
-
-    pub(super) fn position(self) -> usize {
-        self.position as usize
-    }
-}
-
-/// The way from the root to a leaf.
-pub(super) struct Path {
-    /// The root is the lowest of them.
-    pub(super) steps: Stack<Step>,
+/// Where an entry is or would be.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
     pub(super) leaf: u32,
     /// How many entries of the leaf begin at or before the number that was looked for.
     pub(super) position: usize,
-    /// Where the next leaf begins, if there is one.
-    pub(super) behind: Option<u64>,
+    /// The highest number before the next leaf; `u64::MAX` if there is none.
+    pub(super) end: u64,
+    /// The bound for the holes behind the entries of the leaf; `u64::MAX` if there is no branch to have one.
+    pub(super) widest: u64,
+}
+
+/// The way from the root to a place.
+pub(super) struct Path {
+    /// The root is the lowest of them.
+    pub(super) steps: Stack<Step>,
+    pub(super) place: Place,
 }
 
 impl<V: Copy> Tree<V> {
@@ -116,34 +115,50 @@ impl<V: Copy> Tree<V> {
         let mut node = self.root?;
         for _ in 0..self.height {
             let branch = self.branch(node)?;
-            node = branch.item(branch.search(at).checked_sub(1)?)?;
+            node = branch.child(branch.search(at).checked_sub(1)?)?;
         }
         let leaf = self.leaf(node)?;
         leaf.entry(leaf.search(at).checked_sub(1)?)
     }
 
-    /// The way to the place where an interval that begins at `at` is or would be.
+    /// The place of an interval that begins at `at`, telling each branch that was entered, and at which position.
     #[inline]
-    pub(super) fn descend(&self, at: u64) -> Option<Path> {
-        let mut node = self.root?;
-        let mut steps = Stack::new(Step { branch: 0, position: 0 });
-        let mut behind = None;
+    fn descend(&self, at: u64, mut entered: impl FnMut(u32, usize)) -> Option<Place> {
+        let mut place = Place { leaf: self.root?, position: 0, end: u64::MAX, widest: u64::MAX };
         for _ in 0..self.height {
-            let branch = self.branch(node)?;
+            let branch = self.branch(place.leaf)?;
             let position = branch.search(at).saturating_sub(1);
-            steps.push(Step::new(node, position)?);
-            behind = branch.first(position.wrapping_add(1)).or(behind);
-            node = branch.item(position)?;
+            entered(place.leaf, position);
+            let child = branch.item(position)?;
+            place.end = branch.end_of(position, place.end);
+            (place.leaf, place.widest) = (child.node, child.widest);
         }
-        Some(Path { steps, leaf: node, position: self.leaf(node)?.search(at), behind })
+        place.position = self.leaf(place.leaf)?.search(at);
+        Some(place)
     }
 
-    /// Whether an entry has a number of `first` to `last`; `path` leads to `first`.
-    pub(super) fn touches(&self, path: &Path, first: u64, last: u64) -> bool {
-        let Some(leaf) = self.leaf(path.leaf) else { return false };
-        let before = path.position.checked_sub(1).and_then(|before| leaf.last(before));
-        before.is_some_and(|last| last >= first)
-            || leaf.first(path.position).or(path.behind).is_some_and(|behind| behind <= last)
+    /// The place of an interval that begins at `at`.
+    #[inline]
+    pub(super) fn place(&self, at: u64) -> Option<Place> {
+        self.descend(at, |_, _| ())
+    }
+
+    /// The way to the place of an interval that begins at `at`.
+    pub(super) fn path(&self, at: u64) -> Option<Path> {
+        let mut steps = Stack::new(Step { branch: 0, position: 0 });
+        let place = self.descend(at, |branch, position| steps.push(Step { branch, position }))?;
+        Some(Path { steps, place })
+    }
+
+    /// Whether an entry has a number of `first` to `last`; the place is that of `first`.
+    #[inline]
+    pub(super) fn touches(&self, place: Place, first: u64, last: u64) -> bool {
+        let Some(leaf) = self.leaf(place.leaf) else {
+            return false;
+        };
+        let before = place.position.checked_sub(1).and_then(|before| leaf.last(before));
+        before.is_some_and(|before| before >= first)
+            || last > leaf.first(place.position).map_or(place.end, |behind| behind.wrapping_sub(1))
     }
 
     /// How many branches an insertion takes at most, now or after any removals.
@@ -163,8 +178,8 @@ impl<V: Copy> Tree<V> {
         }
         while self.spares.len < needed {
             self.branches.reserve(alloc)?;
-            let filler = Member { first: 0, last: 0, item: 0, gap: 0 };
-            self.spares.push(self.branches.insert(Node::new(filler)).ok_or(OutOfMemory)?);
+            let branch = Node::new(Child { node: 0, widest: 0 });
+            self.spares.push(self.branches.insert(branch).ok_or(OutOfMemory)?);
         }
         self.leaves.reserve(alloc)
     }
@@ -174,27 +189,40 @@ impl<V: Copy> Tree<V> {
         self.leaves.is_reserved() && self.spares.len >= self.spares_needed()
     }
 
-    /// The summary of a node at a level; leaves are level 0.
-    pub(super) fn summary(&self, level: usize, node: u32) -> Option<Summary> {
-        if level == 0 { self.leaf(node)?.summary() } else { self.branch(node)?.summary() }
+    /// Where a node at a level begins; leaves are level 0.
+    pub(super) fn first(&self, level: usize, node: u32) -> Option<u64> {
+        if level == 0 { self.leaf(node)?.first(0) } else { self.branch(node)?.first(0) }
     }
 
-    /// Tells a branch how its child at a position is now; `level` is that of the child.
+    /// No hole behind an entry of a node at a level is wider; `end` is the highest number before the next node.
+    pub(super) fn widest(&self, level: usize, node: u32, end: u64) -> Option<u64> {
+        Some(if level == 0 { self.leaf(node)?.widest(end) } else { self.branch(node)?.widest() })
+    }
+
+    /// Tells a branch where its child at a position begins; `level` is that of the child.
     pub(super) fn refresh(&mut self, level: usize, branch: u32, position: usize) -> Option<()> {
-        let node = self.branch(branch)?.item(position)?;
-        let summary = self.summary(level, node)?;
-        self.branches.get_mut(branch)?.update(position, summary);
+        let first = self.first(level, self.branch(branch)?.child(position)?)?;
+        self.branches.get_mut(branch)?.set_first(position, first);
         Some(())
     }
 
-    /// Tells the branches of `steps` the new summary of the node that they lead to.
-    pub(super) fn announce(&mut self, steps: &mut Stack<Step>, mut summary: Summary) -> Option<()> {
-        while let Some(step) = steps.pop() {
-            let branch = self.branches.get_mut(step.branch)?;
-            if !branch.update(step.position(), summary) {
+    /// Raises the bounds above the hole behind the entry before a place in a leaf; the place is that of `at`.
+    #[inline]
+    pub(super) fn raise(&mut self, place: Place, at: u64) -> Option<()> {
+        let width = self.leaf(place.leaf)?.hole_behind(place.position.checked_sub(1)?, place.end);
+        if width > place.widest { self.raise_to(width, at) } else { Some(()) }
+    }
+
+    /// Raises the bounds above the place of `at`.
+    #[cold]
+    fn raise_to(&mut self, width: u64, at: u64) -> Option<()> {
+        let mut path = self.path(at)?;
+        while let Some(step) = path.steps.pop() {
+            let child = self.branches.get_mut(step.branch)?.item_mut(step.position)?;
+            if child.widest >= width {
                 break;
             }
-            summary = branch.summary()?;
+            child.widest = width;
         }
         Some(())
     }

@@ -2,7 +2,6 @@
 
 use super::{
     Entry,
-    node::Found,
     tree::{Path, Step, Tree},
 };
 
@@ -15,12 +14,12 @@ pub(super) struct Walk<'a, V: Copy> {
 impl<V: Copy> Tree<V> {
     /// The entry that contains `at`, and all behind it.
     pub(super) fn walk(&self, at: u64) -> Walk<'_, V> {
-        let mut path = self.descend(at);
-        if let Some(path) = &mut path {
-            let before = path.position.saturating_sub(1);
-            let last = self.leaf(path.leaf).and_then(|leaf| leaf.last(before));
+        let mut path = self.path(at);
+        if let Some(Path { place, .. }) = &mut path {
+            let before = place.position.saturating_sub(1);
+            let last = self.leaf(place.leaf).and_then(|leaf| leaf.last(before));
             if last.is_some_and(|last| last >= at) {
-                path.position = before;
+                place.position = before;
             }
         }
         Walk { tree: self, path }
@@ -29,57 +28,52 @@ impl<V: Copy> Tree<V> {
     /// Leads a path on to the beginning of the next leaf.
     fn next_leaf(&self, path: &mut Path) -> Option<()> {
         let mut climbed = 0_usize;
-        path.leaf = loop {
+        path.place.leaf = loop {
             let step = path.steps.pop()?;
-            let position = step.position().saturating_add(1);
-            if let Some(link) = self.branch(step.branch)?.item(position) {
-                path.steps.push(Step::new(step.branch, position)?);
+            let position = step.position.saturating_add(1);
+            if let Some(link) = self.branch(step.branch)?.child(position) {
+                path.steps.push(Step { branch: step.branch, position });
                 break link;
             }
             climbed = climbed.saturating_add(1);
         };
         for _ in 0..climbed {
-            path.steps.push(Step::new(path.leaf, 0)?);
-            path.leaf = self.branch(path.leaf)?.item(0)?;
+            path.steps.push(Step { branch: path.place.leaf, position: 0 });
+            path.place.leaf = self.branch(path.place.leaf)?.child(0)?;
         }
-        path.position = 0;
+        path.place.position = 0;
         Some(())
     }
 
-    /// The lowest hole of at least `length` that is behind the entry that begins at `at` and before another entry.
-    pub(super) fn hole_behind(&self, at: u64, length: u64) -> Option<(u64, u64)> {
-        let mut path = self.descend(at)?;
-        let leaf = self.leaf(path.leaf)?;
-        if let Some(Found::Before(next)) = leaf.hole_behind(path.position.checked_sub(1)?, length) {
-            return leaf.hole(next);
+    /// The lowest hole of at least `length`, as far as it is not below `from`, as its first and last number.
+    pub(super) fn hole(&mut self, from: u64, length: u64) -> Option<(u64, u64)> {
+        let Some(root) = self.root else {
+            return Some((from, u64::MAX));
+        };
+        let lowest = self.first(self.height, root)?;
+        match lowest.checked_sub(from) {
+            Some(before) if before >= length => Some((from, lowest.checked_sub(1)?)),
+            _ => self.hole_in(self.height, root, u64::MAX, (from, length)),
         }
-        for level in 1..=self.height {
-            let step = path.steps.pop()?;
-            let branch = self.branch(step.branch)?;
-            match branch.hole_behind(step.position(), length) {
-                Some(Found::Before(next)) => return branch.hole(next),
-                Some(Found::Within(child)) => {
-                    return self.hole_within(level.checked_sub(1)?, branch.item(child)?, length);
-                }
-                None => {}
-            }
-        }
-        None
     }
 
-    /// The lowest hole of at least `length` in a node that has one, at a level.
-    fn hole_within(&self, level: usize, mut node: u32, length: u64) -> Option<(u64, u64)> {
-        for _ in 0..level {
+    /// The same behind the entries of a node at a level; `end` is the highest number before the next node.
+    fn hole_in(&mut self, level: usize, node: u32, end: u64, wanted: (u64, u64)) -> Option<(u64, u64)> {
+        let (from, length) = wanted;
+        let Some(below) = level.checked_sub(1) else {
+            return self.leaf(node)?.hole(from, end, length);
+        };
+        let mut next = self.branch(node)?.search(from).saturating_sub(1);
+        loop {
             let branch = self.branch(node)?;
-            match branch.hole_from(0, length)? {
-                Found::Before(next) => return branch.hole(next),
-                Found::Within(child) => node = branch.item(child)?,
+            let position = branch.with_hole(next, length)?;
+            let (child, end) = (branch.child(position)?, branch.end_of(position, end));
+            if let Some(hole) = self.hole_in(below, child, end, wanted) {
+                return Some(hole);
             }
-        }
-        let leaf = self.leaf(node)?;
-        match leaf.hole_from(0, length)? {
-            Found::Before(next) => leaf.hole(next),
-            Found::Within(_) => None,
+            let widest = self.widest(below, child, end)?;
+            self.branches.get_mut(node)?.item_mut(position)?.widest = widest;
+            next = position.saturating_add(1);
         }
     }
 }
@@ -89,11 +83,11 @@ impl<V: Copy> Iterator for Walk<'_, V> {
 
     fn next(&mut self) -> Option<Entry<V>> {
         let path = self.path.as_mut()?;
-        if path.position >= self.tree.leaf(path.leaf)?.len() {
+        if path.place.position >= self.tree.leaf(path.place.leaf)?.len() {
             self.tree.next_leaf(path)?;
         }
-        let entry = self.tree.leaf(path.leaf)?.entry(path.position);
-        path.position = path.position.saturating_add(1);
+        let entry = self.tree.leaf(path.place.leaf)?.entry(path.place.position);
+        path.place.position = path.place.position.saturating_add(1);
         entry
     }
 }

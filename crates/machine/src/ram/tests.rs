@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use machine::ram::{FRAME, LayoutKind, Pin, Ram, RamSpec};
+use super::{FRAME, LayoutKind, Pin, Ram, RamSpec};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 use subsystem::{PinError, Source, Task};
@@ -15,7 +15,7 @@ struct Setup {
 
 fn setup() -> Setup {
     let ram = Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Scattered, seed: 9 }).expect("RAM");
-    let task = ram.accounts().task(1, 1000, None);
+    let task = ram.accounts().task(1000, None);
     Setup { ram, task }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use ioasis::{Mode, PciAddress};
 
 /// VFIO and IOMMUFD, with or without an IOMMU.
@@ -36,8 +36,8 @@ pub(crate) struct System {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// The whole way on a machine of its own: open, bind, map, ask for physical addresses, drive an NVMe
-    /// controller
+    /// The whole way on a machine of its own, never on --machine: open, bind, map, ask for physical addresses,
+    /// drive an NVMe controller
     Demo {
         /// One JSON object instead of a table
         #[arg(long)]
@@ -71,6 +71,7 @@ pub(crate) enum Nvme {
 }
 
 #[derive(Args)]
+#[command(group = ArgGroup::new("extent").args(["blocks", "all"]).required(true))]
 pub(crate) struct Read {
     /// The controller's PCI address, such as 0000:01:00.0
     pub(crate) address: PciAddress,
@@ -78,7 +79,7 @@ pub(crate) struct Read {
     #[arg(long, default_value_t = 0)]
     pub(crate) lba: u64,
     /// How many blocks
-    #[arg(long, required_unless_present = "all", conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) blocks: Option<u64>,
     /// All blocks to the end of the namespace
     #[arg(long)]

@@ -3,13 +3,20 @@
 use std::fs::{File, Permissions};
 use std::io::{self, ErrorKind, IsTerminal, Write, stderr, stdout};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
+use rustix::event::PollFlags;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 use tempfile::NamedTempFile;
+
+use crate::stop::{StopFlag, is_ready};
 
 const STDOUT: &str = "standard output";
 
@@ -58,8 +65,8 @@ pub(crate) enum Output {
 }
 
 impl Output {
-    /// Opens an output; `-` is standard output.
-    pub(crate) fn create(path: &Path) -> Result<Output> {
+    /// Opens an output; `-` is standard output. A pipe without a reader is waited for until somebody asks to stop.
+    pub(crate) fn create(path: &Path, stop: &StopFlag) -> Result<Output> {
         let cannot = || format!("cannot write {}", path.display());
         if path == Path::new("-") {
             if stdout().is_terminal() {
@@ -71,7 +78,12 @@ impl Output {
         match path.metadata() {
             Ok(data) if data.is_dir() => bail!("cannot write {}: it is a directory", path.display()),
             Ok(data) if !data.is_file() => {
-                let file = File::options().write(true).open(path).with_context(cannot)?;
+                let file = if data.file_type().is_fifo() {
+                    open_fifo(path, stop)
+                } else {
+                    File::options().write(true).open(path).map_err(Error::from)
+                }
+                .with_context(cannot)?;
                 Ok(Output::Stream { name: path.display().to_string(), file })
             }
             Ok(_) => {
@@ -95,13 +107,16 @@ impl Output {
         Ok(Output::Whole { path: path.to_owned(), file })
     }
 
-    /// Writes bytes.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Writes bytes, unless somebody asks to stop.
+    pub(crate) fn write(&mut self, bytes: &[u8], stop: &StopFlag) -> Result<()> {
+        stop.check()?;
         let written = match self {
-            Output::Stream { file, .. } => file.write_all(bytes),
+            Output::Stream { file, .. } => write_stream(file, bytes, stop),
             Output::Whole { file, .. } => file.as_file_mut().write_all(bytes),
         };
-        written.map_err(|error| self.refused(error))
+        written.map_err(|error| self.refused(error))?;
+        // What was asked for while a stream was written left it incomplete.
+        stop.check()
     }
 
     /// The file is whole: lets it appear, durable.
@@ -127,6 +142,38 @@ impl Output {
             Output::Whole { path, .. } => refused(path.display(), "; it was not written", error),
         }
     }
+}
+
+/// Opens a named pipe. Without a reader the system would wait for one, and not let go at a signal.
+fn open_fifo(path: &Path, stop: &StopFlag) -> Result<File> {
+    const A_MOMENT: Duration = Duration::from_millis(20);
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    loop {
+        stop.check()?;
+        match File::options().write(true).custom_flags(nonblocking).open(path) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => sleep(A_MOMENT),
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// Writes until all is written or somebody asks to stop.
+fn write_stream(file: &mut File, bytes: &[u8], stop: &StopFlag) -> io::Result<()> {
+    /// What a pipe that is ready takes without blocking (`PIPE_BUF`, `pipe(7)`).
+    const PIECE: usize = 4096;
+    let mut rest = bytes;
+    while !rest.is_empty() && !stop.is_raised() {
+        if !is_ready(file, PollFlags::OUT)? {
+            continue;
+        }
+        match file.write(&rest[..rest.len().min(PIECE)]) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => rest = &rest[count..],
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn refused(object: impl std::fmt::Display, outcome: &str, error: io::Error) -> Error {

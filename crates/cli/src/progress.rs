@@ -6,10 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// unless that is a terminal.
 pub(crate) fn bar(bytes: Option<u64>) -> ProgressBar {
     let (bar, template) = match bytes {
-        Some(bytes) => (
-            ProgressBar::new(bytes),
-            "{bar:30} {percent:>3} %  {binary_bytes}  {binary_bytes_per_sec}  {eta} left",
-        ),
+        Some(bytes) => {
+            (ProgressBar::new(bytes), "{wide_bar} {percent:>3} % {binary_bytes_per_sec} {eta} left")
+        }
         None => (ProgressBar::no_length(), "{binary_bytes}  {binary_bytes_per_sec}"),
     };
     match ProgressStyle::with_template(template) {

@@ -1,9 +1,13 @@
 //! Signals: the first Ctrl-C asks long work to stop in order, the second one ends the process at once.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
@@ -43,6 +47,17 @@ impl StopFlag {
     /// [`Interrupted`] if the flag is up.
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_raised() { Err(Interrupted.into()) } else { Ok(()) }
+    }
+}
+
+/// Waits until a file can be read or written, but not so long that a signal goes unnoticed: a read or write would
+/// go on after it.
+pub(crate) fn is_ready(file: &File, way: PollFlags) -> io::Result<bool> {
+    const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    match poll(&mut [PollFd::new(file, way)], Some(&A_MOMENT)) {
+        Ok(count) => Ok(count > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why a device could not be had or used.
 ///
 /// The message says what was attempted, on which object, what the system answered and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The system refused a call.
@@ -193,6 +193,13 @@ impl Error {
     }
 }
 
+/// The message, so that a `main` that answers with an error prints it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Says what was attempted when a call is refused.
 pub(crate) trait Attempt<T> {
     fn attempt(self, what: impl FnOnce() -> String) -> Result<T>;
@@ -207,4 +214,20 @@ impl<T> Attempt<T> for sys::Result<T> {
 /// A line for each.
 fn list(items: &[impl fmt::Display]) -> String {
     items.iter().map(|item| format!("\n  {item}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uapi::Errno;
+
+    use super::Error;
+
+    #[test]
+    fn a_refusal_is_debugged_as_its_message_with_help() {
+        let refusal = sys::Error::new("VFIO_GROUP_GET_DEVICE_FD", "/dev/vfio/noiommu-0", Errno::EPERM);
+        let error = Error::Refused { attempt: "cannot open 0000:01:00.0".into(), refusal };
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let help = error.help().unwrap();
+        assert!(help.contains("CAP_SYS_RAWIO") && error.to_string().ends_with(help), "{error}");
+    }
 }

@@ -3,13 +3,16 @@
 
 use uapi::Errno;
 
+/// Without an IOMMU, the caller could reach all of memory.
+const RAWIO: &str = "without an IOMMU, be root, or grant the program CAP_SYS_RAWIO (setcap cap_sys_rawio+ep)";
+
+const NO_RESET: &str = "this function has no reset of its own: go on without one";
+
 /// What to do about a refused call, where the call and its errno tell enough.
 pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
     let object = refusal.object();
     Some(match (refusal.call(), refusal.errno()) {
-        ("open", Errno::EPERM) if object.contains("noiommu-") => {
-            "a device without an IOMMU needs CAP_SYS_RAWIO to be opened"
-        }
+        ("open", Errno::EPERM) if object.contains("noiommu-") => RAWIO,
         ("open" | "pwrite", Errno::EPERM) if object.ends_with("/enable") => {
             "to enable a device by sysfs needs CAP_SYS_ADMIN; binding it to uio_pci_generic enables it too"
         }
@@ -28,8 +31,7 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::ENOTTY) => {
             "the descriptor is no device node, or the kernel is older than 6.6"
         }
-        ("VFIO_SET_IOMMU", Errno::EPERM) => "a container without an IOMMU needs CAP_SYS_RAWIO",
-        ("VFIO_GROUP_GET_DEVICE_FD", Errno::EPERM) => "a device without an IOMMU needs CAP_SYS_RAWIO",
+        ("VFIO_SET_IOMMU" | "VFIO_GROUP_GET_DEVICE_FD" | "IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => RAWIO,
         ("VFIO_IOMMU_MAP_DMA", Errno::ENOSPC) => {
             "the container holds as many mappings as it may: map larger pieces, or raise dma_entry_limit of the module \
              vfio_iommu_type1"
@@ -37,7 +39,6 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("IOMMU_IOAS_MAP" | "VFIO_IOMMU_MAP_DMA", Errno::ENOMEM) => {
             "pinned memory counts against RLIMIT_MEMLOCK: raise the limit (ulimit -l), or hold CAP_IPC_LOCK"
         }
-        ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => "asking for physical addresses needs CAP_SYS_RAWIO",
         ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::ENOTTY) => "the kernel is older than 7.3",
         ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EOPNOTSUPP) => {
             "the kernel is built without IOMMUFD_NOIOMMU, or a device with an IOMMU shares the address space"
@@ -48,8 +49,8 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("mmap", Errno::EINVAL) if object.contains("/resource") => {
             "the BAR does not start at a page, or a driver of the host holds it: use VFIO"
         }
-        ("VFIO_DEVICE_RESET", Errno::EINVAL | Errno::ENOTTY) => "the function cannot be reset on its own",
-        ("open", Errno::ENOENT) if object.ends_with("/reset") => "the function cannot be reset on its own",
+        ("VFIO_DEVICE_RESET", Errno::EINVAL | Errno::ENOTTY) => NO_RESET,
+        ("open", Errno::ENOENT) if object.ends_with("/reset") => NO_RESET,
         _ => return None,
     })
 }

@@ -61,7 +61,7 @@
 //!     fn echo(&self, message: &[u8]) -> ioasis::Result<Vec<u8>> {
 //!         // What the device is to be told: an IOVA behind an IOMMU, a physical address without one.
 //!         let (address, contiguous) = self.buffer.address_at(0);
-//!         assert!(message.len() < contiguous);
+//!         assert!(message.len() <= contiguous);
 //!         self.buffer.write_at(0, message);
 //!         assert!(self.copy(address.get(), DEVICE_BUFFER, message.len(), TO_DEVICE)?, "the device is silent");
 //!         self.buffer.fill(0);

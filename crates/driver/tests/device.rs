@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use common::{address, open};
-use ioasis::machine::model::{Bar, BarKind, Express, Identity, Model, MsixSpec, Reach, Register, Work};
 use ioasis::machine::LayoutKind;
+use ioasis::machine::model::{Bar, BarKind, Express, Identity, Model, MsixSpec, Reach, Register, Work};
 use ioasis::machine::{CustomDevice, Driver, Machine, MachineSpec};
 use ioasis::{Error, InterruptKind, MsixCapability, Sys};
 use rustix::event::{PollFd, PollFlags, poll};

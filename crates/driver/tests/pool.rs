@@ -5,8 +5,8 @@ mod common;
 use std::ops::Range;
 
 use common::{machine, open};
-use ioasis::machine::Machine;
 use ioasis::machine::LayoutKind;
+use ioasis::machine::Machine;
 use ioasis::{DmaBuffer, DmaOptions, DmaPool, Error, PageSize, Pooled, Shape};
 use proptest::prelude::*;
 

@@ -1,11 +1,12 @@
 //! What can go wrong.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::status::Status;
 
 /// An error of the driver. Each one names the controller.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The device could not be opened or used.
@@ -93,6 +94,13 @@ pub enum Error {
         /// What does not fit, and what would.
         what: String,
     },
+}
+
+/// The message, so that a `main` that answers with an error prints it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The result of a call of the driver.

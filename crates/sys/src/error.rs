@@ -21,6 +21,15 @@ impl Rule {
     }
 }
 
+/// What is wrong with the call, in words that follow the errno.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A rule says what has to be so, except where it says that a part is not there.
+        let lead = if self.is_not_built() { "" } else { "breaks the rule " };
+        write!(f, "{lead}{}: {}", self.name, self.sentence)
+    }
+}
+
 /// A refused system call: what was attempted, on which object, and the answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Parts>);
@@ -79,7 +88,7 @@ impl fmt::Display for Error {
         let Parts { call, object, errno, rule } = &*self.0;
         write!(f, "{call} on {object}: {errno}")?;
         match rule {
-            Some(rule) => write!(f, " [{}: {}]", rule.name, rule.sentence),
+            Some(rule) => write!(f, ": {rule}"),
             None => Ok(()),
         }
     }
@@ -107,8 +116,11 @@ mod tests {
         let error = Error::new("VFIO_DEVICE_BIND_IOMMUFD", "vfio0", Errno::EINVAL).with_rule(rule);
         assert_eq!(
             error.to_string(),
-            "VFIO_DEVICE_BIND_IOMMUFD on vfio0: EINVAL (invalid argument) [bind.already-bound: a device is bound once]"
+            "VFIO_DEVICE_BIND_IOMMUFD on vfio0: EINVAL (invalid argument): \
+             breaks the rule bind.already-bound: a device is bound once"
         );
         assert_eq!((error.errno(), error.rule()), (Errno::EINVAL, Some(rule)));
+        let rule = Rule { name: "group.not-built", sentence: "groups are not built yet" };
+        assert_eq!(rule.to_string(), "group.not-built: groups are not built yet");
     }
 }

@@ -16,7 +16,7 @@ use crate::output::{print, print_json};
 use crate::system::{self, Job};
 use report::Report;
 
-/// The machine that the demo builds, unless another one is named.
+/// The machine that the demo builds.
 const MACHINE: &str = r#"
 iommu = "none"
 unsafe_noiommu_mode = true
@@ -41,10 +41,13 @@ const BYTES: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(system: &arguments::System, json: bool) -> Result<()> {
-    let machine = match &system.machine {
-        Some(path) => Machine::from_file(path)?,
-        None => Machine::from_spec(MachineSpec::parse(MACHINE)?)?,
-    };
+    // It writes to its device, which must not be one that somebody needs.
+    for (option, named) in
+        [("--machine", system.machine.is_some()), ("--allow-noiommu", system.allow_noiommu)]
+    {
+        ensure!(!named, "demo builds a machine of its own and uses no other: run it without {option}");
+    }
+    let machine = Machine::from_spec(MachineSpec::parse(MACHINE)?)?;
     system::run_on(&machine, system, Demo { json })
 }
 
@@ -191,7 +194,8 @@ fn edu_echo<S: Sys>(sys: &S, options: &Options) -> Result<Edu> {
     }
     let mut back = vec![0; PAGE];
     memory.read_at(PAGE, &mut back);
-    drop((bar, memory, device));
+    // The device first: nothing may reach for memory that is gone.
+    drop((bar, device, memory));
     Ok(Edu { right: back == page, steps: trace.steps() })
 }
 

@@ -7,7 +7,7 @@ use indicatif::{BinaryBytes, HumanCount};
 use ioasis::{DmaOptions, Mode, Options, Sys};
 use machine::Machine;
 use nvme::{Completions, Controller, Namespace, Queue, Stream};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 use super::controller;
@@ -18,19 +18,23 @@ use crate::system::{self, Job};
 
 pub(crate) fn run(system: &arguments::System, bench: NvmeBench) -> Result<()> {
     let Some(path) = &system.machine else {
-        return system::run(system, Measure { bench, machine: None });
+        return system::run(system, Measure { bench, machine: None, pinned: false });
     };
-    // Threads inherit where they may run: the device's on the second processor, the driver's on the first.
-    pin_to(1);
+    let cpus = two_cpus();
+    // Threads inherit where they may run: the device's on the second CPU, the driver's on the first.
+    let device_pinned = cpus.is_some_and(|[_, second]| pin_to(second));
     let machine = Machine::from_file(path)?;
-    pin_to(0);
-    system::run_on(&machine, system, Measure { bench, machine: Some(&machine) })
+    let driver_pinned = cpus.is_some_and(|[first, _]| pin_to(first));
+    let pinned = device_pinned && driver_pinned;
+    system::run_on(&machine, system, Measure { bench, machine: Some(&machine), pinned })
 }
 
 struct Measure<'a> {
     bench: NvmeBench,
     /// The machine, where the namespace may be memory of this process.
     machine: Option<&'a Machine>,
+    /// Whether the machine's device and the driver run on two CPUs of their own.
+    pinned: bool,
 }
 
 impl Job for Measure<'_> {
@@ -103,6 +107,7 @@ impl Measure<'_> {
             "mean_latency_us": self.latency(iops),
             "memcpy_per_second": memcpy,
             "ratio_to_memcpy": memcpy.map(|memcpy| iops / memcpy),
+            "pinned": self.pinned,
         }))
     }
 
@@ -120,13 +125,18 @@ impl Measure<'_> {
                 "-".to_owned(),
             ),
         };
-        print_facts([
+        let mut facts = vec![
             ("transfers", format!("{transfers} of {size} in {:.2} s", rate.seconds)),
             ("rate", format!("{} per second, {bytes} per second", HumanCount(iops as u64))),
             ("mean latency", format!("{:.2} µs at queue depth {}", self.latency(iops), self.bench.qd)),
             ("memcpy alone", copies),
             ("ratio", ratio),
-        ])
+        ];
+        if self.machine.is_some() && !self.pinned {
+            let shared = "not pinned: the device and the driver could not get two CPUs, and may share one";
+            facts.push(("threads", shared.to_owned()));
+        }
+        print_facts(facts)
     }
 
     /// In microseconds, by Little's law.
@@ -145,11 +155,16 @@ fn touch<S: Sys>(controller: &Controller<S>, queue: &mut Queue<S>, namespace: Na
     })
 }
 
-/// Keeps this thread, and those that it starts, on one processor. Where there is none of that number, it
-/// stays as it was.
-fn pin_to(cpu: usize) {
+/// The first two CPUs on which this process may run, if there are two.
+fn two_cpus() -> Option<[usize; 2]> {
+    let allowed = sched_getaffinity(None).ok()?;
+    let mut cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    Some([cpus.next()?, cpus.next()?])
+}
+
+/// Keeps this thread, and those that it starts, on one CPU: whether that could be done.
+fn pin_to(cpu: usize) -> bool {
     let mut set = CpuSet::new();
     set.set(cpu);
-    // A measurement without pinning is still one.
-    let _ = sched_setaffinity(None, &set);
+    sched_setaffinity(None, &set).is_ok()
 }

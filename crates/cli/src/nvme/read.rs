@@ -1,6 +1,6 @@
 //! `ioasis nvme read`
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Error, Result, bail};
 use indicatif::ProgressBar;
 use ioasis::{Options, Sys};
 use nvme::Stream;
@@ -9,7 +9,7 @@ use super::{controller, stream_queue};
 use crate::arguments;
 use crate::output::Output;
 use crate::progress;
-use crate::stop::StopFlag;
+use crate::stop::{Interrupted, StopFlag};
 use crate::system::Job;
 
 pub(crate) struct Read {
@@ -31,18 +31,18 @@ impl Job for Read {
         };
         let mut queue = stream_queue(&controller)?;
         let mut stream = Stream::new(&controller, &mut queue, namespace)?;
-        let mut output = Output::create(&arguments.output)?;
+        let mut output = Output::create(&arguments.output, &stop)?;
         let bar = progress::bar(Some(blocks.saturating_mul(namespace.block_size as u64)));
         let result = stream.read(lba, blocks, |bytes| {
-            stop.check().with_context(|| so_far(&bar, &output))?;
-            output.write(bytes)?;
+            output.write(bytes, &stop)?;
             bar.inc(bytes.len() as u64);
             Ok::<(), Error>(())
         });
-        let result = result.map_err(|error: Error| match error.is::<nvme::Error>() {
-            true => error.context(so_far(&bar, &output)),
-            false => error,
-        });
+        let result =
+            result.map_err(|error: Error| match error.is::<nvme::Error>() || error.is::<Interrupted>() {
+                true => error.context(so_far(&bar, &output)),
+                false => error,
+            });
         // This moves the bar to its end.
         bar.finish_and_clear();
         result?;

@@ -9,12 +9,12 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use indicatif::ProgressBar;
 use ioasis::{Options, Sys};
 use nvme::{Namespace, Stream};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 use super::{controller, stream_queue};
 use crate::arguments;
 use crate::progress;
-use crate::stop::StopFlag;
+use crate::stop::{StopFlag, is_ready};
 use crate::system::Job;
 
 /// Bytes that are read from the input at once, a multiple of every block size.
@@ -129,7 +129,7 @@ impl Input {
     fn fill(&mut self, bytes: &mut [u8], stop: &StopFlag) -> io::Result<usize> {
         let mut filled = 0;
         while filled < bytes.len() && !stop.is_raised() {
-            if !self.is_ready()? {
+            if !is_ready(&self.file, PollFlags::IN)? {
                 continue;
             }
             match self.file.read(&mut bytes[filled..]) {
@@ -140,15 +140,5 @@ impl Input {
             }
         }
         Ok(filled)
-    }
-
-    /// Waits for input, but not so long that a signal goes unnoticed: a read would go on after it.
-    fn is_ready(&self) -> io::Result<bool> {
-        const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&A_MOMENT)) {
-            Ok(count) => Ok(count > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -186,3 +186,14 @@ fn a_device_that_reaches_too_far_fails_the_run() {
         outcome.stderr
     );
 }
+
+#[test]
+fn a_read_without_an_extent_names_both_ways_to_give_one() {
+    let machine = Machine::with("size = \"1MiB\"");
+    for more in [&[][..], &["--all", "--blocks", "1"]] {
+        let outcome = run(machine.nvme("read", more).args(["-o", "out"]));
+        assert_eq!(outcome.status.code(), Some(2));
+        let named = ["--blocks", "--all"].iter().all(|option| outcome.stderr.contains(option));
+        assert!(named, "{}", outcome.stderr);
+    }
+}

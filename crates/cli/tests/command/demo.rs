@@ -50,22 +50,20 @@ fn it_tells_the_same_to_programs() {
 }
 
 #[test]
-fn it_runs_on_a_machine_of_the_users() {
-    let text = "
-        memory.layout = \"contiguous\"
-        [[device]]
-        address = \"0000:01:00.0\"
-        model = \"nvme\"
-        size = \"32MiB\"
-        thread = false
-        [[device]]
-        address = \"0000:02:00.0\"
-        model = \"edu\"
-        thread = false
-    ";
-    let machine = Machine::file(text);
-    let report =
-        succeed(ioasis().arg("--machine").arg(machine.path("machine.toml")).args(["demo", "--json"]));
-    assert_eq!(report.json()["verified"], true);
-    assert!(report.json()["segments"].as_u64().unwrap() < 10);
+fn a_machine_of_the_users_is_left_alone() {
+    let before = pattern(32 << 20);
+    let machine = Machine::with_image(&before);
+    let error = fail(ioasis().arg("--machine").arg(machine.path("machine.toml")).arg("demo"));
+    assert_eq!(error, "demo builds a machine of its own and uses no other: run it without --machine");
+    assert!(read(&machine.path("disk.img")) == before);
+    let error = fail(ioasis().args(["--allow-noiommu", "demo"]));
+    assert_eq!(error, "demo builds a machine of its own and uses no other: run it without --allow-noiommu");
+}
+
+#[test]
+fn it_takes_the_mode_that_is_asked_for() {
+    let report = succeed(ioasis().args(["demo", "--json", "--mode", "iommufd-noiommu"])).json();
+    assert_eq!(report["mode"], "iommufd-noiommu");
+    let error = fail(ioasis().args(["demo", "--mode", "group"]));
+    assert!(error.contains("group"), "{error}");
 }

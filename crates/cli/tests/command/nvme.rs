@@ -1,5 +1,7 @@
 //! `ioasis nvme` on embedded machines.
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 use crate::common::*;
 
 #[test]
@@ -98,4 +100,21 @@ fn a_bench_tells_people_too() {
     for words in ["transfers", "rate", "mean latency", "memcpy alone", "ratio"] {
         assert!(text.contains(words), "{words} is missing:\n{text}");
     }
+}
+
+#[test]
+fn a_bench_says_whether_its_threads_have_cpus_of_their_own() {
+    let machine = Machine::with("size = \"1MiB\"");
+    let allowed = sched_getaffinity(None).unwrap();
+    let json = succeed(&mut machine.nvme("bench", &["--seconds", "1", "--json"])).json();
+    assert_eq!(json["pinned"], allowed.count() > 1);
+    // On its last CPU alone, which is inherited.
+    let text = std::thread::spawn(move || {
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).rfind(|&cpu| allowed.is_set(cpu)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        succeed(&mut machine.nvme("bench", &["--seconds", "1"])).text().to_owned()
+    });
+    let text = text.join().unwrap();
+    assert!(text.contains("not pinned: the device and the driver could not get two CPUs"), "{text}");
 }

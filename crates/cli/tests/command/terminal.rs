@@ -50,6 +50,18 @@ fn long_work_shows_a_bar_on_a_terminal() {
 }
 
 #[test]
+fn the_bar_fits_a_narrow_terminal() {
+    let machine = Machine::with_sparse_image(64 << 20);
+    let shown = on_terminal(&machine.nvme("read", &["--all", "-o", "out"]), 40);
+    // Each drawing begins with a return to the first column, and escape sequences take none.
+    let drawings: Vec<&str> = shown.split(['\r', '\n', '\x1b']).filter(|part| part.contains('%')).collect();
+    assert!(!drawings.is_empty(), "{shown:?}");
+    for drawing in drawings {
+        assert!(drawing.contains("left") && drawing.chars().count() <= 40 + "[2K".len(), "{drawing:?}");
+    }
+}
+
+#[test]
 fn long_work_shows_nothing_in_a_pipe() {
     let machine = Machine::with_sparse_image(64 << 20);
     let mut command = machine.nvme("read", &["--all", "-o", "out"]);

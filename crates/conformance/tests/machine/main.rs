@@ -8,8 +8,8 @@ mod support;
 mod vfio_rules;
 
 use conformance::Target;
-use machine::model::Model;
 use machine::LayoutKind;
+use machine::model::Model;
 use machine::{
     CAPABILITIES, CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
     Size,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conformance::{Report, Row, Verdict, cases, rows, run};
-use machine::Machine;
 use machine::LayoutKind;
+use machine::Machine;
 
 use crate::machine;
 

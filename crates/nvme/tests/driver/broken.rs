@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use ioasis::Command;
-use machine::model::{Bar, BarKind, Identity, Model, MsixSpec, Reach, Register, Work};
 use machine::LayoutKind;
+use machine::model::{Bar, BarKind, Identity, Model, MsixSpec, Reach, Register, Work};
 use machine::{CustomDevice, Driver, Machine, MachineSpec};
 use nvme::{Completions, Controller, Error, Operation, Stream};
 

@@ -5,6 +5,7 @@ mod bring_up;
 mod broken;
 mod common;
 mod errors;
+mod faults;
 mod stream;
 mod teardown;
 mod transfers;

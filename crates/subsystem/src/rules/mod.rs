@@ -61,7 +61,9 @@ impl fmt::Debug for Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [{}: {}]", self.0.errno, self.0.name, self.0.sentence)
+        // A rule says what has to be so, except where it says that a part is not there.
+        let lead = if self.0.name.ends_with(".not-built") { "" } else { "breaks the rule " };
+        write!(f, "{}: {lead}{}: {}", self.0.errno, self.0.name, self.0.sentence)
     }
 }
 

@@ -88,9 +88,9 @@ fn b073_b074_a_device_object_lives_as_long_as_it_is_bound() {
     client.close();
 }
 
-/// A bind that answers has made the object that attaching needs; one that is refused has made nothing.
+/// Regression, with every allocation failing in turn: a bind that answers has made the object that attaching needs; one that is refused has made nothing.
 #[test]
-fn a_bound_device_can_always_be_attached() {
+fn regression_a_bound_device_can_always_be_attached() {
     let host = TestHost::new();
     for n in 0.. {
         let client = Client::new(&host);

@@ -5,6 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::status::Status;
 
 /// Bytes of a logical block.
@@ -15,6 +18,10 @@ pub(crate) const BLOCK_BYTES: u64 = 512;
 pub(crate) enum NamespaceError {
     #[error("cannot open the image {}: {source}", path.display())]
     Open { path: PathBuf, source: io::Error },
+    #[error("the image {} is in use: another process, or another controller, has it open", path.display())]
+    InUse { path: PathBuf },
+    #[error("cannot lock the image {}: {source}", path.display())]
+    Lock { path: PathBuf, source: Errno },
     #[error("the image {} is not a regular file", path.display())]
     NotAFile { path: PathBuf },
     #[error("the image {} has {length} bytes, which is no multiple of the block size of {BLOCK_BYTES}", path.display())]
@@ -62,8 +69,8 @@ impl Namespace {
         Ok(Namespace { medium: Medium::Memory(vec![0; bytes]), length })
     }
 
-    /// The blocks of an image file, which are written in place. A file that may only be read makes a namespace that is
-    /// write protected.
+    /// The blocks of an image file, which are written in place and locked (`flock`) as long as the namespace is there.
+    /// A file that may only be read makes a namespace that is write protected; any number may share it.
     pub(crate) fn image(path: &Path) -> Result<Self, NamespaceError> {
         let (file, writable) =
             open_image(path).map_err(|source| NamespaceError::Open { path: path.to_owned(), source })?;
@@ -84,6 +91,7 @@ impl Namespace {
         if !length.is_multiple_of(BLOCK_BYTES) {
             return Err(NamespaceError::NotBlocks { path: path.to_owned(), length });
         }
+        lock(&file, writable, path)?;
         Ok(Namespace { medium: Medium::Image(Image { file, writable, window: Vec::new() }), length })
     }
 
@@ -201,6 +209,19 @@ fn open_image(path: &Path) -> io::Result<(File, bool)> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Keeps others from the image, or where it is only read, those that write it. The lock goes with the file.
+fn lock(file: &File, writable: bool, path: &Path) -> Result<(), NamespaceError> {
+    let operation = if writable {
+        FlockOperation::NonBlockingLockExclusive
+    } else {
+        FlockOperation::NonBlockingLockShared
+    };
+    flock(file, operation).map_err(|errno| match errno {
+        Errno::WOULDBLOCK => NamespaceError::InUse { path: path.to_owned() },
+        source => NamespaceError::Lock { path: path.to_owned(), source },
+    })
 }
 
 fn window(window: &mut Vec<u8>, length: usize) -> &mut [u8] {

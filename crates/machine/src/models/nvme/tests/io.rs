@@ -169,6 +169,24 @@ fn an_image_that_may_only_be_read_is_write_protected() {
 }
 
 #[test]
+fn an_image_has_one_writer_or_any_number_of_readers() {
+    let file = image(&[1; 8 * 512]);
+    let reader = || Namespace::of_file(file.reopen().unwrap(), false, file.path());
+    let refused = |result: Result<Namespace, NamespaceError>| {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(file.path().to_str().unwrap()) && text.contains("in use"), "{text}");
+    };
+    let writer = Namespace::image(file.path()).unwrap();
+    refused(Namespace::image(file.path()));
+    refused(reader());
+    drop(writer);
+    let readers = [reader().unwrap(), reader().unwrap()];
+    refused(Namespace::image(file.path()));
+    drop(readers);
+    Namespace::image(file.path()).unwrap();
+}
+
+#[test]
 fn what_cannot_be_a_namespace_is_refused_by_name() {
     let error = |result: Result<Namespace, NamespaceError>| result.unwrap_err().to_string();
     let odd = image(&[0; 1000]);

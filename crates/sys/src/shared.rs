@@ -76,7 +76,7 @@ pub unsafe fn write(target: NonNull<u8>, bytes: &[u8]) {
 ///
 /// # Safety
 ///
-/// As for [`write`].
+/// As for [`write()`].
 #[inline]
 pub unsafe fn fill(target: NonNull<u8>, length: usize, value: u8) {
     let piece = [value; 4096];

@@ -100,7 +100,7 @@ impl<T, const N: usize> Slots<T, N> {
         let chunk = self.chunks.get_mut(at).ok_or(OutOfMemory)?;
         if chunk.is_closed() {
             let held = chunk.places.len();
-            let step = (held / 4).max(1).min(N.saturating_sub(held));
+            let step = (held / 8).max(1).min(N.saturating_sub(held));
             if !alloc.permit() {
                 return Err(OutOfMemory);
             }

@@ -3,7 +3,7 @@
 use super::Entry;
 
 /// How many entries a leaf has at most. An insertion moves half of them on average, in memory that is often in no cache.
-pub(super) const LEAF: usize = 32;
+pub(super) const LEAF: usize = 48;
 
 /// How many children a branch has at most. Branches are searched often and changed rarely.
 pub(super) const BRANCH: usize = 64;

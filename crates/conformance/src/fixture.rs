@@ -73,14 +73,35 @@ impl<'a, S: Suite> Fixture<'a, S> {
         self.nth_address(0)
     }
 
-    /// The first device that is not behind an IOMMU.
+    /// The first device without an IOMMU.
     pub(crate) fn noiommu_address(&self) -> Way<&'a str> {
+        self.address_where(
+            |address| self.is_noiommu(address),
+            "every device that was named is behind an IOMMU",
+        )
+    }
+
+    /// The first device that is behind an IOMMU.
+    pub(crate) fn iommu_address(&self) -> Way<&'a str> {
+        self.address_where(
+            |address| Ok(!self.is_noiommu(address)?),
+            "every device that was named is without an IOMMU",
+        )
+    }
+
+    /// Whether a device is without an IOMMU.
+    pub(crate) fn is_noiommu(&self, address: &str) -> Way<bool> {
+        Ok(!self.exists(&self.sysfs(address).join("iommu"))?)
+    }
+
+    /// The first device that something is true of; `otherwise` says why there is none.
+    fn address_where(&self, mut holds: impl FnMut(&str) -> Way<bool>, otherwise: &str) -> Way<&'a str> {
         for address in &self.target.devices {
-            if self.cdev_name(address)?.starts_with("noiommu-") {
+            if holds(address)? {
                 return Ok(address);
             }
         }
-        Err(Stop::NotApplicable("every device that was named is behind an IOMMU".into()))
+        Err(Stop::NotApplicable(otherwise.to_owned()))
     }
 
     /// The n-th device of the target.
@@ -93,12 +114,10 @@ impl<'a, S: Suite> Fixture<'a, S> {
 
     /// The first device that has what a row needs.
     pub(crate) fn address_with(&self, need: Need) -> Way<&'a str> {
-        for address in &self.target.devices {
-            if self.fulfils(address, need)? {
-                return Ok(address);
-            }
-        }
-        Err(Stop::NotApplicable(format!("no device that was named has this: {need:?}")))
+        self.address_where(
+            |address| self.fulfils(address, need),
+            &format!("no device that was named has this: {need:?}"),
+        )
     }
 
     fn fulfils(&self, address: &str, need: Need) -> Way<bool> {

@@ -32,21 +32,6 @@ pub(crate) struct Joined<'a, S: Suite> {
 }
 
 impl<'a, S: Suite> Fixture<'a, S> {
-    /// The first device that is behind an IOMMU.
-    pub(crate) fn iommu_address(&self) -> Way<&'a str> {
-        for address in &self.target.devices {
-            if !self.is_noiommu(address)? {
-                return Ok(address);
-            }
-        }
-        Err(Stop::NotApplicable("no device that was named is behind an IOMMU".into()))
-    }
-
-    /// Whether a device is not behind an IOMMU.
-    fn is_noiommu(&self, address: &str) -> Way<bool> {
-        Ok(self.cdev_name(address)?.starts_with("noiommu-"))
-    }
-
     /// The number of a device's group.
     pub(crate) fn group_number(&self, address: &str) -> Way<u32> {
         let link = self.sysfs(address).join("iommu_group");

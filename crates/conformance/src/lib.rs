@@ -20,5 +20,5 @@ mod space;
 
 pub use fixture::Target;
 pub use outcome::{Got, Outcome, Stop, Verdict};
-pub use row::{Expect, Row, rows};
+pub use row::{Expect, Mode, Row, rows};
 pub use run::{Case, Report, cases, run};

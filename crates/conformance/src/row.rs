@@ -13,8 +13,8 @@ pub struct Row {
     pub id: &'static str,
     /// The part of the interface that it speaks of, such as `BIND`.
     pub area: &'static str,
-    /// The devices or builds that it applies to: `noiommu`, `iommu`, `both`, `iommufd` (no device needed), and `group`.
-    pub modes: &'static str,
+    /// What it is asked with: once in each of these.
+    pub modes: &'static [Mode],
     /// The slice of the work that it belongs to: 1 the no-IOMMU cdev, 3 everything else, 4 several processes.
     pub slice: u8,
     /// How it is known: `kernel` (seen), `code` (read), `verify` (open).
@@ -27,6 +27,63 @@ pub struct Row {
     pub then: &'static str,
     /// What follows, to compare with.
     pub expect: &'static str,
+}
+
+/// What a row is asked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// A device without an IOMMU, through its character device.
+    Noiommu,
+    /// The same through its group.
+    NoiommuGroup,
+    /// A device behind an IOMMU, through its character device.
+    Iommu,
+    /// The same through its group.
+    IommuGroup,
+    /// Devices of both kinds.
+    Mixed,
+    /// An IOMMUFD context, whatever device there is.
+    Iommufd,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Mode; 6] =
+        [Mode::Noiommu, Mode::NoiommuGroup, Mode::Iommu, Mode::IommuGroup, Mode::Mixed, Mode::Iommufd];
+
+    /// `noiommu`, `iommu-group`…
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Noiommu => "noiommu",
+            Mode::NoiommuGroup => "noiommu-group",
+            Mode::Iommu => "iommu",
+            Mode::IommuGroup => "iommu-group",
+            Mode::Mixed => "mixed",
+            Mode::Iommufd => "iommufd",
+        }
+    }
+
+    /// The modes that the table's own words stand for.
+    fn parse(words: &str) -> Option<&'static [Mode]> {
+        Some(match words {
+            "noiommu" => &[Mode::Noiommu],
+            "iommu" => &[Mode::Iommu],
+            "both" => &[Mode::Noiommu, Mode::Iommu],
+            "noiommu group" => &[Mode::NoiommuGroup],
+            "iommu group" => &[Mode::IommuGroup],
+            "both group" => &[Mode::NoiommuGroup, Mode::IommuGroup],
+            "mixed" => &[Mode::Mixed],
+            "iommufd" => &[Mode::Iommufd],
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// What a row expects, as far as it can be compared without knowing the row.
@@ -54,7 +111,7 @@ fn parse(line: &'static str) -> Option<Row> {
     Some(Row {
         id: field()?,
         area: field()?,
-        modes: field()?,
+        modes: Mode::parse(field()?)?,
         slice: field()?.parse().ok()?,
         known: field()?,
         given: field()?,
@@ -65,11 +122,6 @@ fn parse(line: &'static str) -> Option<Row> {
 }
 
 impl Row {
-    /// Whether it applies to a mode alone, or to one of several.
-    pub(crate) fn is_of(&self, mode: &str) -> bool {
-        self.modes.split(' ').any(|it| it == mode)
-    }
-
     /// What the row expects.
     #[must_use]
     pub fn expectation(&self) -> Expect {

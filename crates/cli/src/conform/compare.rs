@@ -8,18 +8,18 @@ use anyhow::{Result, ensure};
 use super::results::{Entry, Results, Status};
 use crate::output::{print, table};
 
-/// Prints every row in which two runs differ. It is an error if both systems were asked a row and answered it
+/// Prints every row and mode in which two runs differ. It is an error if both systems were asked a row and answered it
 /// differently.
 pub(super) fn run(left: &Path, right: &Path) -> Result<()> {
     let (left, right) = (Results::read(left)?, Results::read(right)?);
     let mut rows = table();
-    rows.set_header(["row", &left.system, &right.system]);
+    rows.set_header(["row", "mode", &left.system, &right.system]);
     let (mut contradictions, mut differences) = (0, 0);
-    for (id, sides) in pair(&left, &right) {
+    for ((id, mode), sides) in pair(&left, &right) {
         let Some(difference) = Difference::of(sides) else { continue };
         differences += 1;
         contradictions += usize::from(difference == Difference::Answer);
-        rows.add_row([id.to_owned(), cell(sides.0), cell(sides.1)]);
+        rows.add_row([id.to_owned(), mode.to_owned(), cell(sides.0), cell(sides.1)]);
     }
     let counts = format!("{differences} differences, in {contradictions} of them both were asked\n");
     match differences {
@@ -30,16 +30,16 @@ pub(super) fn run(left: &Path, right: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The results of both sides by id.
+/// The results of both sides of one row in one mode.
 type Sides<'a> = (Option<&'a Entry>, Option<&'a Entry>);
 
-fn pair<'a>(left: &'a Results, right: &'a Results) -> BTreeMap<&'a str, Sides<'a>> {
-    let mut pairs: BTreeMap<&str, Sides<'_>> = BTreeMap::new();
+fn pair<'a>(left: &'a Results, right: &'a Results) -> BTreeMap<(&'a str, &'a str), Sides<'a>> {
+    let mut pairs: BTreeMap<_, Sides<'_>> = BTreeMap::new();
     for entry in &left.results {
-        pairs.entry(&entry.id).or_default().0 = Some(entry);
+        pairs.entry(entry.key()).or_default().0 = Some(entry);
     }
     for entry in &right.results {
-        pairs.entry(&entry.id).or_default().1 = Some(entry);
+        pairs.entry(entry.key()).or_default().1 = Some(entry);
     }
     pairs
 }
@@ -94,7 +94,7 @@ mod tests {
 
     fn entry(status: Status, got: &str) -> Entry {
         let (got, expected) = (Some(got.to_owned()), "errno=EINVAL or EFAULT".to_owned());
-        Entry { id: "B-001".to_owned(), status, expected, got, reason: None }
+        Entry { id: "B-001".to_owned(), mode: "noiommu".to_owned(), status, expected, got, reason: None }
     }
 
     fn difference(left: Option<Entry>, right: Option<Entry>) -> Option<Difference> {

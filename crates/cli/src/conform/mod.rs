@@ -49,8 +49,8 @@ pub(crate) fn run(system: &arguments::System, conform: &Conform) -> Result<()> {
 
 /// Prints the rows themselves.
 fn list(conform: &Conform) -> Result<()> {
-    let lines = rows().into_iter().filter(|row| conform.wants(row)).map(|row| format!("{row}\n"));
-    print(&lines.collect::<String>())
+    let rows: Vec<Row> = rows().into_iter().filter(|row| conform.wants(row)).collect();
+    print(&table::list(&rows))
 }
 
 /// Asks a system the rows, and prints what came of it.
@@ -66,8 +66,13 @@ fn ask<S: Suite>(sys: &S, target: &Target, conform: &Conform) -> Result<()> {
     }
     match reports.iter().filter(|report| is_failure(report)).count() {
         0 => Ok(()),
-        failures => bail!("{failures} of {} rows failed", reports.len()),
+        failures => bail!("{failures} of {} answers are not as the rows say", asked(&reports)),
     }
+}
+
+/// How many answers there are.
+fn asked(reports: &[Report]) -> usize {
+    reports.iter().filter(|report| !matches!(report.verdict, Verdict::NotApplicable(_))).count()
 }
 
 fn is_failure(report: &Report) -> bool {

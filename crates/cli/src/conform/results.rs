@@ -16,10 +16,12 @@ pub(super) struct Results {
     pub(super) results: Vec<Entry>,
 }
 
-/// What came of one row.
+/// What came of one row in one of its modes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) id: String,
+    /// What it was asked with: a mode's name, such as `noiommu`.
+    pub(super) mode: String,
     pub(super) status: Status,
     /// What the row expects.
     pub(super) expected: String,
@@ -53,17 +55,20 @@ impl Results {
 }
 
 impl Entry {
+    /// What it is an answer to: the row and the mode.
+    pub(super) fn key(&self) -> (&str, &str) {
+        (&self.id, &self.mode)
+    }
+
     fn new(report: &Report) -> Self {
-        let Report { row, verdict, got, .. } = report;
-        let (id, expected) = (row.id.to_owned(), row.expect.to_owned());
-        match verdict.clone() {
-            Verdict::Pass => Entry { id, status: Status::Pass, expected, got: got.clone(), reason: None },
-            Verdict::Fail { expected, got } => {
-                Entry { id, status: Status::Fail, expected, got: Some(got), reason: None }
-            }
+        let Report { row, mode, verdict, got, .. } = report.clone();
+        let (status, expected, got, reason) = match verdict {
+            Verdict::Pass => (Status::Pass, row.expect.to_owned(), got, None),
+            Verdict::Fail { expected, got } => (Status::Fail, expected, Some(got), None),
             Verdict::NotApplicable(reason) => {
-                Entry { id, status: Status::NotApplicable, expected, got: None, reason: Some(reason) }
+                (Status::NotApplicable, row.expect.to_owned(), None, Some(reason))
             }
-        }
+        };
+        Entry { id: row.id.to_owned(), mode: mode.to_string(), status, expected, got, reason }
     }
 }

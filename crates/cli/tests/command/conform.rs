@@ -1,5 +1,7 @@
 //! `ioasis conform`
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::common::*;
@@ -30,7 +32,12 @@ fn results(machine: &Machine, name: &str, results: &Value) {
 }
 
 fn row(id: &str, status: &str, got: &str) -> Value {
-    json!({ "id": id, "status": status, "expected": "errno=EINVAL", "got": got, "reason": null })
+    row_in("noiommu", id, status, got)
+}
+
+fn row_in(mode: &str, id: &str, status: &str, got: &str) -> Value {
+    let expected = "errno=EINVAL";
+    json!({ "id": id, "mode": mode, "status": status, "expected": expected, "got": got, "reason": null })
 }
 
 #[test]
@@ -45,13 +52,16 @@ fn a_machine_behaves() {
     assert_eq!(line("area"), ["area", "pass", "fail", "n/a"]);
     assert_eq!((line("BIND")[2], line("all")[2]), ("0", "0"));
     assert!(line("all")[1].parse::<u32>().unwrap() > 400, "{text}");
+    assert_eq!((line("noiommu")[2], line("iommu")[1]), ("0", "0"));
     // Why rows were not asked, and which.
     assert!(text.contains("\nnot applicable:\n"), "{text}");
-    assert!(text.contains("older than 7.3\n    B-553\n"), "{text}");
+    assert!(text.contains("older than 7.3\n    iommufd: B-553\n"), "{text}");
+    assert!(text.contains("is without an IOMMU\n    iommu: all 2"), "{text}");
+    assert!(text.lines().all(|line| !line.starts_with("    ") || line.len() <= 80), "{text}");
 }
 
 #[test]
-fn programs_get_one_entry_for_each_row() {
+fn programs_get_one_entry_for_each_row_and_mode() {
     let machine = Machine::file(MACHINE);
     let run = succeed(&mut conform(&machine, &["--filter", "getpa", "--json"])).json();
     assert_eq!(run["system"], "embedded machine");
@@ -65,6 +75,9 @@ fn programs_get_one_entry_for_each_row() {
             other => panic!("{other}: {entry}"),
         }
     }
+    let keys: BTreeSet<_> =
+        results.iter().map(|entry| (entry["id"].as_str(), entry["mode"].as_str())).collect();
+    assert_eq!(keys.len(), results.len());
     let unknown_ioas = results.iter().find(|entry| entry["id"] == "B-521").unwrap();
     assert_eq!((&unknown_ioas["status"], &unknown_ioas["got"]), (&json!("pass"), &json!("errno=ENOENT")));
 }
@@ -72,9 +85,13 @@ fn programs_get_one_entry_for_each_row() {
 #[test]
 fn rows_are_listed_without_a_system() {
     let text = succeed(ioasis().args(["conform", "--list"])).text().to_owned();
-    assert_eq!(text.lines().count(), 704);
+    assert_eq!(text.lines().count(), 1 + 704);
     let text = succeed(ioasis().args(["conform", "--list", "--filter", "b-521"])).text().to_owned();
-    assert!(text.starts_with("B-521 GETPA: given ") && text.lines().count() == 1, "{text}");
+    let words =
+        |line: usize| text.lines().nth(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>();
+    assert_eq!(words(0)[..3], ["row", "area", "modes"]);
+    assert_eq!(words(1)[..3], ["B-521", "GETPA", "iommufd"]);
+    assert!(words(1).contains(&"(errno=ENOENT)") && text.lines().count() == 2, "{text}");
 }
 
 #[test]
@@ -83,7 +100,11 @@ fn a_row_that_fails_makes_the_run_fail() {
     let machine = Machine::file(&format!("capabilities = []\n{MACHINE}"));
     let outcome = run(&mut conform(&machine, &["--filter", "B-523"]));
     assert_eq!(outcome.status.code(), Some(1));
-    assert!(outcome.stderr.starts_with("error: 1 of 1 rows failed"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.starts_with("error: 1 of 1 answers are not as the rows say"),
+        "{}",
+        outcome.stderr
+    );
     let text = outcome.text();
     for words in ["\nfailed:\nB-523 GETPA: given ", "\n    expected errno=", "\n    got      "] {
         assert!(text.contains(words), "{words:?} is missing:\n{text}");
@@ -105,6 +126,11 @@ fn two_runs_are_held_against_each_other() {
     let more = compare(&json!([row("B-1", "pass", "errno=EINVAL"), row("B-2", "pass", "errno=EINVAL")]));
     assert_eq!(more.status.code(), Some(0));
     assert!(more.text().contains("B-2") && !more.text().contains("B-1 "), "{}", more.text());
+
+    // A row is asked in several modes.
+    let modes = compare(&json!([row_in("iommu", "B-1", "pass", "errno=EINVAL")]));
+    assert_eq!(modes.status.code(), Some(0));
+    assert!(modes.text().contains("2 differences, in 0 of them both were asked"), "{}", modes.text());
 
     let other = compare(&json!([row("B-1", "fail", "ret=0")]));
     assert_eq!(other.status.code(), Some(1));

@@ -252,7 +252,7 @@ fn lifetimes<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-083", |f| {
             const MASTER: u16 = command::BUS_MASTER;
-            let address = f.noiommu_address()?;
+            let address = f.address()?;
             let device = f.bound_at(address)?.device;
             let real = || Ok(u16::from_le_bytes(f.real_config(address, register::COMMAND)?) & MASTER);
             f.set_command(&device, MASTER, true)?;
@@ -266,7 +266,7 @@ fn lifetimes<S: Suite>() -> Vec<Case<S>> {
 
 /// Somebody without capabilities opens the device again and again, by a handle, while its driver is unbound.
 fn open_while_unbinding<S: Suite>(f: &mut Fixture<S>) -> Outcome {
-    let address = f.noiommu_address()?;
+    let address = f.address()?;
     let node = f.cdev_path(address)?;
     let handle = f.sys.look_up(&node)?;
     let driver = f.driver(address);

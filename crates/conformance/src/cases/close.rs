@@ -69,7 +69,7 @@ fn pinned<S: Suite>() -> Vec<Case<S>> {
 fn files<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-581", |f| {
-            let address = f.noiommu_address()?;
+            let address = f.address()?;
             let Bound { device, iommufd, .. } = f.bound_at(address)?;
             let ioas = f.ioas(&iommufd)?;
             f.attach(&device, ioas)?;
@@ -100,7 +100,7 @@ fn unbinding<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::equal((true, false, false), (waits, f.exists(&node)?, f.exists(&folder)?)))
         }),
         case("B-585", |f| {
-            let address = f.noiommu_address()?;
+            let address = f.address()?;
             let driver = f.driver(address);
             driver.unbind()?;
             let others = f.sys.read_dir("/sys/class/vfio-dev".as_ref())?;

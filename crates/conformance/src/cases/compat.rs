@@ -145,7 +145,7 @@ fn compat_backends<S: Suite>() -> Vec<Case<S>> {
 
 /// A context that a group without an IOMMU has joined.
 fn joined<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<Joined<'a, S>> {
-    f.joined(f.noiommu_address()?, Container::Iommufd)
+    f.joined(f.address()?, Container::Iommufd)
 }
 
 /// `VFIO_IOMMU_MAP_DMA` on such a context, with one change.

@@ -97,22 +97,21 @@ fn calls<S: Suite>() -> Vec<Case<S>> {
 
 /// Whether a container without groups has the backend for devices without an IOMMU.
 fn noiommu_extension<S: Suite>(f: &Fixture<S>, on: bool) -> Outcome {
-    f.noiommu_address()?;
     let _set = f.noiommu_mode(on)?;
     answer(f.check_extension(&f.native_container()?, VFIO_NOIOMMU_IOMMU))
 }
 
 /// A container that a group without an IOMMU has joined.
 fn noiommu<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<Joined<'a, S>> {
-    f.joined(f.noiommu_address()?, Container::Native)
+    f.joined(f.address()?, Container::Native)
 }
 
 /// The same with its backend.
 fn set<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<Joined<'a, S>> {
-    f.usable(f.noiommu_address()?, Container::Native)
+    f.usable(f.address()?, Container::Native)
 }
 
 /// A container that a group behind an IOMMU has joined.
 fn iommu<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<Joined<'a, S>> {
-    f.joined(f.iommu_address()?, Container::Native)
+    f.joined(f.address()?, Container::Native)
 }

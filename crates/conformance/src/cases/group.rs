@@ -6,7 +6,7 @@ use rustix::io::{FdFlags, fcntl_getfd};
 use sys::{Access, Result, Suite};
 use uapi::vfio::*;
 
-use super::{answer, case, mixed_case};
+use super::{answer, case};
 use crate::call::{CLOSED, ioctl_bytes};
 use crate::fixture::{Bound, Fixture};
 use crate::group::{Container, Joined, opened};
@@ -32,8 +32,8 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 
 fn opening<S: Suite>() -> Vec<Case<S>> {
     vec![
-        case("B-281", |f| open_without_capability(f, f.noiommu_address()?)),
-        case("B-282", |f| open_without_capability(f, f.iommu_address()?)),
+        case("B-281", |f| open_without_capability(f, f.address()?)),
+        case("B-282", |f| open_without_capability(f, f.address()?)),
         case("B-283", |f| {
             let _first = f.group(f.address()?)?;
             open(f, f.address()?)
@@ -43,7 +43,7 @@ fn opening<S: Suite>() -> Vec<Case<S>> {
             open(f, f.address()?)
         }),
         case("B-285", |f| {
-            let address = f.noiommu_address()?;
+            let address = f.address()?;
             let _bound = f.bound_at(address)?;
             open_without_capability(f, address)
         }),
@@ -59,7 +59,7 @@ fn status<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-287", |f| answer(f.group_status(&f.group(f.address()?)?, 7))),
         case("B-288", |f| {
-            let group = f.group(f.noiommu_address()?)?;
+            let group = f.group(f.address()?)?;
             Ok(Got::equal(VFIO_GROUP_FLAGS_VIABLE, f.group_status(&group, 8)?))
         }),
         case("B-289", |f| {
@@ -109,55 +109,55 @@ fn joining<S: Suite>() -> Vec<Case<S>> {
         case("B-300", |f| {
             with_each(f, f.address()?, |joined| Ok(f.set_container(&joined.group, &joined.container)))
         }),
-        case("B-303", |f| answer(opened(f.joined(f.noiommu_address()?, Container::Native)?.device()))),
+        case("B-303", |f| answer(opened(f.joined(f.address()?, Container::Native)?.device()))),
         case("B-304", |f| {
-            let device = f.usable(f.noiommu_address()?, Container::Native)?.device()?;
+            let device = f.usable(f.address()?, Container::Native)?.device()?;
             let flags = fcntl_getfd(device.as_fd())?;
             Ok(Got::truth("the descriptor is closed on exec", flags, flags.contains(FdFlags::CLOEXEC)))
         }),
         case("B-305", |f| {
-            let joined = f.usable(f.noiommu_address()?, Container::Native)?;
+            let joined = f.usable(f.address()?, Container::Native)?;
             let _device = joined.device()?;
             answer(joined.leave())
         }),
-        case("B-650", |f| without_capability(f, &f.usable(f.noiommu_address()?, Container::Native)?)),
+        case("B-650", |f| without_capability(f, &f.usable(f.address()?, Container::Native)?)),
     ]
 }
 
 fn joining_iommufd<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-308", |f| {
-            let joined = f.joined(f.noiommu_address()?, Container::Iommufd)?;
+            let joined = f.joined(f.address()?, Container::Iommufd)?;
             let _device = joined.device()?;
             answer(joined.leave())
         }),
-        case("B-313", |f| answer(f.set_container(&f.group(f.noiommu_address()?)?, &f.iommufd()?))),
+        case("B-313", |f| answer(f.set_container(&f.group(f.address()?)?, &f.iommufd()?))),
         case("B-314", |f| {
-            let (group, iommufd) = (f.group(f.noiommu_address()?)?, f.iommufd()?);
+            let (group, iommufd) = (f.group(f.address()?)?, f.iommufd()?);
             f.set_compat_ioas(&iommufd, f.ioas(&iommufd)?)?;
             answer(f.set_container(&group, &iommufd))
         }),
         case("B-315", |f| {
-            let joined = f.joined(f.noiommu_address()?, Container::Iommufd)?;
+            let joined = f.joined(f.address()?, Container::Iommufd)?;
             f.set_compat_ioas(&joined.container, f.ioas(&joined.container)?)?;
             answer(opened(joined.device()))
         }),
-        case("B-316", |f| without_capability(f, &f.joined(f.noiommu_address()?, Container::Iommufd)?)),
+        case("B-316", |f| without_capability(f, &f.joined(f.address()?, Container::Iommufd)?)),
         case("B-317", |f| {
-            let joined = f.joined(f.noiommu_address()?, Container::Iommufd)?;
+            let joined = f.joined(f.address()?, Container::Iommufd)?;
             f.ioas(&joined.container)?;
             answer(opened(joined.device()))
         }),
         case("B-320", |f| {
-            let joined = f.joined(f.iommu_address()?, Container::Iommufd)?;
+            let joined = f.joined(f.address()?, Container::Iommufd)?;
             answer(opened(f.compat_ioas(&joined.container)))
         }),
         case("B-321", |f| {
-            let joined = f.joined(f.noiommu_address()?, Container::Iommufd)?;
+            let joined = f.joined(f.address()?, Container::Iommufd)?;
             answer(opened(f.compat_ioas(&joined.container)))
         }),
         case("B-322", |f| {
-            let joined = f.joined(f.noiommu_address()?, Container::Iommufd)?;
+            let joined = f.joined(f.address()?, Container::Iommufd)?;
             let _device = joined.device()?;
             answer(f.destroy(&joined.container, 1))
         }),
@@ -167,13 +167,13 @@ fn joining_iommufd<S: Suite>() -> Vec<Case<S>> {
 fn devices<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-311", |f| {
-            with_each(f, f.noiommu_address()?, |joined| {
+            with_each(f, f.address()?, |joined| {
                 let _first = joined.device()?;
                 Ok(opened(joined.device()))
             })
         }),
         case("B-312", |f| {
-            with_each(f, f.noiommu_address()?, |joined| {
+            with_each(f, f.address()?, |joined| {
                 let (first, second) = (joined.device()?, joined.device()?);
                 drop(first);
                 Ok(opened(f.device_info(&second)))
@@ -190,7 +190,7 @@ fn lifetimes<S: Suite>() -> Vec<Case<S>> {
         case("B-309", |f| reopen_group(f, Container::Iommufd)),
         case("B-310", |f| bind_without_group(f, Container::Iommufd)),
         case("B-651", |f| {
-            with_each(f, f.noiommu_address()?, |joined| {
+            with_each(f, f.address()?, |joined| {
                 let _device = joined.device()?;
                 Ok(f.bind(&f.open_at(joined.address)?, &f.iommufd()?))
             })
@@ -201,16 +201,16 @@ fn lifetimes<S: Suite>() -> Vec<Case<S>> {
 /// Groups with and without an IOMMU and one container.
 fn mixed<S: Suite>() -> Vec<Case<S>> {
     vec![
-        mixed_case("B-301", |f| join_after(f, f.iommu_address()?, f.noiommu_address()?, Container::Native)),
-        mixed_case("B-302", |f| join_after(f, f.noiommu_address()?, f.iommu_address()?, Container::Native)),
-        mixed_case("B-318", |f| join_after(f, f.noiommu_address()?, f.iommu_address()?, Container::Iommufd)),
-        mixed_case("B-319", |f| {
+        case("B-301", |f| join_after(f, f.iommu_address()?, f.noiommu_address()?, Container::Native)),
+        case("B-302", |f| join_after(f, f.noiommu_address()?, f.iommu_address()?, Container::Native)),
+        case("B-318", |f| join_after(f, f.noiommu_address()?, f.iommu_address()?, Container::Iommufd)),
+        case("B-319", |f| {
             let (second, first) = (f.iommu_address()?, f.noiommu_address()?);
             let joined = f.joined(first, Container::Iommufd)?;
             joined.leave()?;
             answer(f.set_container(&f.group(second)?, &joined.container))
         }),
-        mixed_case("B-652", |f| join_after(f, f.iommu_address()?, f.noiommu_address()?, Container::Iommufd)),
+        case("B-652", |f| join_after(f, f.iommu_address()?, f.noiommu_address()?, Container::Iommufd)),
     ]
 }
 
@@ -271,13 +271,13 @@ fn device_alone<'a, S: Suite>(
 }
 
 fn reopen_group<S: Suite>(f: &Fixture<S>, container: Container) -> Outcome {
-    let address = f.noiommu_address()?;
+    let address = f.address()?;
     let _alone = device_alone(f, address, container)?;
     open(f, address)
 }
 
 fn bind_without_group<S: Suite>(f: &Fixture<S>, container: Container) -> Outcome {
-    let address = f.noiommu_address()?;
+    let address = f.address()?;
     let _alone = device_alone(f, address, container)?;
     answer(f.bind(&f.open_at(address)?, &f.iommufd()?))
 }

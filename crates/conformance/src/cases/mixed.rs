@@ -4,10 +4,10 @@ use sys::Suite;
 use uapi::iommufd::IommuHwptAlloc;
 use uapi::{Command, Errno};
 
-use super::{answer, mixed_case};
+use super::{answer, case};
 use crate::fixture::{Bound, Fixture};
 use crate::memory::{PAGE, Pages};
-use crate::outcome::{Got, Stop, Way};
+use crate::outcome::{Got, Way};
 use crate::run::Case;
 use crate::space::P;
 
@@ -21,42 +21,42 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 /// Which page tables they share.
 fn joining<S: Suite>() -> Vec<Case<S>> {
     vec![
-        mixed_case("B-138", |f| {
+        case("B-138", |f| {
             let pair = pair(f)?;
             let first = f.attach(&pair.noiommu, pair.ioas)?;
             let second = f.attach(&pair.iommu, pair.ioas)?;
             Ok(Got::truth("two page tables", (first, second), first != second))
         }),
-        mixed_case("B-139", |f| {
+        case("B-139", |f| {
             let pair = pair(f)?;
             let first = f.attach(&pair.iommu, pair.ioas)?;
             Ok(Got::equal(first, f.attach(&pair.noiommu, pair.ioas)?))
         }),
-        mixed_case("B-141", |f| {
+        case("B-141", |f| {
             let pair = pair(f)?;
             let made = pair.page_table(f, pair.noiommu_devid)?;
             answer(f.attach(&pair.iommu, made))
         }),
-        mixed_case("B-619", |f| {
+        case("B-619", |f| {
             let pair = pair(f)?;
             let shared = joined(f, &pair)?;
             f.detach(&pair.iommu)?;
             answer(f.destroy(&pair.iommufd, shared))
         }),
-        mixed_case("B-620", |f| {
+        case("B-620", |f| {
             let pair = pair(f)?;
             joined(f, &pair)?;
             f.detach(&pair.iommu)?;
             answer(f.get_pa(&pair.iommufd, pair.ioas, P, P).map(|(address, _)| address))
         }),
-        mixed_case("B-621", |f| {
+        case("B-621", |f| {
             let pair = pair(f)?;
             let shared = joined(f, &pair)?;
             f.detach(&pair.iommu)?;
             f.detach(&pair.noiommu)?;
             answer(f.destroy(&pair.iommufd, shared))
         }),
-        mixed_case("B-623", |f| {
+        case("B-623", |f| {
             let pair = pair(f)?;
             let made = pair.page_table(f, pair.iommu_devid)?;
             Ok(Got::alike([&pair.noiommu, &pair.iommu].map(|device| f.attach(device, made).map(|_| 0u32))))
@@ -67,7 +67,7 @@ fn joining<S: Suite>() -> Vec<Case<S>> {
 /// Another page table for a device that has one.
 fn replacing<S: Suite>() -> Vec<Case<S>> {
     vec![
-        mixed_case("B-140", |f| {
+        case("B-140", |f| {
             let pair = pair(f)?;
             let kept = f.attach(&pair.iommu, pair.ioas)?;
             let second = f.ioas(&pair.iommufd)?;
@@ -75,13 +75,13 @@ fn replacing<S: Suite>() -> Vec<Case<S>> {
             let refused = f.attach(&pair.iommu, second);
             Ok(Got::from(refused).provided(Got::equal(kept, f.attach(&pair.iommu, pair.ioas)?)))
         }),
-        mixed_case("B-616", |f| {
+        case("B-616", |f| {
             let pair = pair(f)?;
             f.attach(&pair.iommu, pair.ioas)?;
             let made = pair.page_table(f, pair.noiommu_devid)?;
             answer(f.attach(&pair.iommu, made))
         }),
-        mixed_case("B-622", |f| {
+        case("B-622", |f| {
             let pair = pair(f)?;
             let second = f.ioas(&pair.iommufd)?;
             f.attach(&pair.noiommu, second)?;
@@ -96,26 +96,26 @@ fn replacing<S: Suite>() -> Vec<Case<S>> {
 /// Which page table answers GET_PA: the one that was there first.
 fn answering<S: Suite>() -> Vec<Case<S>> {
     vec![
-        mixed_case("B-617", |f| {
+        case("B-617", |f| {
             let memory = Pages::new(2 * PAGE)?;
             let pair = pair(f)?;
             two_tables(f, &pair, &memory)?;
             Ok(Got::alike([P, 2 * P].map(|iova| f.get_pa(&pair.iommufd, pair.ioas, iova, P).map(|_| 0u32))))
         }),
-        mixed_case("B-618", |f| {
+        case("B-618", |f| {
             let memory = Pages::new(2 * PAGE)?;
             let pair = pair(f)?;
             two_tables(f, &pair, &memory)?;
             f.detach(&pair.noiommu)?;
             answer(f.get_pa(&pair.iommufd, pair.ioas, P, P).map(|(address, _)| address))
         }),
-        mixed_case("B-624", |f| {
+        case("B-624", |f| {
             let memory = Pages::new(PAGE)?;
             let pair = pair(f)?;
             table_behind(f, &pair, &memory)?;
             answer(f.get_pa(&pair.iommufd, pair.ioas, P, P).map(|(address, _)| address))
         }),
-        mixed_case("B-625", |f| {
+        case("B-625", |f| {
             let memory = Pages::new(PAGE)?;
             let pair = pair(f)?;
             table_behind(f, &pair, &memory)?;
@@ -145,16 +145,8 @@ impl<S: Suite> Pair<S> {
 }
 
 fn pair<S: Suite>(f: &Fixture<S>) -> Way<Pair<S>> {
-    let (mut noiommu, mut iommu) = (None, None);
-    for address in &f.target.devices {
-        let without = f.cdev_name(address)?.starts_with("noiommu-");
-        if without { &mut noiommu } else { &mut iommu }.get_or_insert(address);
-    }
-    let (Some(noiommu), Some(iommu)) = (noiommu, iommu) else {
-        return Err(Stop::NotApplicable("needs a device behind an IOMMU and one that is not".into()));
-    };
-    let Bound { device: iommu, iommufd, devid: iommu_devid } = f.bound_at(iommu)?;
-    let noiommu = f.open_at(noiommu)?;
+    let Bound { device: iommu, iommufd, devid: iommu_devid } = f.bound_at(f.iommu_address()?)?;
+    let noiommu = f.open_at(f.noiommu_address()?)?;
     let noiommu_devid = f.bind(&noiommu, &iommufd)?;
     let ioas = f.ioas(&iommufd)?;
     Ok(Pair { noiommu, noiommu_devid, iommu, iommu_devid, iommufd, ioas })

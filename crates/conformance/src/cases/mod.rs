@@ -80,12 +80,7 @@ pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
 
 /// The case of a row.
 fn case<S: Suite>(id: &'static str, ask: fn(&mut Fixture<S>) -> Outcome) -> Case<S> {
-    Case { id, mixed: false, ask }
-}
-
-/// The case of a row that needs devices of both kinds, with an IOMMU and without.
-fn mixed_case<S: Suite>(id: &'static str, ask: fn(&mut Fixture<S>) -> Outcome) -> Case<S> {
-    Case { id, mixed: true, ask }
+    Case { id, ask }
 }
 
 /// The answer of the call that a row speaks of.

@@ -28,8 +28,8 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 
 fn opening<S: Suite>() -> Vec<Case<S>> {
     vec![
-        case("B-028", |f| open_as(f, &["CAP_SYS_RAWIO"], &f.cdev_path(f.noiommu_address()?)?)),
-        case("B-029", |f| open_as(f, &[], &f.cdev_path(f.noiommu_address()?)?)),
+        case("B-028", |f| open_as(f, &["CAP_SYS_RAWIO"], &f.cdev_path(f.address()?)?)),
+        case("B-029", |f| open_as(f, &[], &f.cdev_path(f.address()?)?)),
         case("B-030", |f| open_as(f, &[], &f.cdev_path(f.address()?)?)),
         case("B-040", |f| {
             let _unbound = f.opened()?;
@@ -49,7 +49,7 @@ fn opening<S: Suite>() -> Vec<Case<S>> {
             answer(f.sys.open(&path, Access::ReadWrite).map(|_| 0u32))
         }),
         case("B-042", |f| {
-            let device = f.open_at(f.noiommu_address()?)?;
+            let device = f.open_at(f.address()?)?;
             let target = f.target;
             f.sys.as_caller(&caller(&[], None), |sys| {
                 let f = Fixture::new(sys, target);
@@ -62,7 +62,7 @@ fn opening<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-596", |f| open_as(f, &[], Path::new("/dev/iommu"))),
         case("B-600", |f| {
-            let device = f.bound_at(f.noiommu_address()?)?.device;
+            let device = f.bound_at(f.address()?)?.device;
             let target = f.target;
             answer(f.sys.as_caller(&caller(&[], None), |sys| {
                 Fixture::new(sys, target).device_info(&device).map(|_| 0u32)
@@ -151,7 +151,7 @@ fn while_unbinding<S: Suite>() -> Vec<Case<S>> {
             answer(late)
         }),
         case("B-602", |f| {
-            let leaving = Leaving::begin(f, f.noiommu_address()?)?;
+            let leaving = Leaving::begin(f, f.address()?)?;
             // The mode of a node that is gone allows nobody anything.
             let late = f.sys.as_caller(&caller(&["CAP_DAC_OVERRIDE"], None), |sys| {
                 sys.open_handle(&leaving.handle, Access::ReadWrite).map(|_| 0u32)

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
+use subsystem::{Kconfig, Symbol};
 
 use crate::dma::Mode;
 use crate::ram::{LayoutKind, RamSpec};
 
 mod error;
+mod kconfig;
 mod units;
 
 pub use error::SpecError;
+pub use kconfig::setting;
 pub use units::{CAPABILITIES, PciAddress, Size};
 
 /// How many address bits a device may drive.
@@ -32,6 +35,9 @@ pub struct MachineSpec {
     pub capabilities: Vec<String>,
     /// What becomes of a memory access that a device was not entitled to.
     pub dma: Mode,
+    /// Build options of the kernel.
+    #[serde(deserialize_with = "kconfig::table")]
+    pub kconfig: Kconfig,
     /// Physical memory.
     pub memory: MemorySpec,
     /// The devices, in any order.
@@ -48,6 +54,7 @@ impl Default for MachineSpec {
             unsafe_noiommu_mode: true,
             capabilities: ["CAP_SYS_RAWIO", "CAP_IPC_LOCK"].map(String::from).to_vec(),
             dma: Mode::Enforce,
+            kconfig: Kconfig::FULL,
             memory: MemorySpec::default(),
             devices: Vec::new(),
             limits: Limits::default(),
@@ -252,6 +259,12 @@ impl MachineSpec {
         }
         let mut seen = BTreeSet::new();
         for device in &self.devices {
+            if device.driver == Driver::VfioPci && !self.kconfig.has(Symbol::VfioPci) {
+                return Err(SpecError::key(
+                    "device.driver",
+                    "\"vfio-pci\" needs CONFIG_VFIO_PCI; use \"none\"",
+                ));
+            }
             if !seen.insert(device.address) {
                 return Err(SpecError::duplicate(device.address));
             }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use subsystem::{Function, NodeKind};
+use subsystem::{Function, Kconfig, NodeKind};
 use uapi::Errno;
 
 pub(crate) use pci::device_path;
@@ -83,12 +83,17 @@ impl Entry {
 /// The files of a machine.
 #[derive(Debug)]
 pub(crate) struct Tree {
+    kconfig: Kconfig,
     root: RwLock<Entry>,
 }
 
 impl Tree {
-    pub(crate) fn new() -> Self {
-        Tree { root: RwLock::new(Entry::directory()) }
+    /// The files that are there before any device, of a kernel that is built so.
+    pub(crate) fn new(kconfig: Kconfig) -> Result<Self, Errno> {
+        let tree = Tree { kconfig, root: RwLock::new(Entry::directory()) };
+        tree.add_vfio()?;
+        tree.add_pci()?;
+        Ok(tree)
     }
 
     /// Adds an entry, and the directories above it that are missing. `EEXIST` if its name is taken. The path is absolute,
@@ -204,7 +209,7 @@ mod tests {
     use super::*;
 
     fn tree() -> Tree {
-        let tree = Tree::new();
+        let tree = Tree { kconfig: Kconfig::FULL, root: RwLock::new(Entry::directory()) };
         tree.add("/sys/devices/a/vendor", Entry::text("0x1b36")).unwrap();
         tree.add("/sys/bus/a", Entry::link("../devices/a")).unwrap();
         tree.add("/sys/loop", Entry::link("/sys/loop")).unwrap();

@@ -330,7 +330,7 @@ impl subsystem::Nodes for World {
         let (address, _) = self.node_place(node.kind, false);
         self.tree.remove_node(node, address);
         self.free_group(node.kind);
-        if let NodeKind::Device { function, .. } = node.kind {
+        if let NodeKind::Device { function, .. } | NodeKind::ClassDevice { function, .. } = node.kind {
             self.sleepers.begin(function);
         }
     }
@@ -349,7 +349,9 @@ impl World {
     fn node_place(&self, kind: NodeKind, take: bool) -> (Option<PciAddress>, u32) {
         let address = |function| self.bus.get(function).map(|function| function.address());
         match kind {
-            NodeKind::Device { function, index, .. } => (address(function), index),
+            NodeKind::Device { function, index, .. } | NodeKind::ClassDevice { function, index } => {
+                (address(function), index)
+            }
             NodeKind::Group { function, group, .. } => {
                 let mut minors = lock(&self.group_minors);
                 let free = minors.iter().position(Option::is_none).unwrap_or(minors.len());

@@ -278,6 +278,13 @@ pub enum NodeKind {
         /// Whether the name has the prefix.
         noiommu: bool,
     },
+    /// No node: only the class device `vfioN` of a device that is not opened by a node of its own.
+    ClassDevice {
+        /// The function behind it.
+        function: Function,
+        /// N: the index.
+        index: u32,
+    },
     /// `/dev/vfio/[noiommu-]G` and its `iommu_group`.
     Group {
         /// The function that it was made for.

@@ -36,7 +36,7 @@ pub use host::{
     Account, Alloc, Backing, Bus, Function, Grant, Host, IrqKind, Level, Locks, Memory, Mutex, Node,
     NodeKind, Nodes, PinError, Region, RegionKind, Run, RwLock, Slept, Source, Task,
 };
-pub use kconfig::Kconfig;
+pub use kconfig::{Kconfig, Symbol};
 pub use rules::{Refusal, Rule};
 pub use subsystem::{Parameters, Subsystem, Usage};
 pub use vfio::{Access, FileId, MappedRegion, Ready};

@@ -20,7 +20,7 @@ use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Node, NodeKind, RwLock as _};
 use crate::iommufd::{Context, fault_queue};
-use crate::kconfig::Kconfig;
+use crate::kconfig::{Kconfig, Symbol};
 use crate::rules::{Refusal, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::{Kind, Tables};
 use crate::vfio::device::{Device, wait_for_users};
@@ -72,8 +72,11 @@ const CONTAINER_NODE: Node = Node { kind: NodeKind::Container, mode: 0o666 };
 impl<H: Host> Subsystem<H> {
     /// Starts, and makes the nodes appear that are always there.
     pub fn new(host: H, parameters: Parameters) -> Result<Self, Refusal> {
-        host.node_add(IOMMUFD_NODE).map_err(|_| rules::PROBE_NODE)?;
-        if parameters.kconfig.vfio_container {
+        let has = |symbol| parameters.kconfig.has(symbol);
+        if has(Symbol::Iommufd) {
+            host.node_add(IOMMUFD_NODE).map_err(|_| rules::PROBE_NODE)?;
+        }
+        if has(Symbol::VfioContainer) || has(Symbol::IommufdVfioContainer) {
             host.node_add(CONTAINER_NODE).map_err(|_| {
                 host.node_remove(IOMMUFD_NODE);
                 rules::PROBE_NODE
@@ -110,7 +113,9 @@ impl<H: Host> Subsystem<H> {
             return Err(rules::PROBE_BRIDGE);
         }
         let noiommu = noiommu::decide(&self.host, self.kconfig, self.unsafe_noiommu_mode(), function)?;
-        let kind = Kind { noiommu, grouped: self.kconfig.vfio_group, dynamic_msix: self.dynamic_msix };
+        let grouped = self.kconfig.has(Symbol::VfioGroup);
+        let node = noiommu::has_node(self.kconfig, noiommu);
+        let kind = Kind { noiommu, grouped, node, dynamic_msix: self.dynamic_msix };
         self.tables.write(|tables| {
             tables.register(&self.host, function, kind, |identity| {
                 identity.publish(&self.host)?;
@@ -164,9 +169,10 @@ impl<H: Host> Subsystem<H> {
             NodeKind::Device { function, index, .. } => self
                 .tables
                 .write(|tables| tables.open_device(&self.host, access, function, index, ctx.caps.sys_rawio)),
-            NodeKind::Iommufd => self
-                .tables
-                .write(|tables| tables.open_context(&self.host, access, || Context::new(&self.host))),
+            NodeKind::Iommufd => self.tables.write(|tables| {
+                tables.open_context(&self.host, access, || Context::new(&self.host, self.kconfig))
+            }),
+            NodeKind::ClassDevice { .. } => Err(rules::OPEN_NO_DEVICE),
             NodeKind::Group { .. } => Err(rules::GROUP_NOT_BUILT),
             NodeKind::Container => Err(rules::CONTAINER_NOT_BUILT),
         }

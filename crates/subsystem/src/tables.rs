@@ -41,6 +41,8 @@ pub(crate) struct Kind {
     pub(crate) noiommu: bool,
     /// Whether it gets an iommu_group.
     pub(crate) grouped: bool,
+    /// Whether it gets a node of its own.
+    pub(crate) node: bool,
     /// Whether MSI-X vectors can be added while others are enabled.
     pub(crate) dynamic_msix: bool,
 }
@@ -102,7 +104,7 @@ impl<H: Host> Tables<H> {
             true => Some(self.groups.insert(alloc, ()).map_err(no_index)?),
             false => None,
         };
-        let identity = Identity { function, index, noiommu: kind.noiommu, group };
+        let identity = Identity { function, index, noiommu: kind.noiommu, group, has_node: kind.node };
         let added = self.devices.insert(alloc, Device::new(identity, kind.dynamic_msix));
         let added = added.map_err(no_index);
         added.and_then(|_| publish(identity)).inspect_err(|_| self.unregister(identity))

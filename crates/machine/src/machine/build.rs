@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-use subsystem::{Kconfig, Parameters, Subsystem};
+use subsystem::{Parameters, Subsystem, Symbol};
 
 use super::driver::Binding;
 use super::{Caller, Machine, Shared};
@@ -70,7 +70,7 @@ impl Machine {
             let ports = views.port(&address.to_string(), dma_bits);
             let function = bus.add(address, model, ports, &log);
             if thread { &mut threaded } else { &mut inline }.push(function);
-            bindings.push(Binding::new(driver));
+            bindings.push(Binding::new(driver, spec.kconfig.has(Symbol::VfioPci)));
         }
 
         let subsystem = subsystem(&spec, bus, views, log)?;
@@ -164,13 +164,11 @@ fn subsystem(
     views: Views,
     log: Arc<Log>,
 ) -> Result<Subsystem<World>, SpecError> {
-    let kconfig = Kconfig::FULL;
-    let tree = Tree::new();
-    let added = tree.add_vfio(kconfig).and_then(|()| tree.add_pci());
-    bus.functions()
-        .iter()
-        .fold(added, |added, function| added.and_then(|()| tree.add_device(function)))
-        .map_err(failed("file tree"))?;
+    let kconfig = spec.kconfig;
+    let tree = Tree::new(kconfig).map_err(failed("file tree"))?;
+    for function in bus.functions() {
+        tree.add_device(function).map_err(failed("file tree"))?;
+    }
     let world = World::new(bus, views, tree, log).map_err(failed("eventfds"))?;
     let unsafe_noiommu_mode = spec.unsafe_noiommu_mode;
     Subsystem::new(world, Parameters { kconfig, unsafe_noiommu_mode, dynamic_msix: true })

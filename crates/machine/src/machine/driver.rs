@@ -18,12 +18,14 @@ pub(super) struct Binding {
     bound: Mutex<bool>,
     /// The only driver that may be bound, by name.
     only: Mutex<Option<String>>,
+    /// Whether vfio-pci is there to be bound.
+    built: bool,
 }
 
 impl Binding {
-    pub(super) fn new(driver: Driver) -> Self {
+    pub(super) fn new(driver: Driver, built: bool) -> Self {
         let only = (driver == Driver::VfioPci).then(|| VFIO_PCI.to_string());
-        Binding { bound: Mutex::new(false), only: Mutex::new(only) }
+        Binding { bound: Mutex::new(false), only: Mutex::new(only), built }
     }
 
     /// `driver_override`
@@ -37,7 +39,7 @@ impl Binding {
 
     /// vfio-pci matches no device by itself: it has to be named.
     fn matches(&self) -> bool {
-        self.only().as_deref() == Some(VFIO_PCI)
+        self.built && self.only().as_deref() == Some(VFIO_PCI)
     }
 }
 

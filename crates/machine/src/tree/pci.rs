@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use subsystem::Symbol;
 use uapi::Errno;
 
 use super::{Entry, Live, Tree};
@@ -17,15 +18,14 @@ pub(crate) fn device_path(address: PciAddress) -> String {
 }
 
 impl Tree {
-    /// The bus and its one driver.
-    pub(crate) fn add_pci(&self) -> Result<(), Errno> {
-        for (path, live) in [
-            (format!("{DRIVER}/bind"), Live::Bind),
-            (format!("{DRIVER}/unbind"), Live::Unbind),
-            ("/sys/bus/pci/drivers_probe".to_string(), Live::Probe),
-        ] {
-            self.add(&path, Entry::Live { mode: 0o200, live })?;
+    /// The bus and its one driver, if that is built.
+    pub(super) fn add_pci(&self) -> Result<(), Errno> {
+        let command = |path: &str, live| self.add(path, Entry::Live { mode: 0o200, live });
+        if self.kconfig.has(Symbol::VfioPci) {
+            command(&format!("{DRIVER}/bind"), Live::Bind)?;
+            command(&format!("{DRIVER}/unbind"), Live::Unbind)?;
         }
+        command("/sys/bus/pci/drivers_probe", Live::Probe)?;
         self.add("/sys/bus/pci/devices", Entry::directory())
     }
 

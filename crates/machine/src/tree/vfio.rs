@@ -1,6 +1,6 @@
 //! What VFIO and IOMMUFD show of themselves in `/dev`, `/sys` and `/proc`.
 
-use subsystem::{Kconfig, Node, NodeKind};
+use subsystem::{Kconfig, Node, NodeKind, Symbol};
 use uapi::Errno;
 
 use super::pci::device_path;
@@ -17,31 +17,39 @@ const IOMMUFD: u32 = 122;
 
 impl Tree {
     /// What is there before any device.
-    pub(crate) fn add_vfio(&self, kconfig: Kconfig) -> Result<(), Errno> {
+    pub(super) fn add_vfio(&self) -> Result<(), Errno> {
+        let kconfig = self.kconfig;
         self.add("/proc/sys/kernel/tainted", Entry::Live { mode: 0o444, live: Live::Tainted })?;
         self.add("/proc/self/pagemap", Entry::Live { mode: 0o400, live: Live::Pagemap })?;
-        let mut devices = format!("Character devices:\n{MISC:3} misc\n{VFIO_DEV:3} vfio-dev\n");
-        if kconfig.vfio_group {
+        let mut devices = format!("Character devices:\n{MISC:3} misc\n");
+        if kconfig.has(Symbol::VfioDeviceCdev) {
+            devices += &format!("{VFIO_DEV:3} vfio-dev\n");
+            self.add("/dev/vfio/devices", Entry::directory())?;
+        }
+        if kconfig.has(Symbol::VfioGroup) {
             devices += &format!("{VFIO:3} vfio\n");
             self.add("/sys/class/vfio", Entry::directory())?;
         }
         self.add("/proc/devices", Entry::Text { mode: 0o444, text: devices })?;
-        if kconfig.vfio_noiommu {
+        if kconfig.has(Symbol::VfioNoiommu) {
             let parameter = Entry::Live { mode: 0o644, live: Live::UnsafeNoiommuMode };
             self.add("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", parameter)?;
         }
-        self.add("/sys/class/vfio-dev", Entry::directory())?;
+        if kconfig.has(Symbol::Vfio) {
+            self.add("/sys/class/vfio-dev", Entry::directory())?;
+        }
+        if kconfig.has(Symbol::VfioDebugfs) {
+            self.add("/sys/kernel/debug/vfio", Entry::directory())?;
+        }
         self.add("/sys/kernel/iommu_groups", Entry::directory())?;
-        self.add("/sys/kernel/debug/vfio", Entry::directory())?;
         // IOMMUFD places mappings as a kernel does that has them.
-        self.add("/sys/kernel/mm/transparent_hugepage", Entry::directory())?;
-        self.add("/dev/vfio/devices", Entry::directory())
+        self.add("/sys/kernel/mm/transparent_hugepage", Entry::directory())
     }
 
     /// A node appears, with its class device. `address` is that of its function, `minor` its minor number where the node
     /// itself does not say it. What was added before a failure is taken away again.
     pub(crate) fn add_node(&self, node: Node, address: Option<PciAddress>, minor: u32) -> Result<(), Errno> {
-        let entries = entries(node, address, minor);
+        let entries = entries(self.kconfig, node, address, minor);
         for (added, (path, entry)) in entries.iter().enumerate() {
             if let Err(errno) = self.add(path, entry.clone()) {
                 entries.iter().take(added).for_each(|(path, _)| self.remove(path));
@@ -53,35 +61,27 @@ impl Tree {
 
     /// A node goes, with its class device.
     pub(crate) fn remove_node(&self, node: Node, address: Option<PciAddress>) {
-        for (path, _) in entries(node, address, 0).iter().rev() {
+        for (path, _) in entries(self.kconfig, node, address, 0).iter().rev() {
             self.remove(path);
         }
     }
 }
 
 /// Everything that a node brings along. What holds others comes first, the node itself last.
-fn entries(node: Node, address: Option<PciAddress>, minor: u32) -> Vec<(String, Entry)> {
+fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>, minor: u32) -> Vec<(String, Entry)> {
     let mode = u32::from(node.mode);
     let device = |major, minor| Entry::Node { mode, major, minor, kind: node.kind };
     match (node.kind, address) {
         (NodeKind::Iommufd, _) => vec![("/dev/iommu".into(), device(MISC, IOMMUFD))],
         (NodeKind::Container, _) => vec![("/dev/vfio/vfio".into(), device(MISC, CONTAINER))],
         (NodeKind::Device { index, noiommu, .. }, Some(address)) => {
-            let (name, above) = (format!("{}vfio{index}", prefix(noiommu)), device_path(address));
-            let mut entries = vec![(format!("/sys{above}/vfio-dev"), Entry::directory())];
-            entries.extend(class_device(
-                &format!("{above}/vfio-dev/{name}"),
-                &format!("/sys/class/vfio-dev/{name}"),
-                &format!("vfio/devices/{name}"),
-                (VFIO_DEV, index),
-            ));
-            entries.push((
-                format!("/sys{above}/vfio-dev/{name}/device"),
-                Entry::link(format!("../../../{address}")),
-            ));
-            entries.push((format!("/sys/kernel/debug/vfio/{address}"), Entry::directory()));
+            let name = format!("{}vfio{index}", prefix(noiommu));
+            let mut entries = vfio_device(kconfig, &name, address, Some(index));
             entries.push((format!("/dev/vfio/devices/{name}"), device(VFIO_DEV, index)));
             entries
+        }
+        (NodeKind::ClassDevice { index, .. }, Some(address)) => {
+            vfio_device(kconfig, &format!("vfio{index}"), address, None)
         }
         (NodeKind::Group { group, noiommu, .. }, Some(address)) => {
             let (name, above) = (format!("{}{group}", prefix(noiommu)), device_path(address));
@@ -97,14 +97,13 @@ fn entries(node: Node, address: Option<PciAddress>, minor: u32) -> Vec<(String, 
             entries.extend(class_device(
                 &format!("/devices/virtual/vfio/{name}"),
                 &format!("/sys/class/vfio/{name}"),
-                &format!("vfio/{name}"),
-                (VFIO, minor),
+                Some((&format!("vfio/{name}"), VFIO, minor)),
             ));
             entries.push((format!("/dev/vfio/{name}"), device(VFIO, minor)));
             entries
         }
         // A device and a group have a function.
-        (NodeKind::Device { .. } | NodeKind::Group { .. }, None) => Vec::new(),
+        (NodeKind::Device { .. } | NodeKind::ClassDevice { .. } | NodeKind::Group { .. }, None) => Vec::new(),
     }
 }
 
@@ -112,15 +111,38 @@ fn prefix(noiommu: bool) -> &'static str {
     if noiommu { "noiommu-" } else { "" }
 }
 
-/// The directory of a class device (`path` is without `/sys`), its attributes, and the link from its class.
-fn class_device(path: &str, class: &str, node: &str, (major, minor): (u32, u32)) -> Vec<(String, Entry)> {
-    vec![
-        (format!("/sys{path}"), Entry::directory()),
-        (format!("/sys{path}/dev"), Entry::text(format_args!("{major}:{minor}"))),
-        (
-            format!("/sys{path}/uevent"),
-            Entry::Text { mode: 0o644, text: format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={node}\n") },
-        ),
-        (class.to_string(), Entry::link(format!("../..{path}"))),
-    ]
+/// The class device of a VFIO device, and its directory in debugfs. `minor` is that of its node, if it has one.
+fn vfio_device(
+    kconfig: Kconfig,
+    name: &str,
+    address: PciAddress,
+    minor: Option<u32>,
+) -> Vec<(String, Entry)> {
+    let above = device_path(address);
+    let node = format!("vfio/devices/{name}");
+    let mut entries = vec![(format!("/sys{above}/vfio-dev"), Entry::directory())];
+    entries.extend(class_device(
+        &format!("{above}/vfio-dev/{name}"),
+        &format!("/sys/class/vfio-dev/{name}"),
+        minor.map(|minor| (&*node, VFIO_DEV, minor)),
+    ));
+    entries.push((format!("/sys{above}/vfio-dev/{name}/device"), Entry::link(format!("../../../{address}"))));
+    if kconfig.has(Symbol::VfioDebugfs) {
+        entries.push((format!("/sys/kernel/debug/vfio/{address}"), Entry::directory()));
+    }
+    entries
+}
+
+/// The directory of a class device (`path` is without `/sys`), its attributes, and the link from its class. `node` is its
+/// node below `/dev`, major and minor number.
+fn class_device(path: &str, class: &str, node: Option<(&str, u32, u32)>) -> Vec<(String, Entry)> {
+    let mut uevent = String::new();
+    let mut entries = vec![(format!("/sys{path}"), Entry::directory())];
+    if let Some((name, major, minor)) = node {
+        uevent = format!("MAJOR={major}\nMINOR={minor}\nDEVNAME={name}\n");
+        entries.push((format!("/sys{path}/dev"), Entry::text(format_args!("{major}:{minor}"))));
+    }
+    entries.push((format!("/sys{path}/uevent"), Entry::Text { mode: 0o644, text: uevent }));
+    entries.push((class.to_string(), Entry::link(format!("../..{path}"))));
+    entries
 }

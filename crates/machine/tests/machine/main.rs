@@ -5,6 +5,7 @@ mod descriptors;
 mod devices;
 mod fault_queue;
 mod files;
+mod kconfig;
 mod main_path;
 mod spec;
 mod threads;

@@ -6,12 +6,13 @@ use super::call::Call;
 use super::objects::{Object, Objects};
 use super::records::Records;
 use crate::rules::iommufd as rule;
-use crate::{Account, CallCtx, Host, Mutex, Refusal, RwLock};
+use crate::{Account, CallCtx, Host, Kconfig, Mutex, Refusal, RwLock};
 
 /// One open of `/dev/iommu`.
 ///
 /// Whoever holds it calls [`Context::close`] once, when the file and every device bound to it are gone.
 pub struct Context<H: Host> {
+    pub(super) kconfig: Kconfig,
     /// What the devices of this context may reach.
     pub(super) view: H::View,
     pub(super) objects: H::RwLock<Objects<H>>,
@@ -32,17 +33,17 @@ pub struct Usage {
 
 impl<H: Host> Context<H> {
     /// A context as `/dev/iommu` opens it, without objects.
-    pub fn new(host: &H) -> Result<Self, Refusal> {
-        Self::with_account(host, Account::User)
+    pub fn new(host: &H, kconfig: Kconfig) -> Result<Self, Refusal> {
+        Self::with_account(host, kconfig, Account::User)
     }
 
     /// A context as `/dev/vfio/vfio` opens it where IOMMUFD provides that node: memory is charged to the address
     /// space, as containers do.
-    pub fn new_container(host: &H) -> Result<Self, Refusal> {
-        Self::with_account(host, Account::Space)
+    pub fn new_container(host: &H, kconfig: Kconfig) -> Result<Self, Refusal> {
+        Self::with_account(host, kconfig, Account::Space)
     }
 
-    fn with_account(host: &H, account: Account) -> Result<Self, Refusal> {
+    fn with_account(host: &H, kconfig: Kconfig, account: Account) -> Result<Self, Refusal> {
         const {
             assert!(
                 H::PAGE == super::PAGE,
@@ -51,6 +52,7 @@ impl<H: Host> Context<H> {
         }
         let view = host.view_new().ok_or(rule::NO_MEMORY)?;
         Ok(Self {
+            kconfig,
             view,
             objects: H::RwLock::new(Objects::new(account)),
             records: H::Mutex::new(Records::new()),

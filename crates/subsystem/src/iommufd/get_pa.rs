@@ -5,12 +5,15 @@ use uapi::iommufd::IommuIoasNoiommuGetPa;
 use super::call::Call;
 use super::context::Context;
 use crate::rules::iommufd as rule;
-use crate::{Host, Refusal, RwLock};
+use crate::{Host, Refusal, RwLock, Symbol};
 
 impl<H: Host> Context<H> {
     /// `IOMMU_IOAS_NOIOMMU_GET_PA`
     pub(super) fn noiommu_get_pa(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
         let mut argument = call.take::<IommuIoasNoiommuGetPa>()?;
+        if !self.kconfig.has(Symbol::IommufdNoiommu) {
+            return Err(rule::GET_PA_KCONFIG);
+        }
         let command = &mut argument.value;
         if !call.caller.caps.sys_rawio {
             return Err(rule::GET_PA_RAWIO);

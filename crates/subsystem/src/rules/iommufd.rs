@@ -62,6 +62,7 @@ rules! {
     UNMAP_NOTHING = ENOENT, "unmap.nothing", "something is mapped in the range";
 
     // NOIOMMU_GET_PA.
+    GET_PA_KCONFIG = EOPNOTSUPP, "get-pa.kconfig", "the kernel is built with IOMMUFD_NOIOMMU";
     GET_PA_RAWIO = EPERM, "get-pa.rawio", "the caller has CAP_SYS_RAWIO";
     GET_PA_FLAGS = EOPNOTSUPP, "get-pa.flags", "flags and the reserved field are zero";
     GET_PA_LENGTH = EINVAL, "get-pa.length", "the length is not 0";

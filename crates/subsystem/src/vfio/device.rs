@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) noiommu: bool,
     /// The number of its iommu_group, if groups are built.
     pub(crate) group: Option<u32>,
+    /// Whether it has a node of its own.
+    pub(crate) has_node: bool,
 }
 
 /// A registered device.
@@ -58,8 +60,12 @@ impl<H: Host> Device<H> {
 
 impl Identity {
     fn node(self) -> Node {
-        let Identity { function, index, noiommu, .. } = self;
-        Node { kind: NodeKind::Device { function, index, noiommu }, mode: NODE_MODE }
+        let Identity { function, index, noiommu, has_node, .. } = self;
+        let kind = match has_node {
+            true => NodeKind::Device { function, index, noiommu },
+            false => NodeKind::ClassDevice { function, index },
+        };
+        Node { kind, mode: NODE_MODE }
     }
 
     fn group_node(self) -> Option<Node> {
@@ -99,8 +105,10 @@ impl Identity {
             host.taint(TAINT_USER);
             self.log(host, Level::Warn, format_args!("Adding kernel taint for vfio-noiommu group on device"));
         }
-        host.taint(TAINT_USER);
-        self.log(host, Level::Warn, format_args!("Adding kernel taint for vfio-noiommu cdev"));
+        if self.has_node {
+            host.taint(TAINT_USER);
+            self.log(host, Level::Warn, format_args!("Adding kernel taint for vfio-noiommu cdev"));
+        }
     }
 
     fn log<H: Host>(self, host: &H, level: Level, line: Arguments<'_>) {

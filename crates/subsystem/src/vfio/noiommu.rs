@@ -1,7 +1,7 @@
 //! The one place that decides what is no-IOMMU.
 
 use crate::host::{Function, Host};
-use crate::kconfig::Kconfig;
+use crate::kconfig::{Kconfig, Symbol};
 use crate::rules::{Refusal, vfio as rules};
 
 /// Whether a function that is being registered counts as one without an IOMMU: `true` if it does, `false` if an IOMMU
@@ -15,9 +15,15 @@ pub(crate) fn decide<H: Host>(
     parameter: bool,
     function: Function,
 ) -> Result<bool, Refusal> {
-    match (host.has_iommu(function), kconfig.vfio_noiommu && parameter) {
+    match (host.has_iommu(function), kconfig.has(Symbol::VfioNoiommu) && parameter) {
         (true, _) => Ok(false),
         (false, true) => Ok(true),
         (false, false) => Err(rules::PROBE_NO_IOMMU),
     }
+}
+
+/// Whether a device has a node of its own. Without an IOMMU it takes more than nodes of devices being built: IOMMUFD has to
+/// serve such devices.
+pub(crate) fn has_node(kconfig: Kconfig, noiommu: bool) -> bool {
+    kconfig.has(if noiommu { Symbol::IommufdNoiommu } else { Symbol::VfioDeviceCdev })
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use subsystem::iommufd::{Context, DeviceObject, Usage};
-use subsystem::{Function, Refusal, Rule, UserMemory};
+use subsystem::{Function, Kconfig, Refusal, Rule, UserMemory};
 use uapi::Command;
 use uapi::iommufd::*;
 
@@ -41,7 +41,7 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'stati
 
 impl<'a> Client<'a> {
     pub(crate) fn new(host: &'a TestHost) -> Self {
-        let context = Arc::new(Context::new(host).expect("a context"));
+        let context = Arc::new(Context::new(host, Kconfig::FULL).expect("a context"));
         Self { host, caller: Caller::root(host), context }
     }
 

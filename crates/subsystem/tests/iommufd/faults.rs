@@ -1,7 +1,7 @@
 //! The n-th allocation or pin of a sequence that works is made to fail, for every n.
 
 use subsystem::iommufd::{Context, DeviceObject};
-use subsystem::{Function, Refusal};
+use subsystem::{Function, Kconfig, Refusal};
 use uapi::Errno;
 
 use crate::client::{BUFFER, Client, FUNCTION, pages};
@@ -153,5 +153,5 @@ fn every_pin() {
 fn a_context_without_memory() {
     let host = TestHost::new();
     host.fail_allocation(Some(0));
-    assert_eq!(Context::new(&host).err().map(|refusal| refusal.errno()), Some(Errno::ENOMEM));
+    assert_eq!(Context::new(&host, Kconfig::FULL).err().map(|refusal| refusal.errno()), Some(Errno::ENOMEM));
 }

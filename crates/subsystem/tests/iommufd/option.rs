@@ -1,5 +1,6 @@
 //! OPTION, VFIO_IOAS and the container ioctls.
 
+use subsystem::Kconfig;
 use subsystem::iommufd::Context;
 use uapi::Command;
 use uapi::iommufd::*;
@@ -36,7 +37,7 @@ fn b554_to_b562_rlimit_mode() {
 
     let mut client = Client::new(&host);
     client.context.close(&host);
-    client.context = Context::new_container(&host).unwrap().into();
+    client.context = Context::new_container(&host, Kconfig::FULL).unwrap().into();
     assert_eq!(client.option(MODE, GET, 0, 0), Ok(1));
     client.close();
 }

@@ -1,6 +1,7 @@
 //! Registration: names, indices, groups, taint, and removal.
 
-use subsystem::{Function, Kconfig, Level, Node, NodeKind, Parameters, Slept, Subsystem, Usage};
+use subsystem::kconfig::Tristate;
+use subsystem::{Function, Kconfig, Level, Node, NodeKind, Parameters, Slept, Subsystem, Symbol, Usage};
 
 use crate::client::{Client, PARAMETERS, assert_refused, device_node, machine, state, take};
 use crate::support::function::TestFunction;
@@ -11,6 +12,10 @@ fn index_of(vfio: &crate::client::Vfio, function: u32) -> Option<(u32, bool)> {
         NodeKind::Device { index, noiommu, .. } => Some((index, noiommu)),
         _ => None,
     }
+}
+
+fn without(symbol: Symbol) -> Kconfig {
+    Kconfig::FULL.with(&[(symbol, Tristate::N)]).unwrap()
 }
 
 #[test]
@@ -43,7 +48,7 @@ fn b004_b006_without_the_parameter_the_probe_fails_and_nothing_is_left() {
 
 #[test]
 fn a_kernel_without_noiommu_ignores_the_parameter() {
-    let kconfig = Kconfig { vfio_noiommu: false, ..Kconfig::FULL };
+    let kconfig = without(Symbol::VfioNoiommu);
     let vfio = Subsystem::new(TestHost::new(), Parameters { kconfig, ..PARAMETERS }).unwrap();
     let function = vfio.host().add_function(TestFunction::express());
     assert_refused!(vfio.probe(function), EINVAL, "probe.no-iommu");
@@ -73,7 +78,7 @@ fn b008_b010_b013_the_taint_and_its_lines() {
     Client::bound(&vfio);
     assert_eq!(vfio.host().bus(|bus| bus.log.len()), 2, "opening and binding say nothing");
 
-    let kconfig = Kconfig { vfio_group: false, vfio_container: false, ..Kconfig::FULL };
+    let kconfig = without(Symbol::VfioGroup);
     let vfio = Subsystem::new(TestHost::new(), Parameters { kconfig, ..PARAMETERS }).unwrap();
     vfio.probe(vfio.host().add_function(TestFunction::express())).unwrap();
     assert_eq!(vfio.host().bus(|bus| bus.log.clone()), [cdev]);

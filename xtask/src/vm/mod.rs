@@ -143,12 +143,12 @@ fn build() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--release", "--package", "ioasis-cli", "--target", TARGET])
+        .args(["build", "--quiet", "--profile", "vm", "--package", "ioasis-cli", "--target", TARGET])
         .current_dir(root())
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     run_command(&mut command)?;
-    Ok(target.join(TARGET).join("release/ioasis"))
+    Ok(target.join(TARGET).join("vm/ioasis"))
 }
 
 /// The guest's shell and tools.

@@ -126,7 +126,8 @@ impl Machine {
         self.world().views().checker().call();
         shared.release_closed();
         shared.settle();
-        let ctx = CallCtx { memory, files: shared, task: self.caller.task, caps: self.caller.caps };
+        let (task, caps) = (self.caller.task, self.caller.caps);
+        let ctx = CallCtx { memory, files: shared, thread: &process::ThisThread, task, caps };
         let answer = f(&shared.subsystem, &ctx);
         shared.settle();
         answer

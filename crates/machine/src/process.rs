@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -128,6 +129,16 @@ impl UserMemory for ArgumentMemory<'_> {
             self.others.write(address.wrapping_add((before + within) as u64), last)?;
         }
         Ok(())
+    }
+}
+
+/// The thread that makes a call, as the kernel's log names it: `comm:pid`.
+pub(crate) struct ThisThread;
+
+impl fmt::Display for ThisThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = fs::read_to_string("/proc/thread-self/comm").unwrap_or_default();
+        write!(f, "{}:{}", name.trim_end(), rustix::thread::gettid())
     }
 }
 

@@ -40,8 +40,8 @@ pub(crate) struct World {
     pins: Fault,
     sleepers: Sleepers,
     unmasks: Unmasks,
-    /// Minor numbers of groups that are taken, with the group that has them.
-    group_minors: Mutex<Vec<Option<u32>>>,
+    /// The functions that have an iommu_group of their own, by its number.
+    iommu_groups: Mutex<Vec<Option<Function>>>,
 }
 
 /// The eventfds that unmask a line.
@@ -74,7 +74,7 @@ impl World {
             pins: Fault::default(),
             sleepers: Sleepers::new(functions)?,
             unmasks: Unmasks::default(),
-            group_minors: Mutex::default(),
+            iommu_groups: Mutex::default(),
         })
     }
 
@@ -224,9 +224,13 @@ impl subsystem::Bus for World {
         event.signal();
     }
 
-    fn has_iommu(&self, _: Function) -> bool {
+    fn iommu_group(&self, _: Function) -> Option<u32> {
         // A machine with an IOMMU is refused when it is to be built.
-        false
+        None
+    }
+
+    fn name(&self, function: Function, write: &mut dyn FnMut(&str)) {
+        self.with(function, (), |function| write(&function.address().to_string()));
     }
 
     fn config_read(&self, function: Function, offset: u16, width: u8) -> u32 {
@@ -322,17 +326,34 @@ impl subsystem::Bus for World {
 
 impl subsystem::Nodes for World {
     fn node_add(&self, node: Node) -> Result<(), Errno> {
-        let (address, minor) = self.node_place(node.kind, true);
-        self.tree.add_node(node, address, minor).inspect_err(|_| self.free_group(node.kind))
+        self.tree.add_node(node, self.address_of(node.kind))
     }
 
     fn node_remove(&self, node: Node) {
-        let (address, _) = self.node_place(node.kind, false);
-        self.tree.remove_node(node, address);
-        self.free_group(node.kind);
+        self.tree.remove_node(node, self.address_of(node.kind));
         if let NodeKind::Device { function, .. } | NodeKind::ClassDevice { function, .. } = node.kind {
             self.sleepers.begin(function);
         }
+    }
+
+    fn iommu_group_add(&self, function: Function) -> Result<u32, Errno> {
+        let device = self.bus.get(function).ok_or(Errno::ENODEV)?;
+        let mut groups = lock(&self.iommu_groups);
+        let free = groups.iter().position(Option::is_none).unwrap_or(groups.len());
+        self.tree.add_iommu_group(device.address(), free as u32)?;
+        match groups.get_mut(free) {
+            Some(group) => *group = Some(function),
+            None => groups.push(Some(function)),
+        }
+        self.log.line(format_args!("pci {}: Adding to iommu group {free}", device.address()));
+        Ok(free as u32)
+    }
+
+    fn iommu_group_remove(&self, function: Function, group: u32) {
+        if let Some(place) = lock(&self.iommu_groups).get_mut(group as usize) {
+            *place = None;
+        }
+        self.with(function, (), |device| self.tree.remove_iommu_group(device.address(), group));
     }
 
     fn sleep(&self, function: Function, seconds: u32) -> Slept {
@@ -345,34 +366,13 @@ impl subsystem::Nodes for World {
 }
 
 impl World {
-    /// The bus address of a node's function, and the minor number of a group: the lowest that is free.
-    fn node_place(&self, kind: NodeKind, take: bool) -> (Option<PciAddress>, u32) {
-        let address = |function| self.bus.get(function).map(|function| function.address());
+    /// The bus address of a node's function.
+    fn address_of(&self, kind: NodeKind) -> Option<PciAddress> {
         match kind {
-            NodeKind::Device { function, index, .. } | NodeKind::ClassDevice { function, index } => {
-                (address(function), index)
+            NodeKind::Device { function, .. } | NodeKind::ClassDevice { function, .. } => {
+                self.bus.get(function).map(|function| function.address())
             }
-            NodeKind::Group { function, group, .. } => {
-                let mut minors = lock(&self.group_minors);
-                let free = minors.iter().position(Option::is_none).unwrap_or(minors.len());
-                if take {
-                    match minors.get_mut(free) {
-                        Some(minor) => *minor = Some(group),
-                        None => minors.push(Some(group)),
-                    }
-                }
-                (address(function), free as u32)
-            }
-            NodeKind::Iommufd | NodeKind::Container => (None, 0),
-        }
-    }
-
-    fn free_group(&self, kind: NodeKind) {
-        if let NodeKind::Group { group, .. } = kind {
-            lock(&self.group_minors)
-                .iter_mut()
-                .filter(|minor| **minor == Some(group))
-                .for_each(|minor| *minor = None);
+            NodeKind::Group { .. } | NodeKind::Iommufd | NodeKind::Container => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The caller of a call.
 
+use core::fmt::Display;
+
 use uapi::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -23,6 +25,8 @@ pub struct CallCtx<'a, H: Host> {
     pub memory: &'a dyn UserMemory,
     /// The caller's descriptors.
     pub files: &'a dyn Descriptors<H>,
+    /// The thread that makes the call, as lines of the kernel log name it: `comm:pid`.
+    pub thread: &'a dyn Display,
     /// The process that memory is pinned in and accounted to.
     pub task: Task,
     /// Its capabilities in the initial user namespace.

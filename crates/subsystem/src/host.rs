@@ -223,8 +223,11 @@ pub trait Bus {
     /// Adds 1 to an eventfd.
     fn signal(&self, event: &Self::Event);
 
-    /// Whether the driver core has an IOMMU attached to the function (`dev->iommu`).
-    fn has_iommu(&self, function: Function) -> bool;
+    /// The number of the iommu_group that an IOMMU has put the function in; `None` if the driver core has no IOMMU attached
+    /// to it (`dev->iommu`).
+    fn iommu_group(&self, function: Function) -> Option<u32>;
+    /// The function's name on the bus, such as `0000:00:03.0`.
+    fn name(&self, function: Function, write: &mut dyn FnMut(&str));
     /// Reads 1, 2 or 4 bytes of the real configuration space, naturally aligned.
     fn config_read(&self, function: Function, offset: u16, width: u8) -> u32;
     /// Writes 1, 2 or 4 bytes of the real configuration space, naturally aligned.
@@ -285,10 +288,10 @@ pub enum NodeKind {
         /// N: the index.
         index: u32,
     },
-    /// `/dev/vfio/[noiommu-]G` and its `iommu_group`.
+    /// `/dev/vfio/[noiommu-]G`, with its `vfio` class device.
     Group {
-        /// The function that it was made for.
-        function: Function,
+        /// The minor number of the node.
+        minor: u32,
         /// G: the number of the iommu_group.
         group: u32,
         /// Whether the name has the prefix.
@@ -324,6 +327,11 @@ pub trait Nodes {
     fn node_add(&self, node: Node) -> Result<(), Errno>;
     /// Takes a node away.
     fn node_remove(&self, node: Node);
+    /// Puts a function that no IOMMU serves in an iommu_group of its own, named `vfio-noiommu`; the group's number, one that
+    /// no other iommu_group has.
+    fn iommu_group_add(&self, function: Function) -> Result<u32, Errno>;
+    /// The function is in no iommu_group any more, and the one that was made for it is gone.
+    fn iommu_group_remove(&self, function: Function, group: u32);
     /// Sleeps until [`Nodes::wake`] is called for the function, or the time is over (seconds). Returns at once if it was
     /// called since the last sleep. Called without locks.
     fn sleep(&self, function: Function, seconds: u32) -> Slept;

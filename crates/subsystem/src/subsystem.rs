@@ -15,17 +15,19 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use uapi::Errno;
 use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
+use uapi::vfio::{VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER};
 
 use crate::ctx::CallCtx;
-use crate::host::{Function, Host, Node, NodeKind, RwLock as _};
+use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _};
 use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::{Kconfig, Symbol};
-use crate::rules::{Refusal, iommufd as iommufd_rules, vfio as rules};
-use crate::tables::{Kind, Tables};
+use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
+use crate::tables::{Kind, SharedId, Tables};
 use crate::vfio::device::{Device, wait_for_users};
 use crate::vfio::file::{DeviceFile, File, FileKind};
-use crate::vfio::{Access, FileId, MappedRegion, Ready, cdev, noiommu, pci};
+use crate::vfio::{Access, FileId, MappedRegion, Ready, cdev, container, group, noiommu, pci};
 
 /// How a subsystem starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub struct Usage {
     pub files: u64,
     /// Registered devices.
     pub devices: u64,
+    /// Groups that have devices, or are open.
+    pub groups: u64,
+    /// Native containers.
+    pub containers: u64,
     /// iommufd contexts.
     pub contexts: u64,
     /// Objects in them.
@@ -62,6 +68,8 @@ pub struct Subsystem<H: Host> {
     kconfig: Kconfig,
     dynamic_msix: bool,
     noiommu_mode: AtomicBool,
+    /// Whether the log says who provides the container's node.
+    container_told: AtomicBool,
     tables: H::RwLock<Tables<H>>,
 }
 
@@ -78,7 +86,9 @@ impl<H: Host> Subsystem<H> {
         }
         if has(Symbol::VfioContainer) || has(Symbol::IommufdVfioContainer) {
             host.node_add(CONTAINER_NODE).map_err(|_| {
-                host.node_remove(IOMMUFD_NODE);
+                if has(Symbol::Iommufd) {
+                    host.node_remove(IOMMUFD_NODE);
+                }
                 rules::PROBE_NODE
             })?;
         }
@@ -87,6 +97,7 @@ impl<H: Host> Subsystem<H> {
             kconfig: parameters.kconfig,
             dynamic_msix: parameters.dynamic_msix,
             noiommu_mode: AtomicBool::new(parameters.unsafe_noiommu_mode),
+            container_told: AtomicBool::new(false),
             tables: H::RwLock::new(Tables::new()),
         })
     }
@@ -116,13 +127,7 @@ impl<H: Host> Subsystem<H> {
         let grouped = self.kconfig.has(Symbol::VfioGroup);
         let node = noiommu::has_node(self.kconfig, noiommu);
         let kind = Kind { noiommu, grouped, node, dynamic_msix: self.dynamic_msix };
-        self.tables.write(|tables| {
-            tables.register(&self.host, function, kind, |identity| {
-                identity.publish(&self.host)?;
-                identity.taint(&self.host);
-                Ok(())
-            })
-        })
+        self.tables.write(|tables| tables.register(&self.host, function, kind))
     }
 
     /// The driver is unbound: takes the device's node away, then sleeps until every file of the device is closed. Does
@@ -137,20 +142,14 @@ impl<H: Host> Subsystem<H> {
             })
         };
         wait_for_users(&self.host, function, request);
-        identity.withdraw_group(&self.host);
-        self.tables.write(|tables| tables.unregister(identity));
+        self.tables.write(|tables| tables.unregister(&self.host, identity));
     }
 
     /// What is held at the moment.
     pub fn usage(&self) -> Usage {
         self.tables.read(|tables| {
-            let (files, devices, contexts) = tables.counts();
-            let mut usage = Usage {
-                files: files as u64,
-                devices: devices as u64,
-                contexts: contexts as u64,
-                ..Usage::default()
-            };
+            let [files, devices, groups, containers, contexts] = tables.counts().map(|count| count as u64);
+            let mut usage = Usage { files, devices, groups, containers, contexts, ..Usage::default() };
             for held in tables.contexts().map(|context| context.usage()) {
                 usage.objects = usage.objects.saturating_add(held.objects as u64);
                 usage.areas = usage.areas.saturating_add(held.areas as u64);
@@ -169,46 +168,65 @@ impl<H: Host> Subsystem<H> {
             NodeKind::Device { function, index, .. } => self
                 .tables
                 .write(|tables| tables.open_device(&self.host, access, function, index, ctx.caps.sys_rawio)),
+            NodeKind::ClassDevice { .. } => Err(rules::OPEN_NO_DEVICE),
+            NodeKind::Group { minor, group, .. } => self
+                .tables
+                .write(|tables| tables.open_group(&self.host, access, (minor, group), ctx.caps.sys_rawio)),
             NodeKind::Iommufd => self.tables.write(|tables| {
                 tables.open_context(&self.host, access, || Context::new(&self.host, self.kconfig))
             }),
-            NodeKind::ClassDevice { .. } => Err(rules::OPEN_NO_DEVICE),
-            NodeKind::Group { .. } => Err(rules::GROUP_NOT_BUILT),
-            NodeKind::Container => Err(rules::CONTAINER_NOT_BUILT),
+            NodeKind::Container if self.kconfig.has(Symbol::IommufdVfioContainer) => {
+                let opened = self.tables.write(|tables| {
+                    tables
+                        .open_context(&self.host, access, || Context::new_container(&self.host, self.kconfig))
+                })?;
+                if !self.container_told.swap(true, Ordering::Relaxed) {
+                    let line = format_args!("iommufd: IOMMUFD is providing /dev/vfio/vfio, not VFIO.");
+                    self.host.log(Level::Info, None, line);
+                }
+                Ok(opened)
+            }
+            NodeKind::Container => self.tables.write(|tables| tables.open_container(&self.host, access)),
         }
     }
 
     /// The last descriptor and the last mapping of a file are gone.
     pub fn release(&self, id: FileId) {
-        let unbound = self.tables.read(|tables| match tables.file(id).map(|file| &file.kind) {
+        let left = self.tables.read(|tables| match tables.file(id).map(|file| &file.kind) {
             Ok(FileKind::Device(file)) => cdev::close(tables, &self.host, file),
+            Ok(FileKind::Group(minor)) => {
+                tables.group(*minor).and_then(|group| group.close(tables.containers()))
+            }
+            Ok(FileKind::Iommufd(context)) => Some(SharedId::Context(*context)),
+            Ok(FileKind::Container(number)) => Some(SharedId::Container(*number)),
             Ok(FileKind::FaultQueue { context, queue }) => {
                 if let Ok(shared) = tables.context(*context) {
-                    shared.context.fault_queue_closed(*queue);
+                    shared.object.fault_queue_closed(*queue);
                 }
-                None
+                Some(SharedId::Context(*context))
             }
-            _ => None,
+            Err(_) => None,
         });
-        let closed = self.tables.write(|tables| tables.close(id).map(|file| file.kind));
-        match closed {
-            Some(FileKind::Iommufd(context) | FileKind::FaultQueue { context, .. }) => {
-                self.put_context(context)
-            }
-            Some(FileKind::Device(file)) => {
-                if let Some(context) = unbound {
-                    self.put_context(context);
-                }
-                if let Some(function) = self.tables.write(|tables| tables.put_registration(file.device)) {
-                    self.host.wake(function);
-                }
-            }
-            None => {}
+        self.forget(id);
+        if let Some(left) = left {
+            self.put(left);
         }
     }
 
-    fn put_context(&self, number: u32) {
-        if let Some(context) = self.tables.write(|tables| tables.put_context(number)) {
+    /// Forgets a file; whoever waits for its device is woken.
+    fn forget(&self, id: FileId) {
+        let woken = self.tables.write(|tables| match tables.close(id)?.kind {
+            FileKind::Device(file) => tables.put_registration(file.device),
+            _ => None,
+        });
+        if let Some(function) = woken {
+            self.host.wake(function);
+        }
+    }
+
+    /// A holder of something shared is gone.
+    fn put(&self, id: SharedId) {
+        if let Some(context) = self.tables.write(|tables| tables.put(id)) {
             context.close(&self.host);
         }
     }
@@ -224,22 +242,109 @@ impl<H: Host> Subsystem<H> {
         command: u32,
         argument: u64,
     ) -> Result<u32, Refusal> {
-        let opens = command == IOMMU_FAULT_QUEUE_ALLOC && self.is_iommufd(file);
-        if opens {
-            return self.tables.write(|tables| tables.open_fault_queue(&self.host, ctx, file, argument));
+        match command {
+            IOMMU_FAULT_QUEUE_ALLOC if self.is_iommufd(file) => {
+                self.tables.write(|tables| tables.open_fault_queue(&self.host, ctx, file, argument))
+            }
+            VFIO_GROUP_GET_DEVICE_FD if let Some(minor) = self.group_of(file) => {
+                self.open_group_device(ctx, minor, argument)
+            }
+            VFIO_GROUP_UNSET_CONTAINER if let Some(minor) = self.group_of(file) => {
+                self.unset_container(minor)
+            }
+            _ => self.tables.read(|tables| self.ioctl_in(tables, ctx, file, command, argument)),
         }
-        self.tables.read(|tables| match &tables.file(file)?.kind {
+    }
+
+    /// A command that opens nothing and puts nothing.
+    fn ioctl_in(
+        &self,
+        tables: &Tables<H>,
+        ctx: &CallCtx<'_, H>,
+        file: FileId,
+        command: u32,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        match &tables.file(file)?.kind {
             FileKind::Iommufd(number) => {
-                tables.context(*number)?.context.ioctl(&self.host, ctx, command, argument)
+                tables.context(*number)?.object.ioctl(&self.host, ctx, command, argument)
             }
             FileKind::Device(file) => cdev::ioctl(tables, &self.host, ctx, file, command, argument),
+            FileKind::Group(minor) => {
+                let group = tables.group(*minor).ok_or(rules::FILE_CLOSED)?;
+                group.ioctl(tables, &self.host, ctx, command, argument)
+            }
+            FileKind::Container(number) => {
+                let unsafe_noiommu_mode = self.unsafe_noiommu_mode();
+                let call = container::Call { ctx, unsafe_noiommu_mode, command, argument };
+                tables.container(*number)?.object.ioctl(&call)
+            }
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_IOCTL),
-        })
+        }
     }
 
     fn is_iommufd(&self, file: FileId) -> bool {
         self.tables
             .read(|tables| tables.file(file).is_ok_and(|file| matches!(file.kind, FileKind::Iommufd(_))))
+    }
+
+    /// The minor number of the group that a file is of.
+    fn group_of(&self, file: FileId) -> Option<u32> {
+        self.tables.read(|tables| match tables.file(file).ok()?.kind {
+            FileKind::Group(minor) => Some(minor),
+            _ => None,
+        })
+    }
+
+    /// `VFIO_GROUP_UNSET_CONTAINER`
+    fn unset_container(&self, minor: u32) -> Result<u32, Refusal> {
+        let left = self.tables.read(|tables| {
+            tables.group(minor).ok_or(rules::FILE_CLOSED)?.unset_container(tables.containers())
+        })?;
+        if let Some(left) = left {
+            self.put(left);
+        }
+        Ok(0)
+    }
+
+    /// `VFIO_GROUP_GET_DEVICE_FD`: the descriptor comes first, and tells its number only if the device was opened.
+    fn open_group_device(&self, ctx: &CallCtx<'_, H>, minor: u32, argument: u64) -> Result<u32, Refusal> {
+        let name = group::read_name(&self.host, ctx.memory, argument)?;
+        let file = self
+            .tables
+            .write(|tables| tables.open_group_device(&self.host, minor, name.iter().as_slice()))?;
+        let mut opened = None;
+        let installed = ctx.files.install(file, &mut |number| {
+            let result = self.tables.read(|tables| self.open_device(tables, ctx, minor, file));
+            opened = Some(result.map(|()| number.cast_unsigned()));
+            result.map_err(Refusal::errno)
+        });
+        match (installed, opened) {
+            (Ok(()), Some(Ok(number))) => Ok(number),
+            (_, opened) => {
+                self.release(file);
+                Err(match opened {
+                    Some(Err(refusal)) => refusal,
+                    _ if installed == Err(Errno::EMFILE) => group_rules::DEVICE_FD_DESCRIPTOR,
+                    _ => rules::NO_MEMORY,
+                })
+            }
+        }
+    }
+
+    /// Opens the device of a file that its group is about to give out.
+    fn open_device(
+        &self,
+        tables: &Tables<H>,
+        ctx: &CallCtx<'_, H>,
+        minor: u32,
+        file: FileId,
+    ) -> Result<(), Refusal> {
+        let group = tables.group(minor).ok_or(rules::FILE_CLOSED)?;
+        let FileKind::Device(file) = &tables.file(file)?.kind else { return Err(rules::FILE_CLOSED) };
+        group.open_device(tables, &self.host, ctx, tables.device(file.device)?)?;
+        file.grant();
+        Ok(())
     }
 
     /// `pread(2)`; the number of bytes that were read.
@@ -255,6 +360,7 @@ impl<H: Host> Subsystem<H> {
             match kind {
                 _ if !access.read => Err(rules::FILE_NOT_READABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_READ),
+                FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
                 FileKind::Device(file) => bound(tables, file)?.pci.read(&self.host, offset, bytes),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
@@ -301,6 +407,7 @@ impl<H: Host> Subsystem<H> {
             match kind {
                 _ if !access.write => Err(rules::FILE_NOT_WRITABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_WRITE),
+                FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.pci.write(&self.host, offset, bytes),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
@@ -326,6 +433,7 @@ impl<H: Host> Subsystem<H> {
                 _ if !access.read => Err(rules::MAP_NOT_READABLE),
                 FileKind::Iommufd(_) if !shared => Err(rules::IOMMUFD_MAP_PRIVATE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
+                FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
                 FileKind::Device(file) => bound(tables, file)?.pci.map(&self.host, offset, length, shared),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_MAP),
             }
@@ -336,7 +444,9 @@ impl<H: Host> Subsystem<H> {
     pub fn seek(&self, file: FileId) -> Result<u64, Refusal> {
         self.tables.read(|tables| match tables.file(file)?.kind {
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
-            FileKind::Iommufd(_) | FileKind::Device(_) => Err(rules::FILE_SEEK),
+            FileKind::Iommufd(_) | FileKind::Device(_) | FileKind::Group(_) | FileKind::Container(_) => {
+                Err(rules::FILE_SEEK)
+            }
         })
     }
 

@@ -6,9 +6,11 @@ use crate::ctx::CallCtx;
 use crate::host::{Alloc, Function, Host};
 use crate::iommufd::Context;
 use crate::mem::{IdError, IdMap, Slab};
-use crate::rules::{Refusal, vfio as rules};
+use crate::rules::{Refusal, group as group_rules, vfio as rules};
+use crate::vfio::container::Container;
 use crate::vfio::device::{Device, Identity};
 use crate::vfio::file::{Access, DeviceFile, File, FileId, FileKind};
+use crate::vfio::group::Group;
 
 /// How many devices there can be: the number of minors of their nodes.
 const DEVICES: u32 = 1 << 20;
@@ -17,20 +19,47 @@ const DEVICES: u32 = 1 << 20;
 pub(crate) struct Tables<H: Host> {
     files: Slab<File>,
     devices: IdMap<Device<H>>,
-    groups: IdMap<()>,
+    groups: IdMap<Group<H>>,
+    containers: Containers<H>,
     contexts: IdMap<SharedContext<H>>,
 }
 
-/// A context and how many hold it: its file, and each device that is bound to it.
-pub(crate) struct SharedContext<H: Host> {
-    pub(crate) context: Context<H>,
+/// Containers by number.
+pub(crate) type Containers<H> = IdMap<Shared<Container<H>>>;
+
+/// A context and its holders: its file, each device that is bound to it, and each group that has joined it.
+pub(crate) type SharedContext<H> = Shared<Context<H>>;
+
+/// What several hold.
+pub(crate) struct Shared<T> {
+    pub(crate) object: T,
     holders: AtomicU32,
 }
 
-impl<H: Host> SharedContext<H> {
+/// What can be held by number, and is given back with [`Tables::put`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SharedId {
+    /// A context.
+    Context(u32),
+    /// A native container.
+    Container(u32),
+}
+
+impl<T> Shared<T> {
+    fn new(object: T) -> Self {
+        Shared { object, holders: AtomicU32::new(1) }
+    }
+
     /// One holder more.
     pub(crate) fn hold(&self) {
         self.holders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One holder less; whether it was the last.
+    fn put(&mut self) -> bool {
+        let holders = self.holders.get_mut();
+        *holders = holders.saturating_sub(1);
+        *holders == 0
     }
 }
 
@@ -54,18 +83,19 @@ impl<H: Host> Tables<H> {
             files: Slab::new(),
             devices: IdMap::new(0, DEVICES - 1),
             groups: IdMap::new(0, DEVICES - 1),
+            containers: IdMap::new(0, u32::MAX - 1),
             contexts: IdMap::new(0, u32::MAX - 1),
         }
     }
 
-    /// How many files, devices and contexts there are.
-    pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        (self.files.len(), self.devices.len(), self.contexts.len())
+    /// How many files, devices, groups, containers and contexts there are.
+    pub(crate) fn counts(&self) -> [usize; 5] {
+        [self.files.len(), self.devices.len(), self.groups.len(), self.containers.len(), self.contexts.len()]
     }
 
     /// All contexts.
     pub(crate) fn contexts(&self) -> impl Iterator<Item = &Context<H>> {
-        self.contexts.iter().map(|(_, shared)| &shared.context)
+        self.contexts.iter().map(|(_, shared)| &shared.object)
     }
 
     /// An open file.
@@ -78,6 +108,21 @@ impl<H: Host> Tables<H> {
         self.contexts.get(number).ok_or(rules::FILE_CLOSED)
     }
 
+    /// The group with a minor number, as long as it has devices or its file is open.
+    pub(crate) fn group(&self, minor: u32) -> Option<&Group<H>> {
+        self.groups.get(minor)
+    }
+
+    /// All containers.
+    pub(crate) fn containers(&self) -> &Containers<H> {
+        &self.containers
+    }
+
+    /// The container of a file or a group.
+    pub(crate) fn container(&self, number: u32) -> Result<&Shared<Container<H>>, Refusal> {
+        self.containers.get(number).ok_or(rules::FILE_CLOSED)
+    }
+
     /// The device of an open file.
     pub(crate) fn device(&self, index: u32) -> Result<&Device<H>, Refusal> {
         self.devices.get(index).ok_or(rules::FILE_CLOSED)
@@ -88,26 +133,39 @@ impl<H: Host> Tables<H> {
         self.devices.iter().map(|(_, device)| device).find(|device| device.identity.function == function)
     }
 
-    /// Registers a device, and makes it known by `publish`; where that fails, nothing was registered.
-    pub(crate) fn register(
-        &mut self,
-        alloc: &impl Alloc,
-        function: Function,
-        kind: Kind,
-        publish: impl FnOnce(Identity) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
+    /// Registers a device, and makes its nodes appear; where that fails, nothing was registered.
+    pub(crate) fn register(&mut self, host: &H, function: Function, kind: Kind) -> Result<(), Refusal> {
         if self.device_of(function).is_some() {
             return Err(rules::PROBE_TWICE);
         }
         let index = self.devices.lowest_free().ok_or(rules::PROBE_NO_INDEX)?;
-        let group = match kind.grouped {
-            true => Some(self.groups.insert(alloc, ()).map_err(no_index)?),
-            false => None,
-        };
+        let group = if kind.grouped { Some(self.find_group(host, function)?) } else { None };
         let identity = Identity { function, index, noiommu: kind.noiommu, group, has_node: kind.node };
-        let added = self.devices.insert(alloc, Device::new(identity, kind.dynamic_msix));
-        let added = added.map_err(no_index);
-        added.and_then(|_| publish(identity)).inspect_err(|_| self.unregister(identity))
+        self.add_device(host, identity, kind.dynamic_msix).inspect_err(|_| {
+            self.unregister(host, identity);
+        })
+    }
+
+    /// The minor number of the group of a function, which is made if there is none yet.
+    fn find_group(&mut self, host: &H, function: Function) -> Result<u32, Refusal> {
+        let number = host.iommu_group(function);
+        let found = self.groups.iter().find(|(_, group)| Some(group.number()) == number && !group.is_over());
+        if let Some((minor, _)) = found {
+            return Ok(minor);
+        }
+        self.groups.reserve(host).map_err(no_index)?;
+        let minor = self.groups.lowest_free().ok_or(rules::PROBE_NO_INDEX)?;
+        self.groups.insert(host, Group::create(host, function, minor)?).map_err(no_index)
+    }
+
+    fn add_device(&mut self, host: &H, identity: Identity, dynamic_msix: bool) -> Result<(), Refusal> {
+        if let Some(group) = identity.group.and_then(|group| self.groups.get_mut(group)) {
+            group.register(host, identity.index)?;
+        }
+        self.devices.insert(host, Device::new(identity, dynamic_msix)).map_err(no_index)?;
+        identity.publish(host)?;
+        identity.taint(host);
+        Ok(())
     }
 
     /// The driver lets go of a device; its identity, and `None` if the driver is not bound to the function.
@@ -120,18 +178,31 @@ impl<H: Host> Tables<H> {
         device.driver_bound = false;
         device.pci.begin_unbind();
         device.registration = device.registration.saturating_sub(1);
+        if let Some(group) = identity.group.and_then(|group| self.groups.get_mut(group)) {
+            group.withhold(identity.index);
+        }
         Some(identity)
     }
 
-    /// Forgets a device that nobody holds any more.
-    pub(crate) fn unregister(&mut self, identity: Identity) {
+    /// Forgets a device that nobody holds any more, and its group if it was the last one there.
+    pub(crate) fn unregister(&mut self, host: &H, identity: Identity) {
         self.devices.remove(identity.index);
-        self.free_group(identity.group);
+        let Some(minor) = identity.group else { return };
+        let Tables { groups, containers, .. } = self;
+        let left = groups.get_mut(minor).and_then(|group| {
+            group.withhold(identity.index);
+            group.unregister(host, containers, identity.function)
+        });
+        if let Some(left) = left {
+            self.put(left);
+        }
+        self.forget_group(minor);
     }
 
-    fn free_group(&mut self, group: Option<u32>) {
-        if let Some(group) = group {
-            self.groups.remove(group);
+    /// Forgets a group that has no device any more, and is not open.
+    fn forget_group(&mut self, minor: u32) {
+        if self.groups.get(minor).is_some_and(Group::is_over) {
+            self.groups.remove(minor);
         }
     }
 
@@ -144,9 +215,44 @@ impl<H: Host> Tables<H> {
     ) -> Result<FileId, Refusal> {
         self.files.reserve(alloc).map_err(|_| rules::NO_MEMORY)?;
         self.contexts.reserve(alloc).map_err(|_| rules::NO_MEMORY)?;
-        let shared = SharedContext { context: context()?, holders: AtomicU32::new(1) };
-        let number = self.contexts.insert(alloc, shared).map_err(|_| rules::NO_MEMORY)?;
+        let number = self.contexts.insert(alloc, Shared::new(context()?)).map_err(|_| rules::NO_MEMORY)?;
         Ok(FileId(self.files.insert_reserved(File { access, kind: FileKind::Iommufd(number) })))
+    }
+
+    /// Opens `/dev/vfio/vfio` with a native container of its own.
+    pub(crate) fn open_container(&mut self, alloc: &impl Alloc, access: Access) -> Result<FileId, Refusal> {
+        self.files.reserve(alloc).map_err(|_| rules::NO_MEMORY)?;
+        let number =
+            self.containers.insert(alloc, Shared::new(Container::new())).map_err(|_| rules::NO_MEMORY)?;
+        Ok(FileId(self.files.insert_reserved(File { access, kind: FileKind::Container(number) })))
+    }
+
+    /// Opens the node of a group.
+    pub(crate) fn open_group(
+        &mut self,
+        alloc: &impl Alloc,
+        access: Access,
+        (minor, number): (u32, u32),
+        privileged: bool,
+    ) -> Result<FileId, Refusal> {
+        let group = self.groups.get(minor).filter(|group| group.number() == number);
+        let group = group.ok_or(group_rules::GROUP_UNKNOWN)?;
+        self.files.reserve(alloc).map_err(|_| rules::NO_MEMORY)?;
+        group.open(privileged)?;
+        Ok(FileId(self.files.insert_reserved(File { access, kind: FileKind::Group(minor) })))
+    }
+
+    /// A file for the device that a name stands for in a group; it is not open yet.
+    pub(crate) fn open_group_device(&mut self, host: &H, minor: u32, name: &[u8]) -> Result<FileId, Refusal> {
+        let group = self.groups.get(minor).ok_or(rules::FILE_CLOSED)?;
+        let index = group.find(self, host, name)?;
+        let kind = FileKind::Device(DeviceFile::of_group(index));
+        let id = self.files.insert(host, File { access: Access::READ_WRITE, kind });
+        let id = id.map_err(|_| rules::NO_MEMORY)?;
+        if let Some(device) = self.devices.get_mut(index) {
+            device.registration = device.registration.saturating_add(1);
+        }
+        Ok(FileId(id))
     }
 
     /// Opens the node of a device.
@@ -166,7 +272,7 @@ impl<H: Host> Tables<H> {
         if device.identity.noiommu && !privileged {
             return Err(rules::OPEN_CAPABILITY);
         }
-        let file = File { access, kind: FileKind::Device(DeviceFile::new(index)) };
+        let file = File { access, kind: FileKind::Device(DeviceFile::of_node(index)) };
         let id = self.files.insert(alloc, file).map_err(|_| rules::NO_MEMORY)?;
         device.registration = device.registration.saturating_add(1);
         Ok(FileId(id))
@@ -183,7 +289,7 @@ impl<H: Host> Tables<H> {
         let FileKind::Iommufd(context) = self.file(iommufd)?.kind else { return Err(rules::FILE_CLOSED) };
         let shared = self.contexts.get(context).ok_or(rules::FILE_CLOSED)?;
         let files = &mut self.files;
-        shared.context.fault_queue_alloc(host, ctx, argument, |queue, give| {
+        shared.object.fault_queue_alloc(host, ctx, argument, |queue, give| {
             let kind = FileKind::FaultQueue { context, queue };
             let file = File { access: Access::READ_WRITE, kind };
             let key = files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
@@ -197,18 +303,26 @@ impl<H: Host> Tables<H> {
 
     /// Forgets an open file.
     pub(crate) fn close(&mut self, id: FileId) -> Option<File> {
-        self.files.remove(id.0)
+        let file = self.files.remove(id.0)?;
+        if let FileKind::Group(minor) = file.kind {
+            self.forget_group(minor);
+        }
+        Some(file)
     }
 
-    /// A holder of a context is gone; the context if it was the last.
-    pub(crate) fn put_context(&mut self, number: u32) -> Option<Context<H>> {
-        let shared = self.contexts.get_mut(number)?;
-        let holders = shared.holders.get_mut();
-        *holders = holders.saturating_sub(1);
-        if *holders > 0 {
-            return None;
+    /// A holder of something shared is gone; a context that had no other is to be closed.
+    pub(crate) fn put(&mut self, id: SharedId) -> Option<Context<H>> {
+        match id {
+            SharedId::Context(number) if self.contexts.get_mut(number)?.put() => {
+                self.contexts.remove(number).map(|shared| shared.object)
+            }
+            SharedId::Container(number) if self.containers.get_mut(number)?.put() => {
+                // No group has joined it any more: nothing is mapped there.
+                self.containers.remove(number);
+                None
+            }
+            SharedId::Context(_) | SharedId::Container(_) => None,
         }
-        self.contexts.remove(number).map(|shared| shared.context)
     }
 
     /// A file of a device is gone; the function if somebody waits for its last one.

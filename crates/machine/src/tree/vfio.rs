@@ -46,29 +46,44 @@ impl Tree {
         self.add("/sys/kernel/mm/transparent_hugepage", Entry::directory())
     }
 
-    /// A node appears, with its class device. `address` is that of its function, `minor` its minor number where the node
-    /// itself does not say it. What was added before a failure is taken away again.
-    pub(crate) fn add_node(&self, node: Node, address: Option<PciAddress>, minor: u32) -> Result<(), Errno> {
-        let entries = entries(self.kconfig, node, address, minor);
+    /// A node appears, with its class device. `address` is that of its function, if it has one.
+    pub(crate) fn add_node(&self, node: Node, address: Option<PciAddress>) -> Result<(), Errno> {
+        self.add_all(&entries(self.kconfig, node, address))
+    }
+
+    /// A node goes, with its class device.
+    pub(crate) fn remove_node(&self, node: Node, address: Option<PciAddress>) {
+        self.remove_all(&entries(self.kconfig, node, address));
+    }
+
+    /// A function gets an iommu_group that no IOMMU stands behind.
+    pub(crate) fn add_iommu_group(&self, address: PciAddress, group: u32) -> Result<(), Errno> {
+        self.add_all(&iommu_group(address, group))
+    }
+
+    /// It goes.
+    pub(crate) fn remove_iommu_group(&self, address: PciAddress, group: u32) {
+        self.remove_all(&iommu_group(address, group));
+    }
+
+    /// Adds entries; what was added before a failure is taken away again.
+    fn add_all(&self, entries: &[(String, Entry)]) -> Result<(), Errno> {
         for (added, (path, entry)) in entries.iter().enumerate() {
             if let Err(errno) = self.add(path, entry.clone()) {
-                entries.iter().take(added).for_each(|(path, _)| self.remove(path));
+                self.remove_all(&entries[..added]);
                 return Err(errno);
             }
         }
         Ok(())
     }
 
-    /// A node goes, with its class device.
-    pub(crate) fn remove_node(&self, node: Node, address: Option<PciAddress>) {
-        for (path, _) in entries(self.kconfig, node, address, 0).iter().rev() {
-            self.remove(path);
-        }
+    fn remove_all(&self, entries: &[(String, Entry)]) {
+        entries.iter().rev().for_each(|(path, _)| self.remove(path));
     }
 }
 
 /// Everything that a node brings along. What holds others comes first, the node itself last.
-fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>, minor: u32) -> Vec<(String, Entry)> {
+fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>) -> Vec<(String, Entry)> {
     let mode = u32::from(node.mode);
     let device = |major, minor| Entry::Node { mode, major, minor, kind: node.kind };
     match (node.kind, address) {
@@ -83,28 +98,31 @@ fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>, minor: u32
         (NodeKind::ClassDevice { index, .. }, Some(address)) => {
             vfio_device(kconfig, &format!("vfio{index}"), address, None)
         }
-        (NodeKind::Group { group, noiommu, .. }, Some(address)) => {
-            let (name, above) = (format!("{}{group}", prefix(noiommu)), device_path(address));
-            let kernel = format!("/sys/kernel/iommu_groups/{group}");
-            let mut entries = vec![(kernel.clone(), Entry::directory())];
-            if noiommu {
-                entries.push((format!("{kernel}/name"), Entry::text("vfio-noiommu")));
-            }
-            entries.push((format!("{kernel}/type"), Entry::text("unknown")));
-            entries.push((format!("{kernel}/devices/{address}"), Entry::link(format!("../../../..{above}"))));
-            let link = Entry::link(format!("../../../kernel/iommu_groups/{group}"));
-            entries.push((format!("/sys{above}/iommu_group"), link));
-            entries.extend(class_device(
+        (NodeKind::Group { minor, group, noiommu }, _) => {
+            let name = format!("{}{group}", prefix(noiommu));
+            let mut entries = class_device(
                 &format!("/devices/virtual/vfio/{name}"),
                 &format!("/sys/class/vfio/{name}"),
                 Some((&format!("vfio/{name}"), VFIO, minor)),
-            ));
+            );
             entries.push((format!("/dev/vfio/{name}"), device(VFIO, minor)));
             entries
         }
-        // A device and a group have a function.
-        (NodeKind::Device { .. } | NodeKind::ClassDevice { .. } | NodeKind::Group { .. }, None) => Vec::new(),
+        // A device has a function.
+        (NodeKind::Device { .. } | NodeKind::ClassDevice { .. }, None) => Vec::new(),
     }
+}
+
+/// What an iommu_group brings along that was made for one function.
+fn iommu_group(address: PciAddress, group: u32) -> Vec<(String, Entry)> {
+    let (kernel, above) = (format!("/sys/kernel/iommu_groups/{group}"), device_path(address));
+    vec![
+        (kernel.clone(), Entry::directory()),
+        (format!("{kernel}/name"), Entry::text("vfio-noiommu")),
+        (format!("{kernel}/type"), Entry::text("unknown")),
+        (format!("{kernel}/devices/{address}"), Entry::link(format!("../../../..{above}"))),
+        (format!("/sys{above}/iommu_group"), Entry::link(format!("../../../kernel/iommu_groups/{group}"))),
+    ]
 }
 
 fn prefix(noiommu: bool) -> &'static str {

@@ -20,7 +20,7 @@ pub(super) struct Ioas<H: Host> {
 }
 
 impl<H: Host> Ioas<H> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { areas: H::Mutex::new(Areas::new()), hwpts: 0, auto_hwpt: None }
     }
 }

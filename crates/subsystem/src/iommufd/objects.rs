@@ -30,11 +30,13 @@ pub(super) struct Objects<H: Host> {
     pub(super) account: Account,
     /// The IOAS that container ioctls work on.
     pub(super) compat_ioas: Option<u32>,
+    /// Whether a group without an IOMMU has ever joined it: then it is a container without an IOMMU for good.
+    pub(super) noiommu_mode: bool,
 }
 
 impl<H: Host> Objects<H> {
     pub(super) const fn new(account: Account) -> Self {
-        Self { table: IdMap::new(1, LAST_ID), account, compat_ioas: None }
+        Self { table: IdMap::new(1, LAST_ID), account, compat_ioas: None, noiommu_mode: false }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -99,6 +101,11 @@ impl<H: Host> Objects<H> {
             Some(Object::Ioas(ioas)) => Ok(ioas),
             _ => Err(rule::IOAS_UNKNOWN),
         }
+    }
+
+    /// The IOAS that container ioctls work on.
+    pub(super) fn compat(&self) -> Result<&Ioas<H>, Refusal> {
+        self.ioas(self.compat_ioas.ok_or(rule::VFIO_IOAS_NONE)?)
     }
 
     pub(super) fn ioas_mut(&mut self, id: u32) -> Option<&mut Ioas<H>> {

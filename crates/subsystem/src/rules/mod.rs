@@ -3,6 +3,7 @@
 //! The kernel answers EINVAL for twenty reasons. A [`Refusal`] carries the errno that Linux gives and the rule that was
 //! broken; the catalogue holds one sentence for each.
 
+pub mod group;
 pub mod iommufd;
 pub mod vfio;
 
@@ -89,5 +90,5 @@ pub(crate) use rules;
 
 /// Every rule there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    iommufd::ALL.iter().chain(vfio::ALL).map(|refusal| refusal.rule())
+    iommufd::ALL.iter().chain(vfio::ALL).chain(group::ALL).map(|refusal| refusal.rule())
 }

@@ -19,8 +19,6 @@ rules! {
     OPEN_NO_DEVICE = ENXIO, "open.no-device", "a device is registered under the number of the node";
     OPEN_UNREGISTERED = ENODEV, "open.unregistered", "the device is still registered";
     OPEN_CAPABILITY = EPERM, "open.capability", "opening a device without an IOMMU needs CAP_SYS_RAWIO";
-    GROUP_NOT_BUILT = ENODEV, "group.not-built", "opening group nodes is not built yet";
-    CONTAINER_NOT_BUILT = ENODEV, "container.not-built", "opening the container node is not built yet";
 
     // What any file answers.
     FILE_CLOSED = EBADF, "file.closed", "the file is open";
@@ -37,6 +35,8 @@ rules! {
     BIND_TAIL = E2BIG, "bind.tail", "bytes of the argument after the known 24 are zero";
     BIND_FD_NEGATIVE = EINVAL, "bind.fd-negative", "iommufd is not negative";
     BIND_FLAGS = EINVAL, "bind.flags", "no flag but VFIO_DEVICE_BIND_FLAG_TOKEN is set";
+    BIND_GROUP_FILE = EINVAL, "bind.group-file", "a device file that a group gave out is not bound";
+    BIND_GROUP_OPEN = EBUSY, "bind.group-open", "the group of a device that is bound is not open";
     BIND_ALREADY_BOUND = EINVAL, "bind.already-bound", "a device file is bound once";
     BIND_TOKEN_FAULT = EFAULT, "bind.token-fault", "the token is in memory that can be read";
     BIND_TOKEN = EINVAL, "bind.token", "a token is given for a physical or virtual function of SR-IOV only";
@@ -97,6 +97,7 @@ rules! {
     HOT_RESET_ARGSZ = EINVAL, "hot-reset.argsz", "argsz is at least 12";
     HOT_RESET_FLAGS = EINVAL, "hot-reset.flags", "flags is zero";
     HOT_RESET_COUNT = EINVAL, "hot-reset.count", "a device file that is bound to an iommufd passes no group descriptors";
+    HOT_RESET_GROUPS = EINVAL, "hot-reset.groups", "a device file that a group gave out passes group descriptors";
     HOT_RESET_NONE = ENODEV, "hot-reset.none", "the function is behind a slot or bus that can be reset; on a root bus it is not";
 
     // DEVICE_FEATURE.

@@ -12,11 +12,13 @@ use uapi::vfio::{
 use super::args;
 use super::device::Device;
 use super::file::{DeviceFile, FileKind};
-use super::set::{Attachment, Binding};
+use super::group::Group;
+use super::pci::token::{Token, check_token};
+use super::set::{Attachment, Binding, Hold, Opened};
 use crate::ctx::CallCtx;
-use crate::host::{Host, Level};
+use crate::host::Host;
 use crate::rules::{Refusal, vfio as rules};
-use crate::tables::{SharedContext, Tables};
+use crate::tables::{SharedContext, SharedId, Tables};
 
 /// PASIDs are below this.
 const PASIDS: u32 = 1 << 31;
@@ -45,9 +47,9 @@ pub(crate) fn ioctl<H: Host>(
     match command {
         VFIO_DEVICE_BIND_IOMMUFD => call.bind(file),
         _ if !file.granted() => Err(rules::NOT_BOUND),
-        VFIO_DEVICE_ATTACH_IOMMUFD_PT => call.attach(),
-        VFIO_DEVICE_DETACH_IOMMUFD_PT => call.detach(),
-        _ => device.pci.ioctl(host, ctx, command, address),
+        VFIO_DEVICE_ATTACH_IOMMUFD_PT if !file.from_group => call.attach(),
+        VFIO_DEVICE_DETACH_IOMMUFD_PT if !file.from_group => call.detach(),
+        _ => device.pci.ioctl(host, ctx, command, address, file.from_group),
     }
 }
 
@@ -62,34 +64,42 @@ impl<'a, H: Host> Call<'a, H> {
         if argument.flags & !VFIO_DEVICE_BIND_FLAG_TOKEN != 0 {
             return Err(rules::BIND_FLAGS);
         }
-        device.set.with(|binding| {
+        if file.from_group {
+            return Err(rules::BIND_GROUP_FILE);
+        }
+        let group = device.identity.group.and_then(|group| self.tables.group(group));
+        group.map_or(Ok(()), Group::block)?;
+        let bound = device.set.with(|slot| {
             if file.granted() {
                 return Err(rules::BIND_ALREADY_BOUND);
             }
-            self.check_token(&argument)?;
+            check_token(host, device.identity.function, self.take_token(&argument)?)?;
             let (number, shared) = self.find_context(argument.iommufd)?;
-            if binding.is_some() {
+            if slot.is_some() {
                 return Err(rules::BIND_DEVICE_OPEN);
             }
-            let object = shared.context.bind(host, device.identity.function, device.identity.noiommu)?;
-            self.open_device(object.id()).inspect_err(|_| shared.context.unbind(host, object))?;
+            let object = shared.object.bind(host, device.identity.function, device.identity.noiommu)?;
+            self.open_device(object.id()).inspect_err(|_| shared.object.unbind(host, object))?;
             shared.hold();
-            *binding = Some(Binding { context: number, object, attachment: Attachment::None });
+            let binding = Binding { context: number, object, attachment: Attachment::None };
+            *slot = Some(Opened { files: 1, hold: Hold::Binding(binding) });
             file.grant();
             Ok(0)
-        })
+        });
+        if bound.is_err() {
+            group.inspect(|group| group.unblock());
+        }
+        bound
     }
 
-    /// Checks the VF token: no function here is part of SR-IOV, so none may be given.
-    fn check_token(&self, argument: &VfioDeviceBindIommufd) -> Result<(), Refusal> {
+    /// Takes the VF token, if there is one.
+    fn take_token(&self, argument: &VfioDeviceBindIommufd) -> Result<Option<Token>, Refusal> {
         if argument.flags & VFIO_DEVICE_BIND_FLAG_TOKEN == 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let mut token = [0; 16];
+        let mut token = Token::default();
         self.ctx.memory.read(argument.token_uuid_ptr, &mut token).map_err(|_| rules::BIND_TOKEN_FAULT)?;
-        let line = format_args!("VF token incorrectly provided, not a PF or VF");
-        self.host.log(Level::Info, Some(self.device.identity.function), line);
-        Err(rules::BIND_TOKEN)
+        Ok(Some(token))
     }
 
     /// The context that a descriptor of the caller stands for, and its number.
@@ -98,7 +108,7 @@ impl<'a, H: Host> Call<'a, H> {
             self.ctx.files.ours(fd).map_err(|_| rules::BIND_FD_CLOSED)?.ok_or(rules::BIND_NOT_IOMMUFD)?;
         match self.tables.file(file).map_err(|_| rules::BIND_FD_CLOSED)?.kind {
             FileKind::Iommufd(number) => Ok((number, self.tables.context(number)?)),
-            FileKind::Device(_) | FileKind::FaultQueue { .. } => Err(rules::BIND_NOT_IOMMUFD),
+            _ => Err(rules::BIND_NOT_IOMMUFD),
         }
     }
 
@@ -125,7 +135,7 @@ impl<'a, H: Host> Call<'a, H> {
         };
         self.with_binding(|shared, binding| {
             let form = check_slot(shared, binding, argument.pt_id, pasid)?;
-            let table = shared.context.attach(self.host, binding.object, argument.pt_id)?;
+            let table = shared.object.attach(self.host, binding.object, argument.pt_id)?;
             binding.attachment = form;
             let reply = offset_of!(VfioDeviceAttachIommufdPt, pt_id);
             args::reply_at(self.ctx.memory, self.address, reply, &table)
@@ -182,9 +192,11 @@ impl<'a, H: Host> Call<'a, H> {
         &self,
         f: impl FnOnce(&SharedContext<H>, &mut Binding) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
-        self.device.set.with(|binding| {
-            let binding = binding.as_mut().ok_or(rules::NOT_BOUND)?;
-            f(self.tables.context(binding.context)?, binding)
+        self.device.set.with(|slot| match slot {
+            Some(Opened { hold: Hold::Binding(binding), .. }) => {
+                f(self.tables.context(binding.context)?, binding)
+            }
+            _ => Err(rules::NOT_BOUND),
         })
     }
 }
@@ -201,10 +213,10 @@ fn check_slot<H: Host>(
         None => Attachment::Plain,
         Some(0) => Attachment::PasidZero,
         Some(PASIDS..) => return Err(rules::ATTACH_PASID_RANGE),
-        Some(_) => return shared.context.page_table(pt_id).and(Err(rules::ATTACH_PASID)),
+        Some(_) => return shared.object.page_table(pt_id).and(Err(rules::ATTACH_PASID)),
     };
     if binding.attachment != Attachment::None && binding.attachment != form {
-        return shared.context.page_table(pt_id).and(Err(rules::ATTACH_BUSY));
+        return shared.object.page_table(pt_id).and(Err(rules::ATTACH_BUSY));
     }
     Ok(form)
 }
@@ -212,28 +224,41 @@ fn check_slot<H: Host>(
 /// Detaches the device if it is attached in that form.
 fn detach_form<H: Host>(shared: &SharedContext<H>, host: &H, binding: &mut Binding, form: Attachment) {
     if binding.attachment == form {
-        shared.context.detach(host, binding.object);
+        shared.object.detach(host, binding.object);
         binding.attachment = Attachment::None;
     }
 }
 
-/// Ends what a file that is being closed was bound for; the context that it no longer holds.
+/// Ends what a file of a device that is being closed had it open for; what is no longer held is to be put.
 ///
 /// The device is stopped and reset before its page table is taken away, so that no memory is unpinned that it may still
 /// reach.
-pub(crate) fn close<H: Host>(tables: &Tables<H>, host: &H, file: &DeviceFile) -> Option<u32> {
+pub(crate) fn close<H: Host>(tables: &Tables<H>, host: &H, file: &DeviceFile) -> Option<SharedId> {
     if !file.granted() {
         return None;
     }
     let device = tables.device(file.device).ok()?;
-    device.set.with(|slot| {
-        let mut binding = slot.take()?;
-        device.pci.close(host);
-        if let Ok(shared) = tables.context(binding.context) {
-            detach_form(shared, host, &mut binding, Attachment::PasidZero);
-            detach_form(shared, host, &mut binding, Attachment::Plain);
-            shared.context.unbind(host, binding.object);
+    let group = device.identity.group.and_then(|group| tables.group(group));
+    if file.from_group {
+        return group?.close_device(tables, host, device);
+    }
+    let unbound = device.set.with(|slot| match slot.take()?.hold {
+        Hold::Binding(binding) => {
+            device.pci.close(host);
+            Some(unbind(tables, host, binding))
         }
-        Some(binding.context)
-    })
+        Hold::Group | Hold::Nothing => None,
+    });
+    group.inspect(|group| group.unblock());
+    unbound
+}
+
+/// Takes a device's object out of the context that it is bound to, which is to be put.
+pub(super) fn unbind<H: Host>(tables: &Tables<H>, host: &H, mut binding: Binding) -> SharedId {
+    if let Ok(shared) = tables.context(binding.context) {
+        detach_form(shared, host, &mut binding, Attachment::PasidZero);
+        detach_form(shared, host, &mut binding, Attachment::Plain);
+        shared.object.unbind(host, binding.object);
+    }
+    SharedId::Context(binding.context)
 }

@@ -11,7 +11,7 @@ use crate::rules::{Refusal, vfio as rules};
 const TAINT_USER: u64 = 1 << 6;
 
 /// Permission bits of device and group nodes.
-const NODE_MODE: u16 = 0o600;
+pub(super) const NODE_MODE: u16 = 0o600;
 
 /// How long unbinding a driver waits before it asks the user again, in seconds.
 const REQUEST_INTERVAL: u32 = 10;
@@ -25,7 +25,7 @@ pub(crate) struct Identity {
     pub(crate) index: u32,
     /// Whether it counts as one without an IOMMU; never asked for again.
     pub(crate) noiommu: bool,
-    /// The number of its iommu_group, if groups are built.
+    /// The minor number of its group, if groups are built.
     pub(crate) group: Option<u32>,
     /// Whether it has a node of its own.
     pub(crate) has_node: bool,
@@ -68,32 +68,14 @@ impl Identity {
         Node { kind, mode: NODE_MODE }
     }
 
-    fn group_node(self) -> Option<Node> {
-        let Identity { function, noiommu, .. } = self;
-        self.group.map(|group| Node { kind: NodeKind::Group { function, group, noiommu }, mode: NODE_MODE })
-    }
-
-    /// Makes the nodes appear: of the group first, then of the device. All or none.
+    /// Makes the device's node appear.
     pub(crate) fn publish<H: Host>(self, host: &H) -> Result<(), Refusal> {
-        if let Some(node) = self.group_node() {
-            host.node_add(node).map_err(|_| rules::PROBE_NODE)?;
-        }
-        host.node_add(self.node()).map_err(|_| {
-            self.withdraw_group(host);
-            rules::PROBE_NODE
-        })
+        host.node_add(self.node()).map_err(|_| rules::PROBE_NODE)
     }
 
     /// Takes the device's node away.
     pub(crate) fn withdraw<H: Host>(self, host: &H) {
         host.node_remove(self.node());
-    }
-
-    /// Takes the group's node away.
-    pub(crate) fn withdraw_group<H: Host>(self, host: &H) {
-        if let Some(node) = self.group_node() {
-            host.node_remove(node);
-        }
     }
 
     /// Says that the system is tainted by a device without an IOMMU, whether or not it is ever opened.

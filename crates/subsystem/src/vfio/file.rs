@@ -57,8 +57,12 @@ pub(crate) struct File {
 pub(crate) enum FileKind {
     /// `/dev/iommu`: the context's number.
     Iommufd(u32),
-    /// A device node.
+    /// A device.
     Device(DeviceFile),
+    /// A group: the minor number of its node.
+    Group(u32),
+    /// A native container: its number.
+    Container(u32),
     /// A fault queue. It keeps its context.
     FaultQueue {
         /// The context's number.
@@ -68,25 +72,32 @@ pub(crate) enum FileKind {
     },
 }
 
-/// An open device node. It keeps the device registered.
+/// A file of a device. It keeps the device registered.
 pub(crate) struct DeviceFile {
     /// The device's index.
     pub(crate) device: u32,
+    /// Whether its group gave it out; else its node was opened.
+    pub(crate) from_group: bool,
     granted: AtomicBool,
 }
 
 impl DeviceFile {
     /// A file that is not bound yet.
-    pub(crate) fn new(device: u32) -> Self {
-        DeviceFile { device, granted: AtomicBool::new(false) }
+    pub(crate) fn of_node(device: u32) -> Self {
+        DeviceFile { device, from_group: false, granted: AtomicBool::new(false) }
     }
 
-    /// Whether the file was bound: everything but BIND waits for that.
+    /// A file that a group is about to give out.
+    pub(crate) fn of_group(device: u32) -> Self {
+        DeviceFile { from_group: true, ..Self::of_node(device) }
+    }
+
+    /// Whether the file was bound, or given out by a group: everything but BIND waits for that.
     pub(crate) fn granted(&self) -> bool {
         self.granted.load(Ordering::Acquire)
     }
 
-    /// The file is bound, and whatever binding it prepared can be seen by whoever sees this.
+    /// The file is bound or given out, and whatever binding it prepared can be seen by whoever sees this.
     pub(crate) fn grant(&self) {
         self.granted.store(true, Ordering::Release);
     }

@@ -1,9 +1,11 @@
-//! VFIO: device files, what they refuse, and PCI functions behind them.
+//! VFIO: groups, containers and device files, what they refuse, and PCI functions behind them.
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod cdev;
+pub(crate) mod container;
 pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod group;
 pub(crate) mod noiommu;
 pub(crate) mod pci;
 mod set;

@@ -15,7 +15,7 @@ pub(crate) fn decide<H: Host>(
     parameter: bool,
     function: Function,
 ) -> Result<bool, Refusal> {
-    match (host.has_iommu(function), kconfig.has(Symbol::VfioNoiommu) && parameter) {
+    match (host.iommu_group(function).is_some(), kconfig.has(Symbol::VfioNoiommu) && parameter) {
         (true, _) => Ok(false),
         (false, true) => Ok(true),
         (false, false) => Err(rules::PROBE_NO_IOMMU),

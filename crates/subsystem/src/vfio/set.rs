@@ -6,12 +6,30 @@
 use crate::host::{Host, Mutex as _};
 use crate::iommufd::DeviceObject;
 
-/// The set of one device: a lock, and what the device is bound to.
+/// The set of one device: a lock, and what the device is open for.
 pub(crate) struct DeviceSet<H: Host> {
-    binding: H::Mutex<Option<Binding>>,
+    opened: H::Mutex<Option<Opened>>,
 }
 
-/// What a device is bound to. A device is bound through one file at a time.
+/// What a device is open for.
+pub(crate) struct Opened {
+    /// How many files have it open: one that was bound, or any number that its group gave out.
+    pub(crate) files: u32,
+    /// What it holds until the last of them is closed.
+    pub(crate) hold: Hold,
+}
+
+/// What an open device holds.
+pub(crate) enum Hold {
+    /// A device object in a context.
+    Binding(Binding),
+    /// Its group, which stays open and in its container.
+    Group,
+    /// Nothing: no context knows of a device without an IOMMU whose group has joined it.
+    Nothing,
+}
+
+/// What a device is bound to.
 pub(crate) struct Binding {
     /// The number of the context, which the binding keeps alive.
     pub(crate) context: u32,
@@ -36,13 +54,13 @@ pub(crate) enum Attachment {
 }
 
 impl<H: Host> DeviceSet<H> {
-    /// The set of a device that is not bound.
+    /// The set of a device that is not open.
     pub(crate) fn new() -> Self {
-        DeviceSet { binding: H::Mutex::new(None) }
+        DeviceSet { opened: H::Mutex::new(None) }
     }
 
     /// Runs `f` with the lock of the set held.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Option<Binding>) -> R) -> R {
-        self.binding.with(f)
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Option<Opened>) -> R) -> R {
+        self.opened.with(f)
     }
 }

@@ -24,6 +24,8 @@ type Meanwhile = Box<dyn FnOnce() -> Slept + Send>;
 pub(crate) struct Functions {
     pub(crate) functions: Vec<TestFunction>,
     pub(crate) nodes: Vec<Node>,
+    /// The iommu_groups that were made for one function each.
+    pub(crate) iommu_groups: Vec<(u32, Function)>,
     pub(crate) log: Vec<String>,
     pub(crate) taint: u64,
     /// What was done to the functions, in order.
@@ -83,8 +85,13 @@ impl Bus for TestHost {
         event.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn has_iommu(&self, function: Function) -> bool {
-        self.function(function, |function| function.has_iommu)
+    fn iommu_group(&self, function: Function) -> Option<u32> {
+        self.function(function, |function| function.iommu_group)
+    }
+
+    fn name(&self, function: Function, write: &mut dyn FnMut(&str)) {
+        write("0000:00:");
+        write(&format!("{:02x}.0", function.0));
     }
 
     fn config_read(&self, function: Function, offset: u16, width: u8) -> u32 {
@@ -192,6 +199,25 @@ impl Nodes for TestHost {
             let at =
                 bus.nodes.iter().position(|other| *other == node).expect("a node that is there is removed");
             bus.nodes.remove(at);
+        });
+    }
+
+    fn iommu_group_add(&self, function: Function) -> Result<u32, Errno> {
+        if !subsystem::Alloc::permit(self) {
+            return Err(Errno::ENOMEM);
+        }
+        self.bus(|bus| {
+            let free =
+                (0..).find(|number| bus.iommu_groups.iter().all(|(other, _)| other != number)).unwrap();
+            bus.iommu_groups.push((free, function));
+            Ok(free)
+        })
+    }
+
+    fn iommu_group_remove(&self, function: Function, group: u32) {
+        self.bus(|bus| {
+            let at = bus.iommu_groups.iter().position(|other| *other == (group, function));
+            bus.iommu_groups.remove(at.expect("a group that is there is removed"));
         });
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct TestFunction {
     pub(crate) regions: [Option<Region>; 7],
     /// The bytes of each region.
     pub(crate) bytes: [Vec<u8>; 7],
-    pub(crate) has_iommu: bool,
+    pub(crate) iommu_group: Option<u32>,
     pub(crate) can_reset: bool,
     /// What the next resets answer.
     pub(crate) reset_error: Option<Errno>,
@@ -65,7 +65,7 @@ impl TestFunction {
             writable: vec![0; size],
             regions: [None; 7],
             bytes: Default::default(),
-            has_iommu: false,
+            iommu_group: None,
             can_reset: false,
             reset_error: None,
             line: None,

@@ -123,7 +123,7 @@ impl<'a> Caller<'a> {
 
     /// What is passed with each call.
     pub(crate) fn ctx(&self) -> CallCtx<'_, TestHost> {
-        CallCtx { memory: self, files: self, task: self.task, caps: self.caps }
+        CallCtx { memory: self, files: self, thread: &"test:1", task: self.task, caps: self.caps }
     }
 
     /// Opens a descriptor.

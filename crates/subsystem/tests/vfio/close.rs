@@ -80,7 +80,7 @@ fn b580_b582_in_whatever_order_files_are_closed_nothing_is_left() {
         let vfio = machine(&[TestFunction::express()]);
         let (_, iommufd, device, _) = live(&vfio);
         order.iter().for_each(|which| vfio.release([iommufd, device][*which]));
-        assert_eq!(vfio.usage(), Usage { devices: 1, ..Usage::default() });
+        assert_eq!(vfio.usage(), Usage { devices: 1, groups: 1, ..Usage::default() });
         assert_eq!(pinned(&vfio), 0);
         vfio.remove(Function(0));
         assert_eq!(vfio.usage(), Usage::default());

@@ -66,8 +66,8 @@ fn probe() {
     let broken = fail_each(add, |client, function| client.vfio.probe(*function));
     assert_eq!(
         broken.iter().filter(|rule| **rule == "probe.node").count(),
-        2,
-        "group and device: {broken:?}"
+        3,
+        "iommu_group, group and device: {broken:?}"
     );
     assert!(broken.contains(&"vfio.no-memory"));
 }

@@ -161,7 +161,7 @@ fn random_calls_leave_nothing_behind() {
         bound += u32::from(vfio.host().function(Function(0), |function| function.mappings));
         queues += files.iter().filter(|file| !vfio.poll(**file).read).count();
         files.drain(..).for_each(|file| vfio.release(file));
-        assert_eq!(vfio.usage(), Usage { devices: 1, ..Usage::default() }, "seed {seed}");
+        assert_eq!(vfio.usage(), Usage { devices: 1, groups: 1, ..Usage::default() }, "seed {seed}");
         let in_use = vfio.host().ram(|ram| ram.in_use());
         assert_eq!((in_use.pinned_pages, in_use.views, in_use.functions_with_view), (0, 0, 0), "seed {seed}");
         vfio.host().function(Function(0), |function| {

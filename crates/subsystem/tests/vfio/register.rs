@@ -26,7 +26,7 @@ fn b001_b015_b018_b591_the_nodes_of_a_device_without_an_iommu() {
     let expected = [
         Node { kind: NodeKind::Iommufd, mode: 0o660 },
         Node { kind: NodeKind::Container, mode: 0o666 },
-        Node { kind: NodeKind::Group { function, group: 0, noiommu: true }, mode: 0o600 },
+        Node { kind: NodeKind::Group { minor: 0, group: 0, noiommu: true }, mode: 0o600 },
         Node { kind: NodeKind::Device { function, index: 0, noiommu: true }, mode: 0o600 },
     ];
     assert_eq!(nodes, expected);
@@ -87,7 +87,7 @@ fn b008_b010_b013_the_taint_and_its_lines() {
 
 #[test]
 fn b016_b017_b585_indices_are_shared_and_the_lowest_free_one_is_taken() {
-    let behind_iommu = TestFunction { has_iommu: true, ..TestFunction::express() };
+    let behind_iommu = TestFunction { iommu_group: Some(7), ..TestFunction::express() };
     let vfio = machine(&[TestFunction::express(), behind_iommu, TestFunction::conventional()]);
     assert_eq!(index_of(&vfio, 0), Some((0, true)));
     assert_eq!(index_of(&vfio, 1), Some((1, false)));

@@ -12,6 +12,7 @@ mod regions;
 mod registers;
 mod reset;
 mod rom;
+pub(crate) mod token;
 
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
@@ -155,13 +156,14 @@ impl<H: Host> PciDevice<H> {
         }
     }
 
-    /// An ioctl on a bound device file, other than those of binding and attaching.
+    /// An ioctl on a device file that is bound, or that a group gave out, other than those of binding and attaching.
     pub(crate) fn ioctl(
         &self,
         host: &H,
         ctx: &CallCtx<'_, H>,
         command: u32,
         argument: u64,
+        from_group: bool,
     ) -> Result<u32, Refusal> {
         match command {
             VFIO_DEVICE_GET_INFO => self.get_info(ctx, argument),
@@ -170,7 +172,7 @@ impl<H: Host> PciDevice<H> {
             VFIO_DEVICE_SET_IRQS => self.set_irqs(host, ctx, argument),
             VFIO_DEVICE_RESET => self.reset(host),
             VFIO_DEVICE_GET_PCI_HOT_RESET_INFO => reset::hot_reset_info(ctx, argument),
-            VFIO_DEVICE_PCI_HOT_RESET => reset::hot_reset(ctx, argument),
+            VFIO_DEVICE_PCI_HOT_RESET => reset::hot_reset(ctx, argument, from_group),
             VFIO_DEVICE_IOEVENTFD => self.ioeventfd(host, ctx, argument),
             VFIO_DEVICE_FEATURE => self.feature(host, ctx, argument),
             _ => Err(rules::UNKNOWN_COMMAND),

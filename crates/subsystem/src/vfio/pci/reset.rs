@@ -117,14 +117,21 @@ pub(super) fn hot_reset_info<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Res
     Err(rules::HOT_RESET_NONE)
 }
 
-/// `VFIO_DEVICE_PCI_HOT_RESET` of a device that was opened by its own node.
-pub(super) fn hot_reset<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
+/// `VFIO_DEVICE_PCI_HOT_RESET`: who has the device from its group shows by files of groups that the other functions which
+/// would be reset are its own too; a device that was bound shows that by what it is bound to.
+pub(super) fn hot_reset<H: Host>(
+    ctx: &CallCtx<'_, H>,
+    address: u64,
+    from_group: bool,
+) -> Result<u32, Refusal> {
     let argument: VfioPciHotReset = args::take(ctx.memory, address, rules::HOT_RESET_ARGSZ)?;
     if argument.flags != 0 {
         return Err(rules::HOT_RESET_FLAGS);
     }
-    if argument.count != 0 {
-        return Err(rules::HOT_RESET_COUNT);
+    match (from_group, argument.count) {
+        (false, 1..) => return Err(rules::HOT_RESET_COUNT),
+        (true, 0) => return Err(rules::HOT_RESET_GROUPS),
+        (false, 0) | (true, 1..) => {}
     }
     Err(rules::HOT_RESET_NONE)
 }

@@ -5,11 +5,12 @@
 //! Each lock is taken before those behind it, and never twice:
 //!
 //! 1. the tables: read for each call, written only to register, unregister, open and release;
-//! 2. the lock of a device set: opening, binding, attaching;
-//! 3. within iommufd: objects of a context, an IOAS, its pages;
-//! 4. a device: its interrupts and the shadow of its configuration space;
-//! 5. a device: whether its memory answers (read for each access to a BAR);
-//! 6. whatever the host takes to answer [`Host`], which never calls back.
+//! 2. a group: opening it, what it has joined;
+//! 3. the lock of a device set: opening, binding, attaching;
+//! 4. a container, or within iommufd: objects of a context, an IOAS, its pages;
+//! 5. a device: its interrupts and the shadow of its configuration space;
+//! 6. a device: whether its memory answers (read for each access to a BAR);
+//! 7. whatever the host takes to answer [`Host`], which never calls back.
 //!
 //! Removal sleeps without any of them.
 

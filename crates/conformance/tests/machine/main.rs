@@ -1,5 +1,6 @@
 //! The rows of the first slice, asked of machines embedded in the test.
 
+mod group_rules;
 mod iommufd_rules;
 mod order;
 mod rows;

@@ -95,8 +95,7 @@ pub(crate) fn broken() -> Vec<Broken> {
     let (machine, target) = machine(LayoutKind::Scattered);
     let nvme = Device::new(&machine, &target.devices[1]);
     let ports = Device::new(&machine, &target.devices[3]);
-    let mut broken = nodes(&machine);
-    broken.extend(attaching(&nvme));
+    let mut broken = attaching(&nvme);
     broken.extend(interrupts(&nvme, &ports));
     broken.extend(notices(&ports));
     broken.extend(hot_resets(&nvme));
@@ -132,14 +131,6 @@ fn leaving(machine: &Machine, device: Device, address: &str) -> Vec<Broken> {
         driver("bind").expect("the driver is bound again");
         vec![(rule::RESET_BUSY, reset), (rule::BIND_RESET_BUSY, bind)]
     })
-}
-
-fn nodes(machine: &Machine) -> Vec<Broken> {
-    let open = |path: &str| machine.open(Path::new(path), Access::ReadWrite).map(|_| 0);
-    vec![
-        (rule::GROUP_NOT_BUILT, open("/dev/vfio/noiommu-0")),
-        (rule::CONTAINER_NOT_BUILT, open("/dev/vfio/vfio")),
-    ]
 }
 
 fn attaching(device: &Device) -> Vec<Broken> {

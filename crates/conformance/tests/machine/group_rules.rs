@@ -1,0 +1,53 @@
+//! The rules of groups and containers that no row breaks, or none whose answer is the refusal alone.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use machine::{File, LayoutKind, Machine};
+use subsystem::Refusal;
+use subsystem::rules::group as rule;
+use sys::{Access, Creds, Mapping, Result, Suite, Sys};
+use uapi::vfio::*;
+
+use crate::machine;
+use crate::rules::Broken;
+
+/// The rules that no call on a machine can break.
+pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
+    (rule::GROUP_UNKNOWN, "the node of a group goes with the group"),
+    (rule::DEVICE_FD_DESCRIPTOR, "the descriptors of the process are the machine's too"),
+    (rule::SET_CONTAINER_MIXED, NO_IOMMU),
+    (rule::SET_CONTAINER_NOIOMMU, NO_IOMMU),
+    (rule::TYPE1_NOT_BUILT, NO_IOMMU),
+];
+
+const NO_IOMMU: &str = "no device of this machine is behind an IOMMU";
+
+/// Each call breaks one rule, the others it keeps.
+pub(crate) fn broken() -> Vec<Broken> {
+    let (machine, target) = machine(LayoutKind::Scattered);
+    let open = |path: &str| machine.open(Path::new(path), Access::ReadWrite);
+    let (group, container) = (open("/dev/vfio/noiommu-0").expect("a group"), open("/dev/vfio/vfio"));
+    let container = container.expect("a container");
+    let nobody = Creds { capabilities: Vec::new(), memlock: None };
+    let join = |machine: &Machine| set_container(machine, &group, &container);
+    let mut broken = vec![
+        (rule::FILE_READ, machine.pread(&group, &mut [0; 4], 0).map(|_| 0)),
+        (rule::FILE_WRITE, machine.pwrite(&container, &[0; 4], 0).map(|_| 0)),
+        (rule::FILE_MAP, machine.map_region(&group, Mapping::registers(0, 4096)).map(|_| 0)),
+        (rule::SET_CONTAINER_CAPABILITY, machine.as_caller(&nobody, join).expect("another caller")),
+    ];
+    // The last device of a group goes while it is open.
+    let unbound =
+        machine.write(Path::new("/sys/bus/pci/drivers/vfio-pci/unbind"), target.devices[0].as_bytes());
+    unbound.expect("nobody has the device open");
+    broken.push((rule::GROUP_GONE, join(&machine)));
+    broken
+}
+
+fn set_container(machine: &Machine, group: &File, container: &File) -> Result<u32> {
+    let mut fd = container.as_fd().as_raw_fd();
+    let argument = std::ptr::from_mut(&mut fd).cast();
+    // SAFETY: the command reads a descriptor at the address that it is given.
+    unsafe { machine.ioctl_raw(group.as_fd(), VFIO_GROUP_SET_CONTAINER, argument) }
+}

@@ -50,6 +50,11 @@ pub(crate) enum Command {
     Conform(Conform),
     /// Measures calls of a system: medians
     Bench(Bench),
+    /// Makes the calls of scripts, and prints what came of each
+    Replay(Replay),
+    /// Makes the same calls on the host's kernel and on the machine that --machine names, drawn at random or from scripts, and
+    /// prints the shortest sequences that they answer differently
+    Differ(Differ),
 }
 
 #[derive(Subcommand)]
@@ -153,6 +158,38 @@ pub(crate) struct Bench {
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Replay {
+    /// Scripts of calls, such as `ioasis differ` prints
+    #[arg(required = true, value_name = "SCRIPT")]
+    pub(crate) scripts: Vec<PathBuf>,
+    /// The devices that the scripts speak of, in order, bound to vfio-pci; with --machine all of its devices if none is named
+    #[arg(long, value_name = "ADDRESS", num_args = 1)]
+    pub(crate) device: Vec<PciAddress>,
+}
+
+#[derive(Args)]
+pub(crate) struct Differ {
+    /// Scripts of calls; none: sequences are drawn at random
+    #[arg(value_name = "SCRIPT")]
+    pub(crate) scripts: Vec<PathBuf>,
+    /// The host's devices, in the order in which the machine has its own; they are opened and reset
+    #[arg(long, value_name = "ADDRESS", num_args = 1)]
+    pub(crate) device: Vec<PciAddress>,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// How many sequences, each from a seed of its own
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) sequences: u64,
+    /// How many calls each has
+    #[arg(long, default_value_t = 50)]
+    pub(crate) calls: usize,
+    /// Ends after so many differences
+    #[arg(long, default_value_t = 1)]
+    pub(crate) most: usize,
 }
 
 /// What a benchmark of the system measures.

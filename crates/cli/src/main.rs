@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod conform;
 mod demo;
+mod differ;
 mod load;
 mod nvme;
 mod output;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         Command::Nvme(command) => nvme::run(&arguments.system, command),
         Command::Conform(conform) => conform::run(&arguments.system, &conform),
         Command::Bench(bench) => bench::run(&arguments.system, &bench),
+        Command::Replay(replay) => differ::replay(&arguments.system, &replay),
+        Command::Differ(differ) => differ::differ(&arguments.system, &differ),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

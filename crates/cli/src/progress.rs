@@ -16,3 +16,12 @@ pub(crate) fn bar(bytes: Option<u64>) -> ProgressBar {
         Err(_) => bar,
     }
 }
+
+/// A bar over so many steps.
+pub(crate) fn steps(count: u64) -> ProgressBar {
+    let bar = ProgressBar::new(count);
+    match ProgressStyle::with_template("{wide_bar} {pos} of {len}, {per_sec}, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

@@ -1,6 +1,8 @@
 //! The process that a machine is embedded in, as the caller of system calls: its memory, its descriptors, its address
 //! space. The only module of the machine's front that holds unsafe code.
 
+mod pipe;
+
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::fmt;
@@ -44,7 +46,8 @@ impl UserMemory for ProcessMemory {
         // SAFETY: the local buffer is a live, exclusive slice; the remote one is only read, and by the kernel, which
         // answers an error where it cannot.
         let count = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
-        whole(count, bytes.len())
+        // SAFETY: as above.
+        whole(count, bytes.len(), || unsafe { pipe::copy(remote.iov_base, local.iov_base, bytes.len()) })
     }
 
     fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
@@ -52,7 +55,8 @@ impl UserMemory for ProcessMemory {
         // SAFETY: the local buffer is only read; that the remote one may be written to is what the creator of
         // this value has promised, and where it cannot be the kernel answers an error.
         let count = unsafe { libc::process_vm_writev(libc::getpid(), &local, 1, &remote, 1, 0) };
-        whole(count, bytes.len())
+        // SAFETY: as above.
+        whole(count, bytes.len(), || unsafe { pipe::copy(local.iov_base, remote.iov_base, bytes.len()) })
     }
 }
 
@@ -63,8 +67,16 @@ fn vectors(address: u64, bytes: *mut u8, length: usize) -> (libc::iovec, libc::i
     (local, remote)
 }
 
-fn whole(count: isize, length: usize) -> Result<(), Errno> {
-    if usize::try_from(count) == Ok(length) { Ok(()) } else { Err(Errno::EFAULT) }
+/// Whether all bytes were copied; `otherwise` copies them where the host has no such call, or forbids it.
+fn whole(count: isize, length: usize, otherwise: impl FnOnce() -> bool) -> Result<(), Errno> {
+    let copied = match usize::try_from(count) {
+        Ok(count) => count == length,
+        Err(_) => match rustix::io::Errno::from_io_error(&std::io::Error::last_os_error()) {
+            Some(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => otherwise(),
+            _ => false,
+        },
+    };
+    if copied { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// The argument of a typed ioctl at its own address, and other memory around it. The argument is reached through its

@@ -34,13 +34,7 @@ pub(crate) fn run(system: &arguments::System, conform: &Conform) -> Result<()> {
     match &system.machine {
         Some(path) => {
             let machine = Machine::from_file(path)?;
-            let devices = system::bound_devices(&machine)?;
-            ensure!(
-                !devices.is_empty(),
-                "{} has no device that is bound to vfio-pci, and the suite needs one: add a [[device]]",
-                path.display()
-            );
-            let target = Target { devices: choose(devices, &conform.device)? };
+            let target = machine_target(&machine, path, &conform.device)?;
             system::checked(&machine, ask(&machine, &target, conform))
         }
         None => ask(&Linux, &host_target(&conform.device)?, conform),
@@ -86,6 +80,17 @@ impl Conform {
     }
 }
 
+/// The devices of a machine that were named, or all of them.
+pub(crate) fn machine_target(machine: &Machine, path: &Path, named: &[PciAddress]) -> Result<Target> {
+    let devices = system::bound_devices(machine)?;
+    ensure!(
+        !devices.is_empty(),
+        "{} has no device that is bound to vfio-pci, and one is needed: add a [[device]]",
+        path.display()
+    );
+    Ok(Target { devices: choose(devices, named)? })
+}
+
 /// Of the devices that are there those that were named, or all.
 fn choose(there: Vec<PciAddress>, named: &[PciAddress]) -> Result<Vec<String>> {
     if let Some(missing) = named.iter().find(|address| !there.contains(address)) {
@@ -97,7 +102,7 @@ fn choose(there: Vec<PciAddress>, named: &[PciAddress]) -> Result<Vec<String>> {
 }
 
 /// The devices of the host that were named, after a word of what becomes of them.
-fn host_target(named: &[PciAddress]) -> Result<Target> {
+pub(crate) fn host_target(named: &[PciAddress]) -> Result<Target> {
     ensure!(
         !named.is_empty(),
         "nothing was named to ask: --machine FILE asks an embedded machine, without hardware and privileges; \

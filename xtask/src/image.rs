@@ -13,7 +13,7 @@ use crate::run::{ioasis_path, run, scratch};
 pub(crate) fn round_trip() -> Result<()> {
     let folder = scratch("image")?;
     let image = folder.join("disk.img");
-    make_image(&image)?;
+    make_real_image(&image)?;
 
     let copy = folder.join("copy.img");
     let source = machine(&folder, "source", &image)?;
@@ -36,10 +36,16 @@ pub(crate) fn check_tools() -> Result<()> {
     ["mke2fs", "e2fsck"].into_iter().try_for_each(|name| tool(name).map(drop))
 }
 
-fn make_image(image: &Path) -> Result<()> {
+/// An image of real files.
+fn make_real_image(image: &Path) -> Result<()> {
     let files = real_files()?;
     // A third more than the files need, for the file system's own structures.
     let bytes = (occupied(&files)? / 3 * 4).max(1 << 30).next_multiple_of(1 << 20);
+    make(image, &files, bytes)
+}
+
+/// Makes an ext4 image of so many bytes over a folder.
+pub(crate) fn make(image: &Path, files: &Path, bytes: u64) -> Result<()> {
     File::create(image)?.set_len(bytes)?;
     run(Command::new(tool("mke2fs")?).args(["-q", "-F", "-t", "ext4", "-d"]).arg(files).arg(image))
 }
@@ -82,7 +88,7 @@ fn same(left: &Path, right: &Path) -> Result<()> {
     Ok(())
 }
 
-fn sha256(path: &Path) -> Result<String> {
+pub(crate) fn sha256(path: &Path) -> Result<String> {
     let output = Command::new("sha256sum").arg("--").arg(path).output().context("cannot start sha256sum")?;
     ensure!(output.status.success(), "sha256sum of {} failed", path.display());
     let text = String::from_utf8(output.stdout)?;

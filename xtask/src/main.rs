@@ -4,6 +4,7 @@
 mod image;
 mod run;
 mod vm;
+mod vm_tests;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -11,7 +12,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use run::{cargo, step};
+use run::{Steps, cargo};
 
 /// Chores of the project.
 #[derive(Parser)]
@@ -24,12 +25,22 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Chore {
     /// Runs every check: format, clippy, tests, doc tests, docs, the demo, a real disk image, quick benches
-    Test,
+    Test {
+        /// And what is to be seen on real kernels, in virtual machines (see vm/README.md)
+        #[arg(long)]
+        vm: bool,
+        /// Only the steps whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
     /// Prints the numbers that the README names (release builds, about six minutes)
     Bench {
         /// Small sizes only, to see that the benches run
         #[arg(long)]
         quick: bool,
+        /// System calls alone, of a real kernel and of an embedded machine, in one virtual machine
+        #[arg(long, conflicts_with = "quick")]
+        vm: bool,
     },
     /// Runs a command in a virtual machine with a real kernel, this project's `ioasis` and PCI devices bound to vfio-pci
     Vm(vm::Options),
@@ -46,41 +57,51 @@ fn main() -> ExitCode {
 
 fn run(chore: Chore) -> Result<ExitCode> {
     match chore {
-        Chore::Test => test()?,
-        Chore::Bench { quick } => bench(quick)?,
+        Chore::Test { vm, only } => test(vm, Steps::new(only))?,
+        Chore::Bench { vm: true, .. } => vm_tests::bench()?,
+        Chore::Bench { quick, .. } => bench(quick, &mut Steps::new(None))?,
         Chore::Vm(options) => return Ok(vm::run(&options)?.into()),
         Chore::Kernel(options) => vm::kernel::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn test() -> Result<()> {
+fn test(vm: bool, mut steps: Steps) -> Result<()> {
     let start = Instant::now();
     image::check_tools()?;
-    step("format", || cargo(&["fmt", "--all", "--check"]))?;
-    step("clippy", || {
+    if vm {
+        vm_tests::check_kernels(&steps)?;
+    }
+    steps.run("format", || cargo(&["fmt", "--all", "--check"]))?;
+    steps.run("clippy", || {
         cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])
     })?;
-    step("tests", || cargo(&["test", "--workspace", "--all-features", "--all-targets"]))?;
-    step("doc tests", || cargo(&["test", "--workspace", "--all-features", "--doc"]))?;
-    step("docs", || cargo(&["doc", "--workspace", "--all-features", "--no-deps"]))?;
-    step("release build", || cargo(&["build", "--release", "--package", "ioasis-cli"]))?;
-    step("demo", || run::ioasis(&["demo"]))?;
-    step("a real ext4 image, read and written through the driver", image::round_trip)?;
-    step("quick benches", || bench(true))?;
-    println!("\nAll checks passed in {} s.", start.elapsed().as_secs());
+    steps.run("tests", || cargo(&["test", "--workspace", "--all-features", "--all-targets"]))?;
+    steps.run("doc tests", || cargo(&["test", "--workspace", "--all-features", "--doc"]))?;
+    steps.run("docs", || cargo(&["doc", "--workspace", "--all-features", "--no-deps"]))?;
+    steps.run("release build", || cargo(&["build", "--release", "--package", "ioasis-cli"]))?;
+    steps.run("demo", || run::ioasis(&["demo"]))?;
+    steps.run("a real ext4 image, read and written through the driver", image::round_trip)?;
+    steps.run("quick benches", || bench(true, &mut Steps::new(None)))?;
+    if vm {
+        vm_tests::run(&mut steps)?;
+    }
+    println!("\n{} checks passed in {} s.", steps.done()?, start.elapsed().as_secs());
+    if !vm {
+        println!("Real kernels were not asked: cargo xtask test --vm");
+    }
     Ok(())
 }
 
-fn bench(quick: bool) -> Result<()> {
+fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
     for (package, name) in
         [("ioasis-subsystem", "areas"), ("ioasis-subsystem", "ioctls"), ("ioasis-machine", "mapping")]
     {
         let mut words = vec!["bench", "--quiet", "--package", package, "--bench", name, "--", "--quiet"];
         words.extend(quick.then_some("--quick"));
-        step(name, || cargo(&words))?;
+        steps.run(name, || cargo(&words))?;
     }
     cargo(&["build", "--quiet", "--release", "--package", "ioasis-cli"])?;
-    step("the demo, whole", run::demo_cost)?;
-    step("4 KiB random reads against memcpy", || run::random_reads(if quick { 1 } else { 5 }))
+    steps.run("the demo, whole", run::demo_cost)?;
+    steps.run("4 KiB random reads against memcpy", || run::random_reads(if quick { 1 } else { 5 }))
 }

@@ -7,13 +7,41 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-/// Prints what is done next, does it, and says how long it took.
-pub(crate) fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    println!("\n== {name}");
-    let start = Instant::now();
-    work().with_context(|| format!("step `{name}` failed"))?;
-    println!("== {name}: ok, {:.1} s", start.elapsed().as_secs_f64());
-    Ok(())
+/// Steps, each announced, timed and named where it fails.
+pub(crate) struct Steps {
+    /// Only steps whose name contains this are done.
+    only: Option<String>,
+    done: usize,
+}
+
+impl Steps {
+    pub(crate) fn new(only: Option<String>) -> Self {
+        Self { only, done: 0 }
+    }
+
+    /// Whether a step of this name is done.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+
+    /// Says what is done next, does it, and says how long it took.
+    pub(crate) fn run(&mut self, name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        if !self.wants(name) {
+            return Ok(());
+        }
+        self.done += 1;
+        println!("\n== {name}");
+        let start = Instant::now();
+        work().with_context(|| format!("step `{name}` failed"))?;
+        println!("== {name}: ok, {:.1} s", start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// How many steps were done; an error if none was.
+    pub(crate) fn done(&self) -> Result<usize> {
+        ensure!(self.done > 0, "no step is called {:?}", self.only.as_deref().unwrap_or_default());
+        Ok(self.done)
+    }
 }
 
 /// Runs cargo in the workspace, with warnings of rustdoc denied.

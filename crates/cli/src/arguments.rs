@@ -36,13 +36,9 @@ pub(crate) struct System {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// The whole way on a machine of its own, never on --machine: open, bind, map, ask for physical addresses,
-    /// drive an NVMe controller
-    Demo {
-        /// One JSON object instead of a table
-        #[arg(long)]
-        json: bool,
-    },
+    /// The whole way: open, bind, map, ask for physical addresses, drive an NVMe controller and an `edu` device; on a
+    /// machine of its own, or on devices that are named
+    Demo(Demo),
     /// NVMe controllers
     #[command(subcommand)]
     Nvme(Nvme),
@@ -55,6 +51,22 @@ pub(crate) enum Command {
     /// Makes the same calls on the host's kernel and on the machine that --machine names, drawn at random or from scripts, and
     /// prints the shortest sequences that they answer differently
     Differ(Differ),
+}
+
+#[derive(Args)]
+pub(crate) struct Demo {
+    /// The NVMe controller to drive, of the host or of --machine
+    #[arg(long, value_name = "ADDRESS", requires_all = ["edu", "overwrite"])]
+    pub(crate) nvme: Option<PciAddress>,
+    /// The `edu` device to drive
+    #[arg(long, value_name = "ADDRESS", requires = "nvme")]
+    pub(crate) edu: Option<PciAddress>,
+    /// Overwrites the first 16 MiB of that controller's first namespace
+    #[arg(long, requires = "nvme")]
+    pub(crate) overwrite: bool,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]

@@ -22,7 +22,7 @@ use arguments::{Arguments, Command};
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = stop::outlive_large_files().and_then(|()| match arguments.command {
-        Command::Demo { json } => demo::run(&arguments.system, json),
+        Command::Demo(demo) => demo::run(&arguments.system, &demo),
         Command::Nvme(command) => nvme::run(&arguments.system, command),
         Command::Conform(conform) => conform::run(&arguments.system, &conform),
         Command::Bench(bench) => bench::run(&arguments.system, &bench),

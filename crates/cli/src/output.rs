@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail};
 use comfy_table::{ContentArrangement, Table, presets};
+use ioasis::PassedOver;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
 use crate::stop::{StopFlag, is_ready};
@@ -54,6 +56,11 @@ pub(crate) fn print_facts<N: Into<String>>(facts: impl IntoIterator<Item = (N, S
         table.add_row([name.into(), value]);
     }
     print(&format!("{}\n", table.trim_fmt()))
+}
+
+/// The modes that were not taken, for programs.
+pub(crate) fn passed_over_json(passed_over: &[PassedOver]) -> Value {
+    passed_over.iter().map(|it| json!({ "mode": it.mode.name(), "reason": it.reason })).collect()
 }
 
 /// A file that is being written.

@@ -23,9 +23,11 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
             "this user may not open the node: change its owner or mode (udev), or be root"
         }
         ("flock", Errno::EBUSY) => "another program has the device",
-        ("open", Errno::EBUSY) => "another program has the device, or its group is open",
+        ("open" | "VFIO_DEVICE_BIND_IOMMUFD", Errno::EBUSY) => {
+            "another program has the device, or its group is open"
+        }
         ("open", Errno::ENODEV | Errno::ENXIO) => "the device has been taken from vfio-pci or has gone",
-        ("VFIO_DEVICE_BIND_IOMMUFD", Errno::EINVAL | Errno::EBUSY) => {
+        ("VFIO_DEVICE_BIND_IOMMUFD", Errno::EINVAL) => {
             "the device is bound already, here or by another program, or the second descriptor is no /dev/iommu"
         }
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::ENOTTY) => {

@@ -18,6 +18,8 @@ use super::share::Share;
 const EMULATOR: &str = "qemu-system-x86_64";
 /// How often the streams are looked at.
 const TICK: Duration = Duration::from_millis(30);
+/// What `vm/init` says on the console when it comes to the command.
+const BEGINNING: &str = "init: the command begins";
 /// How many of the kernel's last lines an error shows.
 const LAST_LINES: usize = 25;
 
@@ -34,6 +36,7 @@ pub(crate) fn run(machine: &Machine<'_>, share: &Share, limit: Duration, show_co
         streams.copy().context("cannot pass on the guest's output")?;
         ensure!(!stop.load(Ordering::Relaxed), "interrupted; the guest is ended");
         if let Some(status) = ended {
+            share.collect(machine.disk.as_deref())?;
             return match share.status() {
                 Ok(Some(status)) => Ok(status),
                 Ok(None) => bail!(
@@ -45,7 +48,7 @@ pub(crate) fn run(machine: &Machine<'_>, share: &Share, limit: Duration, show_co
             };
         }
         if start.elapsed() > limit {
-            let what = if share.started() {
+            let what = if String::from_utf8_lossy(&fs::read(machine.console)?).contains(BEGINNING) {
                 "the command did not end"
             } else {
                 "the kernel did not come to the command"

@@ -63,8 +63,10 @@ pub(crate) struct Machine<'a> {
     pub(crate) image: PathBuf,
     /// Behind `nvme-behind-port`.
     pub(crate) spare_image: PathBuf,
-    /// The folder that the guest mounts.
+    /// The folder that the guest mounts, or that what it prints goes to.
     pub(crate) share: &'a Path,
+    /// The disk for the answers of a guest that cannot mount the folder.
+    pub(crate) disk: Option<PathBuf>,
     /// Where the kernel's messages go.
     pub(crate) console: &'a Path,
     /// Whether there is an IOMMU; without one the kernel's no-IOMMU mode is switched on.
@@ -92,8 +94,21 @@ impl Machine<'_> {
         if self.iommu {
             words.pair("-device", "intel-iommu,intremap=on,caching-mode=on");
         }
-        words.option("-fsdev", "local,id=host,security_model=none,path=", self.share);
-        words.pair("-device", "virtio-9p-pci,addr=1e,fsdev=host,mount_tag=host");
+        match &self.disk {
+            None => {
+                words.option("-fsdev", "local,id=host,security_model=none,path=", self.share);
+                words.pair("-device", "virtio-9p-pci,addr=1e,fsdev=host,mount_tag=host");
+            }
+            Some(disk) => {
+                for stream in ["stdout", "stderr"] {
+                    let value = format!("file,id={stream},path=");
+                    words.option("-chardev", &value, &self.share.join(stream));
+                    words.pair("-serial", &format!("chardev:{stream}"));
+                }
+                words.option("-drive", "id=answers,if=none,format=raw,file=", disk);
+                words.pair("-device", "virtio-blk-pci,addr=1e,drive=answers");
+            }
+        }
         for device in self.devices {
             device.push(&self.image, &self.spare_image, &mut words);
         }
@@ -149,7 +164,7 @@ fn escaped(path: &Path) -> OsString {
 mod tests {
     use super::*;
 
-    fn arguments(iommu: bool, devices: &[Device]) -> String {
+    fn arguments(iommu: bool, devices: &[Device], disk: Option<PathBuf>) -> String {
         let machine = Machine {
             kernel: Path::new("/k"),
             initramfs: Path::new("/i"),
@@ -157,6 +172,7 @@ mod tests {
             image: PathBuf::from("/disk,1.img"),
             spare_image: PathBuf::from("/spare.img"),
             share: Path::new("/share"),
+            disk,
             console: Path::new("/console"),
             iommu,
             accelerator: "tcg",
@@ -170,10 +186,10 @@ mod tests {
 
     #[test]
     fn no_iommu_mode_is_on_exactly_where_there_is_no_iommu() {
-        let without = arguments(false, &Device::ALL);
+        let without = arguments(false, &Device::ALL, None);
         assert!(without.contains("vfio.enable_unsafe_noiommu_mode=1 hugepages=8"), "{without}");
         assert!(!without.contains("intel"), "{without}");
-        let with = arguments(true, &Device::ALL);
+        let with = arguments(true, &Device::ALL, None);
         assert!(
             with.contains("-device intel-iommu,") && with.contains("intel_iommu=on hugepages=8"),
             "{with}"
@@ -183,8 +199,19 @@ mod tests {
 
     #[test]
     fn only_the_named_devices_are_there() {
-        let line = arguments(false, &[Device::Nvme]);
+        let line = arguments(false, &[Device::Nvme], None);
         assert!(line.contains("file=/disk,,1.img -device nvme,addr=4,drive=image"), "{line}");
         assert!(!line.contains("edu") && !line.contains("spare"), "{line}");
+    }
+
+    #[test]
+    fn a_guest_without_9p_has_ports_and_a_disk() {
+        let mounts = arguments(false, &[], None);
+        assert!(mounts.contains("path=/share -device virtio-9p-pci"), "{mounts}");
+        assert!(!mounts.contains("virtio-blk"), "{mounts}");
+        let ports = arguments(false, &[], Some(PathBuf::from("/answers")));
+        let order = ["-serial chardev:console", "-serial chardev:stdout", "-serial chardev:stderr"];
+        assert!(order.map(|word| ports.find(word).unwrap()).is_sorted(), "{ports}");
+        assert!(ports.contains("file=/answers -device virtio-blk-pci") && !ports.contains("9p"), "{ports}");
     }
 }

@@ -19,7 +19,7 @@ use clap::Args;
 
 use crate::run::{root, run as run_command, scratch, target};
 use initramfs::Placed;
-use kernels::Variant;
+use kernels::{Choice, Kernel};
 use machine::{Device, Machine};
 use share::{Share, Wanted};
 
@@ -31,7 +31,7 @@ const MIB: u64 = 1 << 20;
 pub(crate) struct Options {
     /// The kernel, looked for in the folder that IOASIS_KERNELS names, then where `cargo xtask kernel` puts it
     #[arg(long, value_enum, default_value = "A", ignore_case = true)]
-    kernel: Variant,
+    kernel: Choice,
     /// The devices, bound to vfio-pci; default: all
     #[arg(long = "device", value_enum, value_delimiter = ',')]
     devices: Option<Vec<Device>>,
@@ -75,21 +75,31 @@ pub(crate) struct Options {
     command: Vec<OsString>,
 }
 
+/// An error that names each kernel that is not at hand.
+pub(crate) fn check_kernels(runs: &[Options]) -> Result<()> {
+    let choices: Vec<Choice> = runs.iter().map(|options| options.kernel).collect();
+    kernels::check(&choices)
+}
+
 /// Boots a kernel, runs the command, and returns its exit status.
 pub(crate) fn run(options: &Options) -> Result<u8> {
     let kernel = kernels::find(options.kernel)?;
-    let files = files(options)?;
+    let mut files = files(options, &kernel)?;
     let scratch = Scratch::new()?;
     let share = share(options, &scratch)?;
+    if !kernel.mounts {
+        files.extend(share.orders());
+    }
     let initramfs = scratch.file("initramfs");
     initramfs::write(&initramfs, &files)?;
     let machine = Machine {
-        kernel: &kernel,
+        kernel: &kernel.image,
         initramfs: &initramfs,
         devices: devices(options),
         image: disk(options, &scratch)?,
         spare_image: empty_disk(scratch.file("spare.img"))?,
         share: share.path(),
+        disk: if kernel.mounts { None } else { Some(share.make_disk()?) },
         console: &scratch.file("console"),
         iommu: options.iommu,
         accelerator: &options.accel,
@@ -117,7 +127,7 @@ fn share(options: &Options, scratch: &Scratch) -> Result<Share> {
 }
 
 /// What the guest's root file system holds.
-fn files(options: &Options) -> Result<Vec<Placed>> {
+fn files(options: &Options, kernel: &Kernel) -> Result<Vec<Placed>> {
     let ioasis = match &options.ioasis {
         Some(path) => path.clone(),
         None => build()?,
@@ -133,12 +143,17 @@ fn files(options: &Options) -> Result<Vec<Placed>> {
         place(busybox()?, "/bin/busybox"),
         place(ioasis, "/bin/ioasis"),
     ];
+    let module = |path: &PathBuf| {
+        let name = path.file_name().context("a module has no name")?;
+        Ok(Placed { host: path.clone(), guest: Path::new("/modules").join(name) })
+    };
+    files.extend(kernel.modules.iter().map(module).collect::<Result<Vec<_>>>()?);
     files.extend(options.files.iter().cloned());
     Ok(files)
 }
 
 /// Builds `ioasis` as a static program, in a target folder of its own so that other builds stay as they are.
-fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let target = target().join("vm");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

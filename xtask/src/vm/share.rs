@@ -1,14 +1,23 @@
-//! The folder that host and guest share, and what passes through it; `vm/init` is the other side.
+//! The folder that host and guest share, and what passes through it; `vm/init` is the other side. A guest that cannot mount
+//! it finds what it is to do in its own file system, prints through serial ports, and answers on a disk.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::initramfs::Placed;
 use super::machine::Device;
+use crate::run::run;
+
+/// What tells the guest what to do.
+const ORDERS: [&str; 3] = ["bind", "command", "fetch"];
+/// More than a guest sends back; only what it does takes room.
+const DISK_BYTES: u64 = 16 << 30;
 
 /// A file of the guest that the host wants, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +58,24 @@ impl Share {
         File::open(self.folder.join(name))
     }
 
-    /// Whether the guest came as far as the command.
-    pub(crate) fn started(&self) -> bool {
-        self.folder.join("started").exists()
+    /// What tells the guest what to do, for a guest that cannot mount the folder.
+    pub(crate) fn orders(&self) -> impl Iterator<Item = Placed> {
+        ORDERS
+            .iter()
+            .map(|name| Placed { host: self.folder.join(name), guest: Path::new("/host").join(name) })
+    }
+
+    /// A disk for the answers of such a guest.
+    pub(crate) fn make_disk(&self) -> Result<PathBuf> {
+        let path = self.folder.join("disk");
+        File::create(&path)?.set_len(DISK_BYTES)?;
+        Ok(path)
+    }
+
+    /// Takes the answers from the disk, if they are there: it holds an archive, or zeroes.
+    pub(crate) fn collect(&self, disk: Option<&Path>) -> Result<()> {
+        let Some(disk) = disk else { return Ok(()) };
+        run(Command::new("tar").arg("--extract").arg("--file").arg(disk).arg("--directory").arg(&self.folder))
     }
 
     /// The command's exit status; none when the guest ended otherwise. An error when the init refused.
@@ -126,7 +150,6 @@ mod tests {
         let share = Share::new(folder.clone(), &[Device::Edu, Device::Nvme], &["true"], &wanted).unwrap();
         assert_eq!(fs::read_to_string(folder.join("bind")).unwrap(), "0000:00:03.0\n0000:00:04.0\n");
 
-        assert!(!share.started());
         assert_eq!(share.status().unwrap(), None);
         fs::write(folder.join("status"), "7\n").unwrap();
         assert_eq!(share.status().unwrap(), Some(7));

@@ -1,18 +1,20 @@
-//! `ioasis demo`: the whole way once, on a machine of its own, with every byte compared.
+//! `ioasis demo`: the whole way once, on a machine of its own or on named devices, with every byte compared.
 
+mod edu;
 mod report;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ioasis::{Device, DmaBuffer, DmaOptions, Options, Step, Sys};
+use indicatif::BinaryBytes;
+use ioasis::{Device, DmaBuffer, DmaOptions, InterruptKind, Options, PciAddress, Sys};
 use machine::{Machine, MachineSpec};
 use nvme::{Completions, Controller, Namespace, Operation, Queue, Transfer};
 
 use crate::arguments::{self, Pattern};
 use crate::load::Work;
 use crate::nvme::first_namespace;
-use crate::output::{print, print_json};
+use crate::output::{complain, print, print_json};
 use crate::system::{self, Job};
 use report::Report;
 
@@ -40,18 +42,29 @@ const EDU: &str = "0000:02:00.0";
 const BYTES: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) fn run(system: &arguments::System, json: bool) -> Result<()> {
+pub(crate) fn run(system: &arguments::System, arguments: &arguments::Demo) -> Result<()> {
+    let json = arguments.json;
+    if let (Some(nvme), Some(edu)) = (arguments.nvme, arguments.edu) {
+        complain(&format!("the first {} of {nvme} are being overwritten", BinaryBytes(BYTES as u64)));
+        return system::run(system, Demo { nvme, edu, json });
+    }
     // It writes to its device, which must not be one that somebody needs.
     for (option, named) in
         [("--machine", system.machine.is_some()), ("--allow-noiommu", system.allow_noiommu)]
     {
-        ensure!(!named, "demo builds a machine of its own and uses no other: run it without {option}");
+        ensure!(
+            !named,
+            "demo uses a machine of its own: run it without {option}, or name devices: --nvme ADDRESS --edu ADDRESS \
+             --overwrite"
+        );
     }
     let machine = Machine::from_spec(MachineSpec::parse(MACHINE)?)?;
-    system::run_on(&machine, system, Demo { json })
+    system::run_on(&machine, system, Demo { nvme: NVME.parse()?, edu: EDU.parse()?, json })
 }
 
 struct Demo {
+    nvme: PciAddress,
+    edu: PciAddress,
     json: bool,
 }
 
@@ -59,25 +72,38 @@ impl Job for Demo {
     fn run<S: Sys>(self, sys: &S, options: &Options) -> Result<()> {
         let start = Instant::now();
         let options = options.trace(true);
-        let device = Device::open(sys, NVME.parse()?, &options)?;
+        let device = Device::open(sys, self.nvme, &options)?;
         let trace = device.trace().clone();
-        let mode = device.mode().name();
-        let controller = Controller::new(device, 1)?;
+        let (mode, passed_over) = (device.mode(), device.passed_over().to_vec());
+        let vectors = device.interrupts().count(InterruptKind::Msix)?.min(1);
+        let controller = Controller::new(device, vectors as u16)?;
         let namespace = first_namespace(&controller)?;
-        let (right, segments) = round_trip(&controller, namespace)?;
+        let has = namespace.blocks.saturating_mul(namespace.block_size as u64);
+        ensure!(
+            has >= BYTES as u64,
+            "the namespace of {} is too small: {} of {} are needed",
+            self.nvme,
+            BinaryBytes(has),
+            BinaryBytes(BYTES as u64)
+        );
+        let completions = if vectors > 0 { Completions::Interrupt } else { Completions::Polled };
+        let (right, segments) = round_trip(&controller, namespace, completions)?;
         let iops = throughput(&controller, namespace)?;
         let before_teardown = trace.steps().len();
         drop(controller);
-        let edu = edu_echo(sys, &options)?;
+        let echo = edu::echo(sys, self.edu, &options)?;
         let report = Report {
             mode,
+            passed_over,
             steps: trace.steps(),
             before_teardown,
             bytes: BYTES,
+            interrupts: (vectors > 0).then_some(InterruptKind::Msix),
             segments,
             iops,
-            edu_steps: edu.steps,
-            verified: right && edu.right,
+            edu_interrupts: echo.interrupts,
+            edu_steps: echo.steps,
+            verified: right && echo.right,
             took: start.elapsed(),
             peak_memory: peak_memory()?,
         };
@@ -91,10 +117,13 @@ impl Job for Demo {
     }
 }
 
-/// Writes a pattern through the driver, with an interrupt for each batch, and reads it back into other
-/// memory.
-fn round_trip<S: Sys>(controller: &Controller<S>, namespace: Namespace) -> Result<(bool, usize)> {
-    let mut queue = controller.queue(32, Completions::Interrupt)?;
+/// Writes a pattern through the driver, and reads it back into other memory.
+fn round_trip<S: Sys>(
+    controller: &Controller<S>,
+    namespace: Namespace,
+    completions: Completions,
+) -> Result<(bool, usize)> {
+    let mut queue = controller.queue(32, completions)?;
     let space = controller.device().address_space();
     let written = space.allocate(BYTES, &DmaOptions::new())?;
     let read = space.allocate(BYTES, &DmaOptions::new())?;
@@ -157,68 +186,4 @@ fn peak_memory() -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     Ok(kib.with_context(|| format!("{FILE} has no VmHWM"))? << 10)
-}
-
-/// What the `edu` device did.
-struct Edu {
-    right: bool,
-    steps: Vec<Step>,
-}
-
-/// Sends a page through the buffer of the `edu` device and back, with an interrupt at the end of each way.
-fn edu_echo<S: Sys>(sys: &S, options: &Options) -> Result<Edu> {
-    const PAGE: usize = 4096;
-    /// Where the device's own buffer is, as its DMA engine sees it.
-    const BUFFER: u64 = 0x4_0000;
-    let device = Device::open(sys, EDU.parse()?, options)?;
-    let trace = device.trace().clone();
-    device.set_bus_master(true)?;
-    let bar = device.bar(0)?;
-    let interrupts = device.interrupts().msi(1)?;
-    let interrupt = interrupts.first().context("the edu device has no MSI vector")?;
-    // The device's DMA engine has 28 address bits.
-    let memory = device.address_space().allocate(2 * PAGE, &DmaOptions::new().mask_bits(28))?;
-    let page: Vec<u8> = (0..PAGE).map(|byte| (byte * 7) as u8).collect();
-    memory.write_at(0, &page);
-    let ways = [
-        (memory.address_at(0).0.get(), BUFFER, edu::FROM_MEMORY),
-        (BUFFER, memory.address_at(PAGE).0.get(), edu::TO_MEMORY),
-    ];
-    for (from, to, way) in ways {
-        bar.write64(edu::SOURCE, from);
-        bar.write64(edu::DESTINATION, to);
-        bar.write64(edu::COUNT, PAGE as u64);
-        bar.write32(edu::COMMAND, edu::START | way | edu::INTERRUPT);
-        interrupt.wait(Some(PATIENCE))?.context("the edu device sent no interrupt")?;
-        bar.write32(edu::ACKNOWLEDGE, bar.read32(edu::STATUS));
-    }
-    let mut back = vec![0; PAGE];
-    memory.read_at(PAGE, &mut back);
-    // The device first: nothing may reach for memory that is gone.
-    drop((bar, device, memory));
-    Ok(Edu { right: back == page, steps: trace.steps() })
-}
-
-/// Registers of the `edu` device (QEMU, `docs/specs/edu.rst`).
-mod edu {
-    /// Why it interrupted.
-    pub(super) const STATUS: usize = 0x24;
-    /// Takes interrupts back.
-    pub(super) const ACKNOWLEDGE: usize = 0x64;
-    /// DMA: from where.
-    pub(super) const SOURCE: usize = 0x80;
-    /// DMA: to where.
-    pub(super) const DESTINATION: usize = 0x88;
-    /// DMA: how many bytes.
-    pub(super) const COUNT: usize = 0x90;
-    /// DMA: what to do.
-    pub(super) const COMMAND: usize = 0x98;
-    /// Bits of the command.
-    pub(super) const START: u32 = 1;
-    /// From memory to the device's buffer.
-    pub(super) const FROM_MEMORY: u32 = 0;
-    /// From the device's buffer to memory.
-    pub(super) const TO_MEMORY: u32 = 2;
-    /// Interrupt at the end.
-    pub(super) const INTERRUPT: u32 = 4;
 }

@@ -5,20 +5,26 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{BinaryBytes, HumanCount};
-use ioasis::Step;
+use ioasis::{InterruptKind, Mode, PassedOver, Step};
 use serde_json::{Value, json};
 
-use crate::output::table;
+use crate::output::{passed_over_json, table};
 
 /// What the demo found.
 pub(super) struct Report {
-    pub(super) mode: &'static str,
+    pub(super) mode: Mode,
+    /// The better modes, and why they were not taken.
+    pub(super) passed_over: Vec<PassedOver>,
     /// The calls that driving the NVMe controller took.
     pub(super) steps: Vec<Step>,
     /// How many of them came before the teardown.
     pub(super) before_teardown: usize,
     /// The calls that driving the `edu` device took.
     pub(super) edu_steps: Vec<Step>,
+    /// How the controller told that commands had ended; `None` where its queue was polled.
+    pub(super) interrupts: Option<InterruptKind>,
+    /// The same of the `edu` device.
+    pub(super) edu_interrupts: Option<InterruptKind>,
     /// What was written and read back, in bytes.
     pub(super) bytes: usize,
     /// How many physically contiguous runs the buffers had.
@@ -35,7 +41,12 @@ impl Report {
         let steps = self.steps.iter().chain(&self.edu_steps).map(step_json);
         json!({
             "verified": self.verified,
-            "mode": self.mode,
+            "mode": self.mode.name(),
+            "passed_over": passed_over_json(&self.passed_over),
+            "interrupts": {
+                "nvme": self.interrupts.map(|kind| kind.to_string()),
+                "edu": self.edu_interrupts.map(|kind| kind.to_string()),
+            },
             "steps": steps.collect::<Vec<_>>(),
             "bytes": self.bytes,
             "segments": self.segments,
@@ -52,12 +63,17 @@ impl Report {
         for step in merge(work).iter().chain(&merge(teardown)) {
             rows.add_row([call(step), result(step), format!("{:.1?}", step.duration)]);
         }
-        let mut text = format!("{}\n\n", rows.trim_fmt());
+        let mut text = format!("{}\n\nmode {}", rows.trim_fmt(), self.mode);
+        text += if self.passed_over.is_empty() { "\n" } else { "; better ones were passed over:\n" };
+        for better in &self.passed_over {
+            writeln!(text, "  {better}")?;
+        }
         let calls: u64 = self.edu_steps.iter().map(|step| step.times).sum();
         let time: Duration = self.edu_steps.iter().map(|step| step.duration).sum();
-        writeln!(text, "edu: a page to the device and back by DMA, with MSI: {calls} calls, {time:.1?}")?;
-        let (bytes, mode) = (BinaryBytes(self.bytes as u64), self.mode);
-        writeln!(text, "NVMe: {bytes} written and read back by DMA, with MSI-X ({mode})")?;
+        let how = told(self.edu_interrupts);
+        writeln!(text, "edu: a buffer to the device and back by DMA, {how}: {calls} calls, {time:.1?}")?;
+        let (bytes, how) = (BinaryBytes(self.bytes as u64), told(self.interrupts));
+        writeln!(text, "NVMe: {bytes} written and read back by DMA, {how}")?;
         let segments = HumanCount(self.segments as u64);
         writeln!(text, "      in buffers of {segments} physically contiguous runs")?;
         let iops = HumanCount(self.iops as u64);
@@ -87,6 +103,11 @@ fn merge(steps: &[Step]) -> Vec<Step> {
         }
     }
     merged
+}
+
+/// How the end of work was told.
+fn told(interrupts: Option<InterruptKind>) -> String {
+    interrupts.map_or("polled, without an interrupt".to_owned(), |kind| format!("with {kind}"))
 }
 
 fn call(step: &Step) -> String {

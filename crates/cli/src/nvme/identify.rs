@@ -6,7 +6,7 @@ use ioasis::{Device, Options, PciAddress, Sys};
 use nvme::{Controller, Namespace};
 use serde_json::json;
 
-use crate::output::{print_facts, print_json};
+use crate::output::{passed_over_json, print_facts, print_json};
 use crate::system::Job;
 
 pub(crate) struct Identify {
@@ -19,7 +19,7 @@ impl Job for Identify {
         let controller = Controller::new(Device::open(sys, self.address, options)?, 0)?;
         let info = controller.info();
         let namespaces = controller.namespaces()?;
-        let mode = controller.device().mode();
+        let (mode, passed_over) = (controller.device().mode(), controller.device().passed_over());
         let (major, minor, tertiary) = info.version;
         let version = format!("{major}.{minor}.{tertiary}");
         if self.json {
@@ -30,6 +30,7 @@ impl Job for Identify {
             return print_json(&json!({
                 "address": self.address.to_string(),
                 "mode": mode.name(),
+                "passed_over": passed_over_json(passed_over),
                 "model": info.model,
                 "serial": info.serial,
                 "firmware": info.firmware,
@@ -43,9 +44,10 @@ impl Job for Identify {
             }));
         }
         let cache = if info.volatile_write_cache { "yes" } else { "no" };
+        let reached = [("controller", self.address.to_string()), ("mode", mode.to_string())]
+            .into_iter()
+            .chain(passed_over.iter().map(|better| ("passed over", better.to_string())));
         let facts = [
-            ("controller", self.address.to_string()),
-            ("mode", mode.to_string()),
             ("model", info.model.clone()),
             ("serial", info.serial.clone()),
             ("firmware", info.firmware.clone()),
@@ -54,8 +56,8 @@ impl Job for Identify {
             ("queues", format!("{} pairs, up to {} deep", info.queues, info.max_depth)),
             ("volatile write cache", cache.to_owned()),
         ];
-        let facts = facts.map(|(name, value)| (name.to_owned(), value));
-        print_facts(facts.into_iter().chain(namespaces.iter().map(describe)))
+        let facts = reached.chain(facts).map(|(name, value)| (name.to_owned(), value));
+        print_facts(facts.chain(namespaces.iter().map(describe)))
     }
 }
 

@@ -54,10 +54,49 @@ fn a_machine_of_the_users_is_left_alone() {
     let before = pattern(32 << 20);
     let machine = Machine::with_image(&before);
     let error = fail(ioasis().arg("--machine").arg(machine.path("machine.toml")).arg("demo"));
-    assert_eq!(error, "demo builds a machine of its own and uses no other: run it without --machine");
+    let other = "or name devices: --nvme ADDRESS --edu ADDRESS --overwrite";
+    assert_eq!(error, format!("demo uses a machine of its own: run it without --machine, {other}"));
+    let named = ["--nvme", ADDRESS, "--edu", "0000:02:00.0"];
+    let outcome = run(ioasis().arg("--machine").arg(machine.path("machine.toml")).arg("demo").args(named));
+    assert_eq!(outcome.status.code(), Some(2));
+    assert!(outcome.stderr.contains("--overwrite"), "{}", outcome.stderr);
     assert!(read(&machine.path("disk.img")) == before);
     let error = fail(ioasis().args(["--allow-noiommu", "demo"]));
-    assert_eq!(error, "demo builds a machine of its own and uses no other: run it without --allow-noiommu");
+    assert_eq!(error, format!("demo uses a machine of its own: run it without --allow-noiommu, {other}"));
+}
+
+#[test]
+fn devices_that_are_named_are_driven() {
+    let nvme =
+        |size: &str| format!("[[device]]\naddress = \"{ADDRESS}\"\nmodel = \"nvme\"\nsize = \"{size}\"\n");
+    let edu = "[[device]]\naddress = \"0000:02:00.0\"\nmodel = \"edu\"\n";
+    let demo = |machine: &Machine, edu: &str| {
+        let mut command = ioasis();
+        command
+            .arg("--machine")
+            .arg(machine.path("machine.toml"))
+            .args(["demo", "--json", "--nvme", ADDRESS]);
+        run(command.args(["--edu", edu, "--overwrite"]))
+    };
+    let machine = Machine::file(&format!("{}{edu}", nvme("32MiB")));
+    let outcome = demo(&machine, "0000:02:00.0");
+    assert_eq!(outcome.stderr, "the first 16.00 MiB of 0000:01:00.0 are being overwritten\n");
+    let report = outcome.json();
+    assert_eq!((&report["verified"], &report["passed_over"][0]["mode"]), (&true.into(), &"iommufd".into()));
+    assert_eq!(
+        (&report["interrupts"]["nvme"], &report["interrupts"]["edu"]),
+        (&"MSI-X".into(), &"MSI".into())
+    );
+
+    let outcome = demo(&machine, ADDRESS);
+    assert!(
+        outcome.stderr.contains("0000:01:00.0 is no edu device: its vendor and device IDs are"),
+        "{}",
+        outcome.stderr
+    );
+    let small = Machine::file(&format!("{}{edu}", nvme("1MiB")));
+    let outcome = demo(&small, "0000:02:00.0");
+    assert!(outcome.stderr.contains("the namespace of 0000:01:00.0 is too small"), "{}", outcome.stderr);
 }
 
 #[test]

@@ -13,6 +13,10 @@ pub(super) const CONTAINER: &str = "/dev/vfio/vfio";
 /// The driver that leaves a device to programs, but for its interrupt line.
 const UIO_DRIVER: &str = "uio_pci_generic";
 
+/// The driver of VFIO, and the parameter that lets it take devices without an IOMMU.
+const VFIO_DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
+const NOIOMMU_MODE: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+
 /// What the host says about a device.
 pub(super) struct Survey {
     /// Whether `/dev/iommu` is there.
@@ -23,6 +27,8 @@ pub(super) struct Survey {
     folder: PathBuf,
     /// The driver that is bound to it.
     driver: Option<String>,
+    /// How to bind it to `vfio-pci`.
+    advice: String,
     /// Its entry in `vfio-dev`, such as `noiommu-vfio0`.
     entry: Option<String>,
     /// The character device that belongs to the entry.
@@ -71,6 +77,7 @@ impl Survey {
             return Err(Error::NoDevice { address, looked });
         }
         let driver = driver(sys, &folder, &mut looked);
+        let advice = advice(sys, &mut looked);
         let entry = entry(sys, &folder.join("vfio-dev"), &mut looked);
         let node = entry
             .as_ref()
@@ -80,7 +87,7 @@ impl Survey {
         let uio = uio(sys, &folder, driver.as_deref(), &mut looked);
         let files = sys.read_dir(&folder).unwrap_or_default();
         let resources = (0..6).any(|index| files.contains(&format!("resource{index}")));
-        Ok(Survey { iommufd, container, folder, driver, entry, node, group, uio, resources, looked })
+        Ok(Survey { iommufd, container, folder, driver, advice, entry, node, group, uio, resources, looked })
     }
 
     /// The way into a mode, or why there is none.
@@ -172,13 +179,10 @@ impl Survey {
 
     /// Why VFIO does not know the device.
     fn unbound(&self) -> String {
+        let advice = &self.advice;
         match &self.driver {
-            Some(driver) => {
-                format!("the device is bound to {driver}, which is no driver of VFIO; bind it to vfio-pci")
-            }
-            None => "the device is bound to no driver; bind it to vfio-pci (which refuses a device without an IOMMU \
-                     unless the parameter enable_unsafe_noiommu_mode of the module vfio is on)"
-                .to_owned(),
+            Some(driver) => format!("the device is bound to {driver}, which is no driver of VFIO; {advice}"),
+            None => format!("the device is bound to no driver; {advice}"),
         }
     }
 }
@@ -214,6 +218,30 @@ fn driver<S: Sys>(sys: &S, folder: &Path, looked: &mut Vec<Looked>) -> Option<St
     let found = name.clone().unwrap_or_else(|| "not there: no driver is bound".to_owned());
     looked.push(Looked { path, found });
     name
+}
+
+/// How to bind a device to `vfio-pci`.
+fn advice<S: Sys>(sys: &S, looked: &mut Vec<Looked>) -> String {
+    if !look(sys, Path::new(VFIO_DRIVER), looked) {
+        return "load vfio-pci (modprobe vfio-pci; the kernel may be built without VFIO_PCI) and bind it to that".to_owned();
+    }
+    let value =
+        sys.read(Path::new(NOIOMMU_MODE)).map(|value| String::from_utf8_lossy(&value).trim().to_owned());
+    let (advice, found) = match value {
+        Ok(value) if value == "Y" => ("bind it to vfio-pci".to_owned(), value),
+        Ok(value) => {
+            let how = format!(
+                "bind it to vfio-pci, which takes one without an IOMMU only while {NOIOMMU_MODE} is Y"
+            );
+            (how, value)
+        }
+        Err(refusal) => {
+            let how = "bind it to vfio-pci, which takes only devices with an IOMMU here (the kernel is built without VFIO_NOIOMMU)";
+            (how.to_owned(), refusal.errno().to_string())
+        }
+    };
+    looked.push(Looked { path: NOIOMMU_MODE.into(), found });
+    advice
 }
 
 /// The entry of a device in its `vfio-dev`: what VFIO registered it as.

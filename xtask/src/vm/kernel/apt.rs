@@ -1,4 +1,4 @@
-//! The distribution's `linux-source` package, found and fetched by apt.
+//! The distribution's packages of Linux, source and image, found and fetched by apt.
 //!
 //! apt runs on a configuration and state of its own below the cache: the system's stay as they are, no rights are needed, and apt
 //! checks signatures and hashes as always. The mirror and its keyring are those of the system's own sources.
@@ -28,8 +28,23 @@ struct Source {
     signed_by: Option<String>,
 }
 
-/// Fetches the package of the lowest version from `least` on into `folder`; the package file's path.
-pub(super) fn fetch(folder: &Path, least: Version) -> Result<PathBuf> {
+/// Names the package of the current kernel for virtual machines.
+const IMAGE: &str = "linux-image-cloud-amd64";
+
+/// Fetches the package of the release's own kernel for virtual machines into `folder`; the package file's path.
+pub(super) fn fetch_image(folder: &Path) -> Result<PathBuf> {
+    let codename = codename()?;
+    let source = system_source(&codename)?;
+    println!("Debian {codename}, packages from {}", source.uris);
+    let apt = Apt::new(folder)?;
+    apt.newest_lists(&source, &codename)?;
+    let package = apt.image()?;
+    println!("fetching {package} (about 30 MB)");
+    apt.download(&package)
+}
+
+/// Fetches the package `linux-source` of the lowest version from `least` on into `folder`; the package file's path.
+pub(super) fn fetch_source(folder: &Path, least: Version) -> Result<PathBuf> {
     let codename = codename()?;
     let source = system_source(&codename)?;
     println!("Debian {codename}, packages from {}", source.uris);
@@ -46,27 +61,21 @@ pub(super) fn fetch(folder: &Path, least: Version) -> Result<PathBuf> {
                 continue;
             }
         }
-        if let Some(package) = apt.package(least)? {
+        if let Some(package) = apt.source(least)? {
+            println!("fetching {package} (about 150 MB)");
             return apt.download(&package);
         }
     }
-    bail!(
-        "none of {} at {} has linux-source {least} or newer; give a source with --source",
-        suites.join(", "),
-        source.uris
-    )
+    bail!("none of {} at {} has linux-source {least} or newer", suites.join(", "), source.uris)
 }
 
 /// The release's name, of a system that is Debian.
 fn codename() -> Result<String> {
-    let advice = "give the source of Linux with --source";
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
     let value =
         |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
-    ensure!(value("ID=") == Some("debian"), "this system is not Debian: {advice}");
-    Ok(value("VERSION_CODENAME=")
-        .with_context(|| format!("/etc/os-release names no release: {advice}"))?
-        .to_owned())
+    ensure!(value("ID=") == Some("debian"), "this system is not Debian");
+    Ok(value("VERSION_CODENAME=").context("/etc/os-release names no release")?.to_owned())
 }
 
 /// The first source of the release's own suite.
@@ -89,7 +98,7 @@ fn system_source(codename: &str) -> Result<Source> {
             return Ok(source);
         }
     }
-    bail!("no source of {codename} main in {SOURCES}: give the source of Linux with --source")
+    bail!("no source of {codename} main in {SOURCES}")
 }
 
 /// `deb [options] uri suite component…` (sources.list(5)).
@@ -191,19 +200,30 @@ impl Apt {
         run(self.command("apt-get").args(["-qq", "-o", "APT::Update::Error-Mode=any", "update"]))
     }
 
-    /// The package of the lowest version from `least` on.
-    fn package(&self, least: Version) -> Result<Option<String>> {
-        let output = self.command("apt-cache").arg("pkgnames").arg("linux-source-").output()?;
+    fn ask(&self, words: &[&str]) -> Result<String> {
+        let output = self.command("apt-cache").args(words).output()?;
         ensure!(
             output.status.success(),
             "apt-cache failed: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
-        Ok(lowest(&String::from_utf8(output.stdout)?, least))
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// The package `linux-source` of the lowest version from `least` on.
+    fn source(&self, least: Version) -> Result<Option<String>> {
+        Ok(lowest(&self.ask(&["pkgnames", "linux-source-"])?, least))
+    }
+
+    /// The package that [`IMAGE`] stands for.
+    fn image(&self) -> Result<String> {
+        let answer = self.ask(&["depends", "--important", IMAGE])?;
+        let mut names = answer.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let name = names.find(|name| name.starts_with("linux-image-"));
+        name.map(str::to_owned).with_context(|| format!("{IMAGE} depends on no kernel"))
     }
 
     fn download(&self, package: &str) -> Result<PathBuf> {
-        println!("fetching {package} (about 150 MB)");
         run(self.command("apt-get").args(["download", package]))?;
         let prefix = format!("{package}_");
         for entry in fs::read_dir(&self.folder)? {

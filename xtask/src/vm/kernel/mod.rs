@@ -3,6 +3,7 @@
 mod apt;
 mod build;
 mod config;
+mod debian;
 mod version;
 
 use std::fs;
@@ -12,7 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use super::kernels::{self, Variant};
+use super::kernels::{self, Choice, Variant};
 use crate::run::run as run_command;
 use build::Tree;
 use version::Version;
@@ -25,9 +26,9 @@ const PROCESSOR_MINUTES: usize = 30;
 /// Which kernels, and from what.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The variants
+    /// Which ones
     #[arg(value_enum, ignore_case = true, default_value = "A")]
-    variants: Vec<Variant>,
+    kernels: Vec<Choice>,
     /// A source of Linux 7.3 or newer: a folder, or an archive that tar can read; default: Debian's package
     #[arg(long, value_name = "PATH")]
     source: Option<PathBuf>,
@@ -39,8 +40,20 @@ pub(crate) struct Options {
     dry_run: bool,
 }
 
-/// Builds the kernels and puts them into the cache.
+/// Builds or fetches the kernels and puts them into the cache.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let built = |choice: &Choice| match choice {
+        Choice::Built(variant) => Some(*variant),
+        Choice::Debian => None,
+    };
+    let variants: Vec<Variant> = options.kernels.iter().filter_map(built).collect();
+    if variants.len() < options.kernels.len() {
+        debian::install()?;
+    }
+    if variants.is_empty() { Ok(()) } else { build_all(&variants, options) }
+}
+
+fn build_all(variants: &[Variant], options: &Options) -> Result<()> {
     build::check_tools()?;
     let kernels = kernels::cache()?;
     let work = kernels.with_file_name("linux");
@@ -56,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let version = Version::of_source(&source)?;
     ensure!(version >= LEAST, "{} is Linux {version}; {LEAST} or newer is needed", source.display());
     let tree = Tree { source, objects: work.join("objects") };
-    for &variant in &options.variants {
+    for &variant in variants {
         println!("kernel {}: configuring", variant.name());
         tree.configure(variant)?;
         if options.dry_run {
@@ -64,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             continue;
         }
         let image = tree.compile(variant, jobs)?;
-        let kernel = kernels.join(variant.file_name());
+        let kernel = kernels.join(Choice::Built(variant).image());
         fs::copy(&image, &kernel).with_context(|| format!("cannot write {}", kernel.display()))?;
         println!("kernel {}: {}", variant.name(), kernel.display());
     }
@@ -99,7 +112,8 @@ fn packaged(work: &Path) -> Result<PathBuf> {
         println!("using the source in {}", folder.display());
         return Ok(folder);
     }
-    let package = apt::fetch(&work.join("apt"), LEAST)?;
+    let package = apt::fetch_source(&work.join("apt"), LEAST)
+        .context("there is no package to build from; give the source of Linux with --source")?;
     let contents = work.join("package");
     clear(&contents)?;
     run_command(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&contents))?;

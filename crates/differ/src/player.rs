@@ -272,12 +272,14 @@ fn opened_by(request: &Request, result: &sys::Result<u32>, argument: &[u8]) -> O
     }
 }
 
-/// Takes out of configuration space where the host has put the device's BARs.
+/// Takes out of configuration space what the host's firmware has put there: the addresses of the BARs, and the number of the
+/// interrupt line.
 fn mask(offset: u64, bytes: &mut [u8]) {
     const CONFIG: u64 = 7 << 40;
     const BARS: std::ops::Range<u64> = CONFIG + 0x10..CONFIG + 0x28;
+    const INTERRUPT_LINE: u64 = CONFIG + 0x3c;
     for (at, byte) in (offset..).zip(bytes) {
-        if BARS.contains(&at) {
+        if BARS.contains(&at) || at == INTERRUPT_LINE {
             *byte = 0;
         }
     }

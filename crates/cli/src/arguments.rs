@@ -67,6 +67,9 @@ pub(crate) struct Demo {
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+    /// Which builds of a kernel serve a device without an IOMMU; what the running kernel's, or the one asked about,
+    /// offers, and what would have to change in it
+    Kconfig(Kconfig),
 }
 
 #[derive(Subcommand)]
@@ -157,6 +160,16 @@ pub(crate) struct Conform {
     /// answered differently
     #[arg(long, value_names = ["A.json", "B.json"], num_args = 2, exclusive = true)]
     pub(crate) compare: Option<Vec<PathBuf>>,
+}
+
+#[derive(Args)]
+pub(crate) struct Kconfig {
+    /// The configuration of a kernel, such as /boot/config-7.3.4, in place of the running one's
+    #[arg(long, value_name = "FILE", conflicts_with = "machine")]
+    pub(crate) config: Option<PathBuf>,
+    /// Changes to be explained, such as VFIO_GROUP=n: to that configuration, or else to that of a machine
+    #[arg(value_name = "OPTION=VALUE")]
+    pub(crate) settings: Vec<String>,
 }
 
 #[derive(Args)]

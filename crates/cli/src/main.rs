@@ -6,6 +6,7 @@ mod bench;
 mod conform;
 mod demo;
 mod differ;
+mod kconfig;
 mod load;
 mod nvme;
 mod output;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Bench(bench) => bench::run(&arguments.system, &bench),
         Command::Replay(replay) => differ::replay(&arguments.system, &replay),
         Command::Differ(differ) => differ::differ(&arguments.system, &differ),
+        Command::Kconfig(asked) => kconfig::run(&arguments.system, &asked),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,6 @@ pub use machine::{CustomDevice, Handle, Machine};
 pub use ram::LayoutKind;
 pub use spec::{
     CAPABILITIES, DeviceSpec, Driver, Iommu, Limits, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
-    PciAddress, Size, SpecError, setting,
+    PciAddress, PortSpec, Size, SpecError, setting,
 };
 pub use subsystem::kconfig;

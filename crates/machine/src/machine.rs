@@ -162,12 +162,12 @@ impl Shared {
             for function in &self.inline {
                 while function.turn() == Work::More {}
             }
-            let Upward { risen, unmasked } = self.world().upward();
-            if risen.is_empty() && unmasked.is_empty() {
+            let Upward { risen, signalled } = self.world().upward();
+            if risen.is_empty() && signalled.is_empty() {
                 return;
             }
             risen.into_iter().for_each(|function| self.subsystem.line_event(function));
-            unmasked.into_iter().for_each(|function| self.subsystem.unmask_event(function));
+            signalled.into_iter().for_each(|(function, watch)| self.subsystem.watch_event(function, watch));
         }
     }
 }

@@ -128,10 +128,14 @@ pub trait Model: Send {
     /// What it is.
     fn identity(&self) -> Identity;
 
-    /// The header type of its configuration space: 0, an endpoint. A bridge has another one, and is there only to be
-    /// refused by a driver.
-    fn header_type(&self) -> u8 {
-        0
+    /// The bus behind it, if it is a bridge and no endpoint.
+    fn secondary_bus(&self) -> Option<u8> {
+        None
+    }
+
+    /// What its expansion ROM holds.
+    fn rom(&self) -> Option<Vec<u8>> {
+        None
     }
 
     /// The plain part of its registers.

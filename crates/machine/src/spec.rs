@@ -40,6 +40,9 @@ pub struct MachineSpec {
     pub kconfig: Kconfig,
     /// Physical memory.
     pub memory: MemorySpec,
+    /// Root ports, in any order.
+    #[serde(rename = "port")]
+    pub ports: Vec<PortSpec>,
     /// The devices, in any order.
     #[serde(rename = "device")]
     pub devices: Vec<DeviceSpec>,
@@ -56,6 +59,7 @@ impl Default for MachineSpec {
             dma: Mode::Enforce,
             kconfig: Kconfig::FULL,
             memory: MemorySpec::default(),
+            ports: Vec::new(),
             devices: Vec::new(),
             limits: Limits::default(),
         }
@@ -89,6 +93,23 @@ impl Default for MemorySpec {
     fn default() -> Self {
         let RamSpec { bytes, layout, seed } = RamSpec::default();
         MemorySpec { size: Size(bytes), layout, seed }
+    }
+}
+
+/// A root port of PCI Express. What is on the bus behind it can be reset together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSpec {
+    /// Where it is, on a root bus.
+    pub address: PciAddress,
+    /// The bus behind it, which has one device: number 0, with up to 8 functions.
+    pub bus: u8,
+}
+
+impl PortSpec {
+    /// Domain and number of the bus behind it.
+    pub(crate) fn secondary(&self) -> (u16, u8) {
+        (self.address.domain(), self.bus)
     }
 }
 
@@ -257,7 +278,8 @@ impl MachineSpec {
                 format_args!("{unknown:?} is not a capability of Linux"),
             ));
         }
-        let mut seen = BTreeSet::new();
+        self.check_ports()?;
+        let mut seen: BTreeSet<PciAddress> = self.ports.iter().map(|port| port.address).collect();
         for device in &self.devices {
             if device.driver == Driver::VfioPci && !self.kconfig.has(Symbol::VfioPci) {
                 return Err(SpecError::key(
@@ -274,6 +296,30 @@ impl MachineSpec {
                     "a number of address bits from 12 to 64 is needed",
                 ));
             }
+        }
+        Ok(())
+    }
+
+    fn check_ports(&self) -> Result<(), SpecError> {
+        let mut buses = BTreeSet::new();
+        for port in &self.ports {
+            if port.bus == port.address.bus() || !buses.insert(port.secondary()) {
+                let problem =
+                    format_args!("{}: the bus behind port {} is another one's", port.bus, port.address);
+                return Err(SpecError::key("port.bus", problem));
+            }
+        }
+        let behind = |address: PciAddress| buses.contains(&(address.domain(), address.bus()));
+        if let Some(port) = self.ports.iter().find(|port| behind(port.address)) {
+            let problem =
+                format_args!("\"{}\" is behind another port; a root port is on a root bus", port.address);
+            return Err(SpecError::key("port.address", problem));
+        }
+        if let Some(device) =
+            self.devices.iter().find(|it| behind(it.address) && it.address.devfn() >> 3 != 0)
+        {
+            let problem = format_args!("\"{}\": behind a port there is device 00 only", device.address);
+            return Err(SpecError::key("device.address", problem));
         }
         Ok(())
     }

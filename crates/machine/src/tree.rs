@@ -14,7 +14,7 @@ use std::sync::{PoisonError, RwLock};
 use subsystem::{Function, Kconfig, NodeKind};
 use uapi::Errno;
 
-pub(crate) use pci::device_path;
+use crate::bus::Topology;
 
 /// How many links are followed in one path, as in Linux.
 const LINKS: u32 = 40;
@@ -84,13 +84,14 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Tree {
     kconfig: Kconfig,
+    topology: Topology,
     root: RwLock<Entry>,
 }
 
 impl Tree {
     /// The files that are there before any device, of a kernel that is built so.
-    pub(crate) fn new(kconfig: Kconfig) -> Result<Self, Errno> {
-        let tree = Tree { kconfig, root: RwLock::new(Entry::directory()) };
+    pub(crate) fn new(kconfig: Kconfig, topology: Topology) -> Result<Self, Errno> {
+        let tree = Tree { kconfig, topology, root: RwLock::new(Entry::directory()) };
         tree.add_vfio()?;
         tree.add_pci()?;
         Ok(tree)
@@ -209,7 +210,8 @@ mod tests {
     use super::*;
 
     fn tree() -> Tree {
-        let tree = Tree { kconfig: Kconfig::FULL, root: RwLock::new(Entry::directory()) };
+        let root = RwLock::new(Entry::directory());
+        let tree = Tree { kconfig: Kconfig::FULL, topology: Topology::default(), root };
         tree.add("/sys/devices/a/vendor", Entry::text("0x1b36")).unwrap();
         tree.add("/sys/bus/a", Entry::link("../devices/a")).unwrap();
         tree.add("/sys/loop", Entry::link("/sys/loop")).unwrap();

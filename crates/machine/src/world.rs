@@ -11,19 +11,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{
-    Account, Backing, Function, Grant, Host, IrqKind, Level, Node, NodeKind, PinError, Region, RegionKind,
-    Run, Slept, Source, Task,
+    Account, Backing, Function, Grant, Host, IrqKind, Level, Node, NodeKind, PinError, Place, Region,
+    RegionKind, Run, Slept, Source, Task, Watch,
 };
 use sys::Width;
 use uapi::Errno;
 
-use crate::bus::{Bus, Event, PciFunction};
+use crate::bus::{Bus, Event, PciFunction, Rom};
 use crate::dma::{View, Views};
 use crate::log::Log;
 use crate::model::{BarKind, Register};
 use crate::ram::{Pin, Ram};
 use crate::spec::PciAddress;
-use crate::tree::{Tree, device_path};
+use crate::tree::Tree;
 
 use fault::Fault;
 use sleep::Sleepers;
@@ -39,16 +39,16 @@ pub(crate) struct World {
     allocations: Fault,
     pins: Fault,
     sleepers: Sleepers,
-    unmasks: Unmasks,
+    watches: Watches,
     /// The functions that have an iommu_group of their own, by its number.
     iommu_groups: Mutex<Vec<Option<Function>>>,
 }
 
-/// The eventfds that unmask a line.
+/// The eventfds that something of a function waits for.
 #[derive(Default)]
-struct Unmasks {
+struct Watches {
     some: AtomicBool,
-    events: Mutex<Vec<(Function, Event)>>,
+    events: Mutex<Vec<(Function, Watch, Event)>>,
 }
 
 /// What waits to be told to the subsystem.
@@ -56,8 +56,8 @@ struct Unmasks {
 pub(crate) struct Upward {
     /// Functions whose line has risen.
     pub(crate) risen: Vec<Function>,
-    /// Functions whose unmask event was signalled.
-    pub(crate) unmasked: Vec<Function>,
+    /// What has waited for an event that was signalled.
+    pub(crate) signalled: Vec<(Function, Watch)>,
 }
 
 impl World {
@@ -73,7 +73,7 @@ impl World {
             allocations: Fault::default(),
             pins: Fault::default(),
             sleepers: Sleepers::new(functions)?,
-            unmasks: Unmasks::default(),
+            watches: Watches::default(),
             iommu_groups: Mutex::default(),
         })
     }
@@ -113,15 +113,15 @@ impl World {
 
     /// Takes what waits to be told to the subsystem; cheap when nothing does.
     pub(crate) fn upward(&self) -> Upward {
-        Upward { risen: self.bus.outbox().take(), unmasked: self.unmasks.take() }
+        Upward { risen: self.bus.outbox().take(), signalled: self.watches.take() }
     }
 
-    /// The events that unmask a line, to wait for.
-    pub(crate) fn unmask_events(&self) -> Vec<Event> {
-        if !self.unmasks.some.load(Ordering::Acquire) {
+    /// The events that something waits for.
+    pub(crate) fn watched_events(&self) -> Vec<Event> {
+        if !self.watches.some.load(Ordering::Acquire) {
             return Vec::new();
         }
-        lock(&self.unmasks.events).iter().map(|(_, event)| event.clone()).collect()
+        lock(&self.watches.events).iter().map(|(.., event)| event.clone()).collect()
     }
 
     fn with<R>(&self, function: Function, otherwise: R, f: impl FnOnce(&PciFunction) -> R) -> R {
@@ -129,20 +129,26 @@ impl World {
     }
 }
 
-impl Unmasks {
-    fn set(&self, function: Function, event: Option<Event>) {
+impl Watches {
+    fn set(&self, function: Function, watch: Watch, event: Option<Event>) {
         let mut events = lock(&self.events);
-        events.retain(|(other, _)| *other != function);
-        events.extend(event.map(|event| (function, event)));
+        events.retain(|(other, kind, _)| (*other, *kind) != (function, watch));
+        events.extend(event.map(|event| (function, watch, event)));
         self.some.store(!events.is_empty(), Ordering::Release);
     }
 
-    fn take(&self) -> Vec<Function> {
+    fn take(&self) -> Vec<(Function, Watch)> {
         if !self.some.load(Ordering::Acquire) {
             return Vec::new();
         }
         let events = lock(&self.events);
-        events.iter().filter(|(_, event)| event.take()).map(|(function, _)| *function).collect()
+        // Several may wait for one eventfd: all are looked at before any is set back.
+        let ready: Vec<_> = events.iter().filter(|(.., event)| event.is_signalled()).collect();
+        let taken = ready.iter().map(|(function, watch, event)| {
+            event.take();
+            (*function, *watch)
+        });
+        taken.collect()
     }
 }
 
@@ -247,6 +253,10 @@ impl subsystem::Bus for World {
 
     fn region(&self, function: Function, index: u8) -> Option<Region> {
         let function = self.bus.get(function)?;
+        if index == Rom::REGION {
+            let kind = RegionKind::Memory { wide: false, prefetchable: false };
+            return function.rom().map(|rom| Region { kind, size: rom.size, address: rom.address });
+        }
         let bar = (*function.identity().bars.get(usize::from(index))?)?;
         let kind = match bar.kind {
             BarKind::Memory32 => RegionKind::Memory { wide: false, prefetchable: false },
@@ -271,9 +281,11 @@ impl subsystem::Bus for World {
     }
 
     fn can_reset(&self, function: Function) -> bool {
-        self.with(function, false, |function| {
+        let own = |function: &PciFunction| {
             function.identity().express.is_some_and(|express| express.function_reset)
-        })
+        };
+        // Alone on its bus, it is reset by what resets the bus.
+        self.with(function, false, own) || self.behind_port(function).count() == 1
     }
 
     fn reset(&self, function: Function) -> Result<(), Errno> {
@@ -304,8 +316,27 @@ impl subsystem::Bus for World {
         self.with(function, false, |function| function.interrupts().line_level())
     }
 
-    fn line_unmask(&self, function: Function, event: Option<Event>) {
-        self.unmasks.set(function, event);
+    fn watch(&self, function: Function, watch: Watch, event: Option<Event>) {
+        self.watches.set(function, watch, event);
+    }
+
+    fn place(&self, function: Function) -> Place {
+        let place = |address: PciAddress| Place {
+            segment: address.domain(),
+            bus: address.bus(),
+            devfn: address.devfn(),
+        };
+        let nowhere = Place { segment: 0, bus: 0, devfn: 0 };
+        self.with(function, nowhere, |function| place(function.address()))
+    }
+
+    fn each_on_bus(&self, function: Function, f: &mut dyn FnMut(Function)) {
+        self.behind_port(function).for_each(|function| f(function.number()));
+    }
+
+    fn reset_bus(&self, function: Function) -> Result<(), Errno> {
+        self.behind_port(function).for_each(|function| function.reset());
+        Ok(())
     }
 
     fn log(&self, _: Level, function: Option<Function>, line: fmt::Arguments<'_>) {
@@ -320,7 +351,7 @@ impl subsystem::Bus for World {
     }
 
     fn sysfs_path(&self, function: Function, write: &mut dyn FnMut(&str)) {
-        self.with(function, (), |function| write(&device_path(function.address())));
+        self.with(function, (), |function| write(&self.bus.topology().path(function.address())));
     }
 }
 
@@ -366,6 +397,13 @@ impl subsystem::Nodes for World {
 }
 
 impl World {
+    /// The functions on the bus of this one, itself among them, if that bus is behind a port.
+    fn behind_port(&self, function: Function) -> impl Iterator<Item = &Arc<PciFunction>> {
+        let address = self.bus.get(function).map(|function| function.address());
+        let address = address.filter(|&address| self.bus.topology().port(address).is_some());
+        address.into_iter().flat_map(|address| self.bus.siblings(address))
+    }
+
     /// The bus address of a node's function.
     fn address_of(&self, kind: NodeKind) -> Option<PciAddress> {
         match kind {

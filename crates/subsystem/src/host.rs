@@ -165,6 +165,26 @@ pub struct Grant<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Function(pub u32);
 
+/// The address of a function: segment (domain), bus, and device and function in one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// PCI segment.
+    pub segment: u16,
+    /// Bus.
+    pub bus: u8,
+    /// Device in the upper 5 bits, function in the lower 3.
+    pub devfn: u8,
+}
+
+/// What of a function waits for an eventfd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// The INTx line, to be unmasked.
+    Unmask,
+    /// A write to a register, of this number.
+    Write(u32),
+}
+
 /// What kind of addresses a region decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegionKind {
@@ -257,9 +277,17 @@ pub trait Bus {
     fn vectors_disable(&self, function: Function, kind: IrqKind);
     /// The level of the INTx line, from the status register.
     fn line_level(&self, function: Function) -> bool;
-    /// The eventfd that unmasks the INTx line, if any: whoever signals it, the host calls
-    /// [`Subsystem::unmask_event`](crate::Subsystem::unmask_event) then, and sets it back to zero.
-    fn line_unmask(&self, function: Function, event: Option<Self::Event>);
+    /// The eventfd that something of the function waits for, if any: when it is signalled, or was before, the host sets it
+    /// back to zero and calls [`Subsystem::watch_event`](crate::Subsystem::watch_event).
+    fn watch(&self, function: Function, watch: Watch, event: Option<Self::Event>);
+
+    /// Where the function is.
+    fn place(&self, function: Function) -> Place;
+    /// Tells `f` each function that is reset when the bus of this one is, itself among them, by ascending address. None if
+    /// that bus cannot be reset, as a root bus cannot.
+    fn each_on_bus(&self, function: Function, f: &mut dyn FnMut(Function));
+    /// Resets all of them, each as [`Bus::reset`] does.
+    fn reset_bus(&self, function: Function) -> Result<(), Errno>;
 
     /// A line in the kernel log, prefixed with the driver's and the function's name as `dev_warn` does.
     fn log(&self, level: Level, function: Option<Function>, line: fmt::Arguments<'_>);

@@ -34,7 +34,7 @@ pub mod vfio;
 pub use ctx::{CallCtx, Caps, Descriptors, UserMemory, UserMemoryExt};
 pub use host::{
     Account, Alloc, Backing, Bus, Function, Grant, Host, IrqKind, Level, Locks, Memory, Mutex, Node,
-    NodeKind, Nodes, PinError, Region, RegionKind, Run, RwLock, Slept, Source, Task,
+    NodeKind, Nodes, PinError, Place, Region, RegionKind, Run, RwLock, Slept, Source, Task, Watch,
 };
 pub use kconfig::{Kconfig, Symbol};
 pub use rules::{Refusal, Rule};

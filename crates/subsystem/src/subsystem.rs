@@ -18,17 +18,17 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use uapi::Errno;
 use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
-use uapi::vfio::{VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER};
+use uapi::vfio::{VFIO_DEVICE_PCI_HOT_RESET, VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER};
 
 use crate::ctx::CallCtx;
-use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _};
+use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Watch};
 use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::{Kconfig, Symbol};
 use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::{Kind, SharedId, Tables};
 use crate::vfio::device::{Device, wait_for_users};
 use crate::vfio::file::{DeviceFile, File, FileKind};
-use crate::vfio::{Access, FileId, MappedRegion, Ready, cdev, container, group, noiommu, pci};
+use crate::vfio::{Access, FileId, MappedRegion, Ready, cdev, container, group, hot_reset, noiommu, pci};
 
 /// How a subsystem starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,7 +217,12 @@ impl<H: Host> Subsystem<H> {
     /// Forgets a file; whoever waits for its device is woken.
     fn forget(&self, id: FileId) {
         let woken = self.tables.write(|tables| match tables.close(id)?.kind {
-            FileKind::Device(file) => tables.put_registration(file.device),
+            FileKind::Device(file) => {
+                if let Ok(device) = tables.device(file.device) {
+                    hot_reset::after_close(tables, &self.host, device);
+                }
+                tables.put_registration(file.device)
+            }
             _ => None,
         });
         if let Some(function) = woken {
@@ -252,6 +257,10 @@ impl<H: Host> Subsystem<H> {
             }
             VFIO_GROUP_UNSET_CONTAINER if let Some(minor) = self.group_of(file) => {
                 self.unset_container(minor)
+            }
+            // Every device of the bus takes part, so nobody else does anything meanwhile.
+            VFIO_DEVICE_PCI_HOT_RESET => {
+                self.tables.write(|tables| self.ioctl_in(tables, ctx, file, command, argument))
             }
             _ => self.tables.read(|tables| self.ioctl_in(tables, ctx, file, command, argument)),
         }
@@ -476,12 +485,13 @@ impl<H: Host> Subsystem<H> {
         });
     }
 
-    /// The eventfd of [`Bus::line_unmask`](crate::Bus::line_unmask) was signalled. Called from the host's outbox, never
-    /// from within a call.
-    pub fn unmask_event(&self, function: Function) {
+    /// The eventfd of a [`Watch`] was signalled. Called from the host's outbox, never from within a call.
+    pub fn watch_event(&self, function: Function, watch: Watch) {
         self.tables.read(|tables| {
-            if let Some(device) = tables.device_of(function) {
-                device.pci.unmask_event(&self.host);
+            let Some(device) = tables.device_of(function) else { return };
+            match watch {
+                Watch::Unmask => device.pci.unmask_event(&self.host),
+                Watch::Write(number) => device.pci.write_event(&self.host, number),
             }
         });
     }

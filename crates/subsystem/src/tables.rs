@@ -128,9 +128,14 @@ impl<H: Host> Tables<H> {
         self.devices.get(index).ok_or(rules::FILE_CLOSED)
     }
 
+    /// All devices.
+    pub(crate) fn devices(&self) -> impl Iterator<Item = &Device<H>> {
+        self.devices.iter().map(|(_, device)| device)
+    }
+
     /// The device of a function.
     pub(crate) fn device_of(&self, function: Function) -> Option<&Device<H>> {
-        self.devices.iter().map(|(_, device)| device).find(|device| device.identity.function == function)
+        self.devices().find(|device| device.identity.function == function)
     }
 
     /// Registers a device, and makes its nodes appear; where that fails, nothing was registered.

@@ -6,6 +6,7 @@ mod bench;
 mod common;
 mod conform;
 mod demo;
+mod kconfig;
 mod modes;
 mod nvme;
 mod outputs;

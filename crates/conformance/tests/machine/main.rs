@@ -13,10 +13,10 @@ use machine::LayoutKind;
 use machine::model::Model;
 use machine::{
     CAPABILITIES, CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
-    Size,
+    PortSpec, Size,
 };
 
-use support::{Bridge, Ports};
+use support::{Both, Bridge, Ports};
 
 /// A machine with memory of one layout, the devices that rows ask for, and a caller who may do everything.
 fn machine(layout: LayoutKind) -> (Machine, Target) {
@@ -26,18 +26,25 @@ fn machine(layout: LayoutKind) -> (Machine, Target) {
         device("0000:00:03.0", ModelSpec::Edu),
         device("0000:00:04.0", nvme()),
         device("0000:00:05.0", ModelSpec::Edu),
+        // Two functions behind a port, and one alone behind another.
+        device("0000:01:00.0", ModelSpec::Edu),
+        device("0000:01:00.1", nvme()),
+        device("0000:02:00.0", ModelSpec::Edu),
     ];
+    let port = |address: &str, bus| PortSpec { address: address.parse().expect("an address"), bus };
     let ports = custom("0000:00:06.0", Box::new(Ports), Driver::VfioPci);
+    let both = custom("0000:00:08.0", Box::new(Both), Driver::VfioPci);
     let bridge = custom("0000:00:07.0", Box::new(Bridge), Driver::None);
     let mut bound: Vec<String> = devices.iter().map(|device| device.address.to_string()).collect();
-    bound.push(ports.address.to_string());
+    bound.splice(3..3, [&ports, &both].map(|device| device.address.to_string()));
     let spec = MachineSpec {
         capabilities: CAPABILITIES.map(String::from).to_vec(),
         memory: MemorySpec { layout, ..MemorySpec::default() },
+        ports: vec![port("0000:00:1c.0", 1), port("0000:00:1d.0", 2)],
         devices,
         ..MachineSpec::default()
     };
-    let machine = Machine::with_devices(spec, vec![ports, bridge]).expect("the machine can be built");
+    let machine = Machine::with_devices(spec, vec![ports, both, bridge]).expect("the machine can be built");
     (machine, Target { devices: bound })
 }
 

@@ -34,6 +34,7 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::MAP_EMPTY, CHECKED_BEFORE),
     (rule::MAP_UNALIGNED, CHECKED_BEFORE),
     (rule::RESET_FAILED, "the functions of a machine come back from a reset"),
+    (rule::HOT_RESET_FAILED, "the buses of a machine come back from a reset"),
     (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),
     (rule::SET_IRQS_NO_VECTORS, "a machine always has interrupt vectors left"),
 ];
@@ -98,7 +99,7 @@ pub(crate) fn broken() -> Vec<Broken> {
     let mut broken = attaching(&nvme);
     broken.extend(interrupts(&nvme, &ports));
     broken.extend(notices(&ports));
-    broken.extend(hot_resets(&nvme));
+    broken.extend(hot_resets(&nvme, &Device::new(&machine, "0000:01:00.0")));
     broken.extend(features(&ports));
     broken.extend(low_power(&ports));
     broken.extend(regions(&nvme));
@@ -176,9 +177,22 @@ fn notices(device: &Device) -> Vec<Broken> {
     ]
 }
 
-fn hot_resets(device: &Device) -> Vec<Broken> {
+/// `device` is on a root bus, and `behind` behind a port, with another function.
+fn hot_resets(device: &Device, behind: &Device) -> Vec<Broken> {
+    const SIBLING: &[u8] = b"0000:01:00.1";
     let reset = |argument: &[u32]| device.ioctl(VFIO_DEVICE_PCI_HOT_RESET, argument);
+    let driver = |what: &str| {
+        let file = Path::new("/sys/bus/pci/drivers/vfio-pci").join(what);
+        behind.machine.write(&file, SIBLING).expect("the driver can be bound and unbound");
+    };
+    let not_owned = behind.ioctl(VFIO_DEVICE_PCI_HOT_RESET, &[12, 0, 0]);
+    driver("unbind");
+    let foreign = behind.ioctl(VFIO_DEVICE_PCI_HOT_RESET, &[12, 0, 0]);
+    driver("bind");
     vec![
+        (rule::HOT_RESET_INFO_SPACE, behind.ioctl(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &[12, 0, 0])),
+        (rule::HOT_RESET_NOT_OWNED, not_owned),
+        (rule::HOT_RESET_FOREIGN, foreign),
         (rule::HOT_RESET_INFO_ARGSZ, device.ioctl(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &[11, 0, 0])),
         (rule::HOT_RESET_ARGSZ, reset(&[11, 0, 0])),
         (rule::HOT_RESET_FLAGS, reset(&[12, 1, 0])),
@@ -237,9 +251,14 @@ fn register_writes(device: &Device) -> Vec<Broken> {
     const WIDTH: u32 = VFIO_DEVICE_IOEVENTFD_32;
     let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
     let fd = event.as_raw_fd() as u32;
-    let install = |argsz, flags, offset: u64, fd| {
+    let write = |argsz, flags, offset: u64, data, fd| {
         let offset = [offset as u32, (offset >> 32) as u32];
-        device.ioctl(VFIO_DEVICE_IOEVENTFD, &[argsz, flags, offset[0], offset[1], 0, 0, fd, 0])
+        device.ioctl(VFIO_DEVICE_IOEVENTFD, &[argsz, flags, offset[0], offset[1], data, 0, fd, 0])
+    };
+    let install = |argsz, flags, offset, fd| write(argsz, flags, offset, 0, fd);
+    let twice = || {
+        install(32, WIDTH, 0x100, fd).expect("it can be installed");
+        install(32, WIDTH, 0x100, fd)
     };
     vec![
         (rule::IOEVENTFD_ARGSZ, install(27, WIDTH, 0, fd)),
@@ -249,6 +268,12 @@ fn register_writes(device: &Device) -> Vec<Broken> {
         (rule::IOEVENTFD_BOUNDS, install(32, WIDTH, NVME_BAR - 2, fd)),
         (rule::IOEVENTFD_TABLE, install(32, WIDTH, NVME_TABLE, fd)),
         (rule::IOEVENTFD_UNKNOWN, install(32, WIDTH, 0, MINUS_ONE)),
-        (rule::IOEVENTFD_NOT_BUILT, install(32, WIDTH, 0, fd)),
+        (rule::IOEVENTFD_FD_CLOSED, install(32, WIDTH, 0, CLOSED)),
+        (rule::IOEVENTFD_NOT_EVENTFD, install(32, WIDTH, 0, device.file.as_fd().as_raw_fd() as u32)),
+        (rule::IOEVENTFD_EXISTS, twice()),
+        (
+            rule::IOEVENTFD_MOST,
+            (0..1001).map(|data| write(32, WIDTH, 0, data, fd)).find(Result::is_err).expect("a limit"),
+        ),
     ]
 }

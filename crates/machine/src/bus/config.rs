@@ -3,6 +3,7 @@
 //! Offsets and bits are those of the PCI Express Base Specification, chapter 7, and of the PCI Local Bus Specification 3.0
 //! for MSI and MSI-X.
 
+use super::function::Place;
 use crate::model::{Bar, BarKind, Identity};
 
 /// Bits of the command register.
@@ -22,6 +23,7 @@ const STATUS_CAPABILITIES: u8 = 1 << 4;
 const CACHE_LINE: u16 = 0x0c;
 const HEADER_TYPE: u16 = 0x0e;
 const BAR0: u16 = 0x10;
+const ROM_BAR: u16 = 0x30;
 const CAPABILITIES: u16 = 0x34;
 /// Where the first capability stands.
 const FIRST: u16 = 0x40;
@@ -59,7 +61,7 @@ pub(crate) struct ConfigSpace {
 
 impl ConfigSpace {
     /// As after power-on, but with addresses in its BARs, as firmware leaves it.
-    pub(crate) fn new(identity: &Identity, header_type: u8, addresses: &[u64; 6]) -> Self {
+    pub(super) fn new(identity: &Identity, secondary_bus: Option<u8>, place: &Place) -> Self {
         let size = if identity.express.is_some() { EXTENDED } else { CONVENTIONAL };
         let mut config = ConfigSpace {
             bytes: vec![0; size].into_boxed_slice(),
@@ -73,9 +75,16 @@ impl ConfigSpace {
             msi_vectors: identity.msi.unwrap_or(0),
         };
         config.header(identity);
-        config.set8(HEADER_TYPE, header_type);
-        config.bars(&identity.bars, addresses);
-        config.capabilities(identity);
+        config.set8(HEADER_TYPE, u8::from(secondary_bus.is_some()) | u8::from(place.several) << 7);
+        if let Some(bus) = secondary_bus {
+            config.bridge(place.address.bus(), bus);
+        }
+        config.bars(&identity.bars, &place.addresses);
+        if let Some(rom) = &place.rom {
+            config.set32(ROM_BAR, rom.address as u32);
+            config.allow(ROM_BAR, &(!(rom.size as u32 - 1) | 1).to_le_bytes());
+        }
+        config.capabilities(identity, secondary_bus.is_some());
         config.power_on = config.bytes.clone();
         config
     }
@@ -98,6 +107,12 @@ impl ConfigSpace {
         self.set8(0x3d, u8::from(identity.line)); // interrupt pin: A or none
     }
 
+    /// The header of a bridge: the buses on both sides. It forwards no window that a driver of its own would set up.
+    fn bridge(&mut self, primary: u8, secondary: u8) {
+        self.set32(0x2c, 0);
+        self.set32(0x18, u32::from_le_bytes([primary, secondary, secondary, 0]));
+    }
+
     fn bars(&mut self, bars: &[Option<Bar>; 6], addresses: &[u64; 6]) {
         for (index, bar) in bars.iter().enumerate() {
             let Some(bar) = bar else { continue };
@@ -118,7 +133,7 @@ impl ConfigSpace {
     }
 
     /// The chain, in ascending order: power management, MSI, MSI-X, PCI Express.
-    fn capabilities(&mut self, identity: &Identity) {
+    fn capabilities(&mut self, identity: &Identity, is_port: bool) {
         self.set8(STATUS, STATUS_CAPABILITIES);
         let mut chain = Chain { link: CAPABILITIES, next: FIRST };
 
@@ -145,7 +160,7 @@ impl ConfigSpace {
         }
         if let Some(express) = identity.express {
             let at = chain.add(self, ID_EXPRESS, EXPRESS_LENGTH);
-            self.set16(at + 2, 2); // version 2, endpoint
+            self.set16(at + 2, 2 | u16::from(is_port) << 6); // version 2, endpoint or root port
             let resettable = u32::from(express.function_reset) << 28;
             self.set32(at + 4, 1 << 15 | resettable); // role-based error reporting
             self.set16(at + 8, 0x2810); // relaxed ordering, no snoop, reads of 512 bytes
@@ -319,7 +334,14 @@ mod tests {
     }
 
     fn config() -> ConfigSpace {
-        ConfigSpace::new(&identity(), 0, &[0x80_0000_4000, 0, 0xc040, 0, 0, 0])
+        let place = Place {
+            number: subsystem::Function(0),
+            address: "0000:00:03.0".parse().unwrap(),
+            several: false,
+            addresses: [0x80_0000_4000, 0, 0xc040, 0, 0, 0],
+            rom: None,
+        };
+        ConfigSpace::new(&identity(), None, &place)
     }
 
     fn capability(config: &ConfigSpace, id: u8) -> u16 {

@@ -32,6 +32,7 @@ pub(crate) struct PciFunction {
     identity: Identity,
     /// Where its BARs are on the bus.
     addresses: [u64; 6],
+    rom: Option<Rom>,
     config: Mutex<ConfigSpace>,
     /// What the configuration space says, kept where an access finds it at once.
     decodes_memory: AtomicBool,
@@ -53,6 +54,38 @@ pub(crate) struct PciFunction {
     log: Arc<Log>,
 }
 
+/// Where a function is, and where what it decodes is.
+pub(super) struct Place {
+    pub(super) number: Function,
+    pub(super) address: PciAddress,
+    /// Whether its device has several functions.
+    pub(super) several: bool,
+    /// Of its BARs.
+    pub(super) addresses: [u64; 6],
+    pub(super) rom: Option<Rom>,
+}
+
+/// An expansion ROM.
+pub(crate) struct Rom {
+    pub(super) bytes: Vec<u8>,
+    /// A power of two.
+    pub(crate) size: u64,
+    pub(crate) address: u64,
+}
+
+impl Rom {
+    /// The least size of one in bytes.
+    pub(super) const LEAST: u64 = 2048;
+    /// Its number among the regions.
+    pub(crate) const REGION: u8 = 6;
+
+    /// Up to 4 bytes of it; what is behind its content reads as ones.
+    fn read(&self, offset: u64, width: Width) -> u64 {
+        let byte = |at: u64| self.bytes.get(at as usize).copied().unwrap_or(0xff);
+        (0..width.bytes() as u64).fold(0, |value, at| value | u64::from(byte(offset + at)) << (8 * at))
+    }
+}
+
 /// The device itself: its model, and its way to memory.
 struct Device {
     model: Box<dyn Model>,
@@ -61,20 +94,22 @@ struct Device {
 
 impl PciFunction {
     pub(super) fn new(
-        (number, address): (Function, PciAddress),
+        place: Place,
         model: Box<dyn Model>,
-        addresses: [u64; 6],
         (port, dma): (DmaPort, PortControl),
         outbox: &Arc<Outbox>,
         log: &Arc<Log>,
     ) -> Self {
         let identity = model.identity();
         let window = model.doorbells();
+        let config = ConfigSpace::new(&identity, model.secondary_bus(), &place);
+        let Place { number, address, addresses, rom, .. } = place;
         PciFunction {
             number,
             address,
             addresses,
-            config: Mutex::new(ConfigSpace::new(&identity, model.header_type(), &addresses)),
+            rom,
+            config: Mutex::new(config),
             decodes_memory: AtomicBool::new(false),
             decodes_io: AtomicBool::new(false),
             mappings: AtomicBool::new(false),
@@ -107,6 +142,10 @@ impl PciFunction {
     /// Where BAR `index` is on the bus.
     pub(crate) fn bar_address(&self, index: usize) -> u64 {
         self.addresses.get(index).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn rom(&self) -> Option<&Rom> {
+        self.rom.as_ref()
     }
 
     /// The bus's half of its way to memory.
@@ -176,7 +215,8 @@ impl PciFunction {
     pub(crate) fn vectors_enable(&self, kind: IrqKind, count: u32) -> u32 {
         let available = match kind {
             IrqKind::Line => u32::from(self.identity.line),
-            IrqKind::Msi => self.identity.msi.map_or(0, u32::from),
+            // Without an IOMMU that remaps interrupts a platform has no block of messages to give: one vector.
+            IrqKind::Msi => self.identity.msi.map_or(0, |_| 1),
             IrqKind::MsiX => self.identity.msix.map_or(0, |msix| u32::from(msix.vectors)),
         };
         if count > available {
@@ -232,6 +272,10 @@ impl PciFunction {
 
     /// Reads a register; all ones where nothing decodes the address.
     pub(crate) fn read(&self, at: Register) -> u64 {
+        if at.bar == Rom::REGION {
+            let decodes = self.decodes_memory.load(Ordering::Acquire);
+            return self.rom.as_ref().filter(|_| decodes).map_or(ONES, |rom| rom.read(at.offset, at.width));
+        }
         if !self.decodes(at.bar) {
             return ONES;
         }

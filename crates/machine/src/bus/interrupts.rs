@@ -27,6 +27,12 @@ impl Event {
         rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map(Self::new)
     }
 
+    /// Whether it was signalled.
+    pub(crate) fn is_signalled(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut [PollFd::new(self, PollFlags::IN)], Some(&now)), Ok(1))
+    }
+
     /// Sets it back to zero, without waiting. True if it was signalled.
     pub(crate) fn take(&self) -> bool {
         let mut count = [0; 8];

@@ -6,6 +6,7 @@ mod doorbells;
 mod function;
 mod interrupts;
 mod runner;
+mod topology;
 
 use std::sync::Arc;
 
@@ -17,14 +18,16 @@ use crate::model::{Bar, BarKind, Model};
 use crate::spec::PciAddress;
 
 pub use doorbells::Doorbells;
-pub(crate) use function::PciFunction;
+pub(crate) use function::{PciFunction, Rom};
 pub use interrupts::Interrupts;
 pub(crate) use interrupts::{Event, Outbox};
 pub(crate) use runner::Runner;
+pub(crate) use topology::Topology;
 
 /// The functions of a machine, and the windows of bus addresses that their BARs are placed in.
 pub(crate) struct Bus {
     functions: Vec<Arc<PciFunction>>,
+    topology: Topology,
     outbox: Arc<Outbox>,
     next: Windows,
 }
@@ -37,23 +40,28 @@ struct Windows {
 }
 
 impl Bus {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(topology: Topology) -> Self {
         let next = Windows { memory32: 0xe000_0000, memory64: 0x3800_0000_0000, io: 0xc000 };
-        Bus { functions: Vec::new(), outbox: Arc::new(Outbox::default()), next }
+        Bus { functions: Vec::new(), topology, outbox: Arc::new(Outbox::default()), next }
     }
 
-    /// Puts a device on the bus. Functions are numbered in the order in which they are added.
+    /// Puts a function on the bus, and says whether its device has more. Functions are numbered in the order in which they
+    /// are added, which is that of their addresses.
     pub(crate) fn add(
         &mut self,
-        address: PciAddress,
+        (address, several): (PciAddress, bool),
         model: Box<dyn Model>,
         ports: (DmaPort, PortControl),
         log: &Arc<Log>,
     ) -> Arc<PciFunction> {
         let number = Function(self.functions.len() as u32);
         let addresses = model.identity().bars.map(|bar| bar.map_or(0, |bar| self.next.place(bar)));
-        let function =
-            Arc::new(PciFunction::new((number, address), model, addresses, ports, &self.outbox, log));
+        let rom = model.rom().map(|bytes| {
+            let size = (bytes.len() as u64).next_power_of_two().max(Rom::LEAST);
+            Rom { bytes, size, address: self.next.place(Bar { size, kind: BarKind::Memory32 }) }
+        });
+        let place = function::Place { number, address, several, addresses, rom };
+        let function = Arc::new(PciFunction::new(place, model, ports, &self.outbox, log));
         self.functions.push(Arc::clone(&function));
         function
     }
@@ -69,6 +77,17 @@ impl Bus {
 
     pub(crate) fn functions(&self) -> &[Arc<PciFunction>] {
         &self.functions
+    }
+
+    /// Which buses are behind ports.
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The functions on the bus of this one, itself among them, by ascending address.
+    pub(crate) fn siblings(&self, address: PciAddress) -> impl Iterator<Item = &Arc<PciFunction>> {
+        let bus = |address: PciAddress| (address.domain(), address.bus());
+        self.functions.iter().filter(move |function| bus(function.address()) == bus(address))
     }
 
     /// What has happened on the bus and is to be told to drivers.

@@ -8,14 +8,14 @@ use subsystem::{Parameters, Subsystem, Symbol};
 
 use super::driver::Binding;
 use super::{Caller, Machine, Shared};
-use crate::bus::{Bus, Outbox, PciFunction, Runner};
+use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology};
 use crate::dma::{Checker, Views};
 use crate::file::Files;
 use crate::log::Log;
 use crate::model::Model;
-use crate::models::{Edu, Namespace, Nvme};
+use crate::models::{Edu, Namespace, Nvme, Port};
 use crate::ram::Ram;
-use crate::spec::{DeviceSpec, Driver, MachineSpec, ModelSpec, NvmeBacking, PciAddress, SpecError};
+use crate::spec::{DeviceSpec, Driver, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError};
 use crate::tree::Tree;
 use crate::world::World;
 
@@ -62,13 +62,15 @@ impl Machine {
         let views = Views::new(ram, Arc::new(Checker::new(spec.dma)));
 
         let log = Arc::new(Log::default());
-        let mut bus = Bus::new();
+        let mut bus = Bus::new(Topology::new(&spec.ports));
         let mut threaded = Vec::new();
         let mut inline = Vec::new();
         let mut bindings = Vec::new();
+        let addresses: Vec<PciAddress> = devices.iter().map(|device| device.address).collect();
         for Device { address, model, dma_bits, thread, driver } in devices {
+            let several = addresses.iter().any(|&other| other != address && other.is_of_device(address));
             let ports = views.port(&address.to_string(), dma_bits);
-            let function = bus.add(address, model, ports, &log);
+            let function = bus.add((address, several), model, ports, &log);
             if thread { &mut threaded } else { &mut inline }.push(function);
             bindings.push(Binding::new(driver, spec.kconfig.has(Symbol::VfioPci)));
         }
@@ -128,6 +130,13 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         let dma_bits = model.identity().dma_bits;
         Device { address, model, dma_bits, thread, driver }
     }));
+    devices.extend(spec.ports.iter().map(|&PortSpec { address, bus }| Device {
+        address,
+        model: Box::new(Port { bus }),
+        dma_bits: 64,
+        thread: false,
+        driver: Driver::None,
+    }));
     devices.sort_by_key(|device| device.address);
     if let Some(pair) = devices.windows(2).find(|pair| pair[0].address == pair[1].address) {
         return Err(SpecError::duplicate(pair[0].address));
@@ -165,7 +174,7 @@ fn subsystem(
     log: Arc<Log>,
 ) -> Result<Subsystem<World>, SpecError> {
     let kconfig = spec.kconfig;
-    let tree = Tree::new(kconfig).map_err(failed("file tree"))?;
+    let tree = Tree::new(kconfig, bus.topology().clone()).map_err(failed("file tree"))?;
     for function in bus.functions() {
         tree.add_device(function).map_err(failed("file tree"))?;
     }

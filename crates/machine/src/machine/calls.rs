@@ -263,9 +263,9 @@ impl Machine {
             std::thread::yield_now();
             return Ok(Vec::new());
         }
-        let unmasks = self.world().unmask_events();
+        let watched = self.world().watched_events();
         let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
-        polled.extend(unmasks.iter().map(|event| PollFd::new(event, PollFlags::IN)));
+        polled.extend(watched.iter().map(|event| PollFd::new(event, PollFlags::IN)));
         let slice = if self.shared.inline.is_empty() {
             left
         } else {

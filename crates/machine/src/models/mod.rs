@@ -5,8 +5,10 @@
 
 mod edu;
 mod nvme;
+mod port;
 #[cfg(test)]
 mod rig;
 
 pub(crate) use edu::Edu;
 pub(crate) use nvme::{Namespace, Nvme};
+pub(crate) use port::Port;

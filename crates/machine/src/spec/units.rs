@@ -86,6 +86,18 @@ impl PciAddress {
     pub fn bus(self) -> u8 {
         self.bus
     }
+
+    /// The device in the upper 5 bits, the function in the lower 3.
+    #[must_use]
+    pub fn devfn(self) -> u8 {
+        self.devfn
+    }
+
+    /// Whether two functions are of one device.
+    pub(crate) fn is_of_device(self, other: Self) -> bool {
+        let device = |it: Self| (it.domain, it.bus, it.devfn >> 3);
+        device(self) == device(other)
+    }
 }
 
 impl fmt::Display for PciAddress {

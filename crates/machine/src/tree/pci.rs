@@ -6,15 +6,15 @@ use subsystem::Symbol;
 use uapi::Errno;
 
 use super::{Entry, Live, Tree};
-use crate::bus::PciFunction;
+use crate::bus::{PciFunction, Rom};
 use crate::model::{Bar, BarKind};
 use crate::spec::PciAddress;
 
 const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
 
-/// The directory of a device, without `/sys`: each bus hangs on a host bridge of its own.
-pub(crate) fn device_path(address: PciAddress) -> String {
-    format!("/devices/pci{:04x}:{:02x}/{address}", address.domain(), address.bus())
+/// The way from a directory, whose path is without `/sys`, up to `/sys`.
+pub(super) fn up(path: &str) -> String {
+    "../".repeat(path.matches('/').count())
 }
 
 impl Tree {
@@ -32,7 +32,7 @@ impl Tree {
     /// A device, without a driver.
     pub(crate) fn add_device(&self, function: &PciFunction) -> Result<(), Errno> {
         let (address, number, identity) = (function.address(), function.number(), function.identity());
-        let path = device_path(address);
+        let path = self.topology.path(address);
         let attribute = |name: &str, entry| self.add(&format!("/sys{path}/{name}"), entry);
         attribute("vendor", Entry::text(format_args!("{:#06x}", identity.vendor)))?;
         attribute("device", Entry::text(format_args!("{:#06x}", identity.device)))?;
@@ -41,22 +41,28 @@ impl Tree {
         attribute("class", Entry::text(format_args!("{:#08x}", identity.class)))?;
         attribute("revision", Entry::text(format_args!("{:#04x}", identity.revision)))?;
         attribute("resource", Entry::Text { mode: 0o444, text: resources(function) })?;
+        if self.topology.is_port(address) {
+            attribute("max_link_speed", Entry::text("2.5 GT/s PCIe"))?;
+        }
         attribute("config", Entry::Live { mode: 0o644, live: Live::Config(number) })?;
         attribute("driver_override", Entry::Live { mode: 0o644, live: Live::DriverOverride(number) })?;
-        attribute("subsystem", Entry::link("../../../bus/pci"))?;
+        attribute("subsystem", Entry::link(format!("{}bus/pci", up(&path))))?;
         self.add(&format!("/sys/bus/pci/devices/{address}"), Entry::link(format!("../../..{path}")))
     }
 
     /// The driver is bound to a device.
     pub(crate) fn link_driver(&self, address: PciAddress) -> Result<(), Errno> {
-        let path = device_path(address);
-        self.add(&format!("/sys{path}/driver"), Entry::link("../../../bus/pci/drivers/vfio-pci"))?;
+        let path = self.topology.path(address);
+        self.add(
+            &format!("/sys{path}/driver"),
+            Entry::link(format!("{}bus/pci/drivers/vfio-pci", up(&path))),
+        )?;
         self.add(&format!("{DRIVER}/{address}"), Entry::link(format!("../../../..{path}")))
     }
 
     /// The driver is unbound.
     pub(crate) fn unlink_driver(&self, address: PciAddress) {
-        self.remove(&format!("/sys{}/driver", device_path(address)));
+        self.remove(&format!("/sys{}/driver", self.topology.path(address)));
         self.remove(&format!("{DRIVER}/{address}"));
     }
 }
@@ -70,6 +76,10 @@ fn resources(function: &PciFunction) -> String {
                 let first = function.bar_address(index);
                 (first, first + bar.size - 1, resource_flags(*bar))
             }
+            None if index == usize::from(Rom::REGION) => match function.rom() {
+                Some(rom) => (rom.address, rom.address + rom.size - 1, ROM_FLAGS),
+                None => (0, 0, 0),
+            },
             _ => (0, 0, 0),
         };
         // Writing to a string does not fail.
@@ -77,6 +87,9 @@ fn resources(function: &PciFunction) -> String {
     }
     text
 }
+
+/// Those of an expansion ROM: memory, read-only, prefetchable.
+const ROM_FLAGS: u64 = 0x4_6200;
 
 /// The kernel's `IORESOURCE_*` bits: kind, alignment by size, and the type bits of the BAR.
 fn resource_flags(bar: Bar) -> u64 {

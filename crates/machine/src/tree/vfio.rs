@@ -1,9 +1,9 @@
 //! What VFIO and IOMMUFD show of themselves in `/dev`, `/sys` and `/proc`.
 
-use subsystem::{Kconfig, Node, NodeKind, Symbol};
+use subsystem::{Node, NodeKind, Symbol};
 use uapi::Errno;
 
-use super::pci::device_path;
+use super::pci::up;
 use super::{Entry, Live, Tree};
 use crate::spec::PciAddress;
 
@@ -48,22 +48,22 @@ impl Tree {
 
     /// A node appears, with its class device. `address` is that of its function, if it has one.
     pub(crate) fn add_node(&self, node: Node, address: Option<PciAddress>) -> Result<(), Errno> {
-        self.add_all(&entries(self.kconfig, node, address))
+        self.add_all(&entries(self, node, address))
     }
 
     /// A node goes, with its class device.
     pub(crate) fn remove_node(&self, node: Node, address: Option<PciAddress>) {
-        self.remove_all(&entries(self.kconfig, node, address));
+        self.remove_all(&entries(self, node, address));
     }
 
     /// A function gets an iommu_group that no IOMMU stands behind.
     pub(crate) fn add_iommu_group(&self, address: PciAddress, group: u32) -> Result<(), Errno> {
-        self.add_all(&iommu_group(address, group))
+        self.add_all(&iommu_group(self, address, group))
     }
 
     /// It goes.
     pub(crate) fn remove_iommu_group(&self, address: PciAddress, group: u32) {
-        self.remove_all(&iommu_group(address, group));
+        self.remove_all(&iommu_group(self, address, group));
     }
 
     /// Adds entries; what was added before a failure is taken away again.
@@ -83,7 +83,7 @@ impl Tree {
 }
 
 /// Everything that a node brings along. What holds others comes first, the node itself last.
-fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>) -> Vec<(String, Entry)> {
+fn entries(tree: &Tree, node: Node, address: Option<PciAddress>) -> Vec<(String, Entry)> {
     let mode = u32::from(node.mode);
     let device = |major, minor| Entry::Node { mode, major, minor, kind: node.kind };
     match (node.kind, address) {
@@ -91,12 +91,12 @@ fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>) -> Vec<(St
         (NodeKind::Container, _) => vec![("/dev/vfio/vfio".into(), device(MISC, CONTAINER))],
         (NodeKind::Device { index, noiommu, .. }, Some(address)) => {
             let name = format!("{}vfio{index}", prefix(noiommu));
-            let mut entries = vfio_device(kconfig, &name, address, Some(index));
+            let mut entries = vfio_device(tree, &name, address, Some(index));
             entries.push((format!("/dev/vfio/devices/{name}"), device(VFIO_DEV, index)));
             entries
         }
         (NodeKind::ClassDevice { index, .. }, Some(address)) => {
-            vfio_device(kconfig, &format!("vfio{index}"), address, None)
+            vfio_device(tree, &format!("vfio{index}"), address, None)
         }
         (NodeKind::Group { minor, group, noiommu }, _) => {
             let name = format!("{}{group}", prefix(noiommu));
@@ -114,8 +114,8 @@ fn entries(kconfig: Kconfig, node: Node, address: Option<PciAddress>) -> Vec<(St
 }
 
 /// What an iommu_group brings along that was made for one function.
-fn iommu_group(address: PciAddress, group: u32) -> Vec<(String, Entry)> {
-    let (kernel, above) = (format!("/sys/kernel/iommu_groups/{group}"), device_path(address));
+fn iommu_group(tree: &Tree, address: PciAddress, group: u32) -> Vec<(String, Entry)> {
+    let (kernel, above) = (format!("/sys/kernel/iommu_groups/{group}"), tree.topology.path(address));
     vec![
         (kernel.clone(), Entry::directory()),
         (format!("{kernel}/name"), Entry::text("vfio-noiommu")),
@@ -130,13 +130,8 @@ fn prefix(noiommu: bool) -> &'static str {
 }
 
 /// The class device of a VFIO device, and its directory in debugfs. `minor` is that of its node, if it has one.
-fn vfio_device(
-    kconfig: Kconfig,
-    name: &str,
-    address: PciAddress,
-    minor: Option<u32>,
-) -> Vec<(String, Entry)> {
-    let above = device_path(address);
+fn vfio_device(tree: &Tree, name: &str, address: PciAddress, minor: Option<u32>) -> Vec<(String, Entry)> {
+    let above = tree.topology.path(address);
     let node = format!("vfio/devices/{name}");
     let mut entries = vec![(format!("/sys{above}/vfio-dev"), Entry::directory())];
     entries.extend(class_device(
@@ -145,7 +140,7 @@ fn vfio_device(
         minor.map(|minor| (&*node, VFIO_DEV, minor)),
     ));
     entries.push((format!("/sys{above}/vfio-dev/{name}/device"), Entry::link(format!("../../../{address}"))));
-    if kconfig.has(Symbol::VfioDebugfs) {
+    if tree.kconfig.has(Symbol::VfioDebugfs) {
         entries.push((format!("/sys/kernel/debug/vfio/{address}"), Entry::directory()));
     }
     entries

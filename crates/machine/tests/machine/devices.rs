@@ -199,7 +199,7 @@ fn the_last_handle_takes_the_devices_along() {
 
 /// A function that does nothing.
 struct Plain {
-    header_type: u8,
+    secondary_bus: Option<u8>,
     bar: Option<Bar>,
 }
 
@@ -210,8 +210,8 @@ impl Model for Plain {
         Identity { bars, ..Bell::new(&Arc::default()).identity() }
     }
 
-    fn header_type(&self) -> u8 {
-        self.header_type
+    fn secondary_bus(&self) -> Option<u8> {
+        self.secondary_bus
     }
 
     fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {
@@ -229,7 +229,7 @@ impl Model for Plain {
 
 #[test]
 fn a_bridge_gets_no_driver() {
-    let machine = machine_with(Box::new(Plain { header_type: 1, bar: None }), false);
+    let machine = machine_with(Box::new(Plain { secondary_bus: Some(9), bar: None }), false);
     assert!(!exists(&machine, NODE));
     let error = write(&machine, &format!("{DRIVER}/bind"), EDU).unwrap_err();
     assert_eq!(error.errno(), uapi::Errno::EINVAL);
@@ -238,7 +238,7 @@ fn a_bridge_gets_no_driver() {
 #[test]
 fn behind_a_small_bar_nothing_answers() {
     let bar = Some(Bar { size: 256, kind: BarKind::Memory64 });
-    let machine = machine_with(Box::new(Plain { header_type: 0, bar }), false);
+    let machine = machine_with(Box::new(Plain { secondary_bus: None, bar }), false);
     let device = Attached::new(&machine);
     let bar = device.bar(&machine, 4096);
     assert_eq!((bar.read32(252), bar.read32(256)), (7, u32::MAX));

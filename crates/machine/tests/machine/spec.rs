@@ -70,7 +70,7 @@ fn each_mistake_is_named() {
         (
             "unsafe_mode = true".into(),
             "line 1: unknown field `unsafe_mode`, expected one of `iommu`, `unsafe_noiommu_mode`, \
-             `capabilities`, `dma`, `kconfig`, `memory`, `device`, `limits`",
+             `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `limits`",
         ),
         (
             device("model = \"edu\"\nmask = 3"),

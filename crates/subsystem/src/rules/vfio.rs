@@ -94,10 +94,18 @@ rules! {
     RESET_BUSY = EAGAIN, "reset.busy", "nothing else resets the function meanwhile, and its driver is not being unbound";
     RESET_FAILED = ENOTTY, "reset.failed", "the function comes back from its reset";
     HOT_RESET_INFO_ARGSZ = EINVAL, "hot-reset-info.argsz", "argsz is at least 12";
+    HOT_RESET_INFO_SPACE = ENOSPC, "hot-reset-info.space", "there is room for every function of the bus";
+    HOT_RESET_INFO_GROUPS = EPERM, "hot-reset-info.groups", "every function of the bus is in an iommu_group, if the device was had from its group";
     HOT_RESET_ARGSZ = EINVAL, "hot-reset.argsz", "argsz is at least 12";
     HOT_RESET_FLAGS = EINVAL, "hot-reset.flags", "flags is zero";
     HOT_RESET_COUNT = EINVAL, "hot-reset.count", "a device file that is bound to an iommufd passes no group descriptors";
     HOT_RESET_GROUPS = EINVAL, "hot-reset.groups", "a device file that a group gave out passes group descriptors";
+    HOT_RESET_MANY = EINVAL, "hot-reset.many", "there are no more groups than functions of the bus";
+    HOT_RESET_FD_CLOSED = EBADF, "hot-reset.fd-closed", "each descriptor of a group is open";
+    HOT_RESET_NOT_GROUP = EINVAL, "hot-reset.not-group", "each descriptor is that of a group";
+    HOT_RESET_FOREIGN = EINVAL, "hot-reset.foreign", "every function of the bus has a driver of VFIO";
+    HOT_RESET_NOT_OWNED = EINVAL, "hot-reset.not-owned", "every function of the bus is bound to the same iommufd, or in a group whose file is shown";
+    HOT_RESET_FAILED = ENOTTY, "hot-reset.failed", "the bus comes back from its reset";
     HOT_RESET_NONE = ENODEV, "hot-reset.none", "the function is behind a slot or bus that can be reset; on a root bus it is not";
 
     // DEVICE_FEATURE.
@@ -139,5 +147,8 @@ rules! {
     IOEVENTFD_BOUNDS = EINVAL, "ioeventfd.bounds", "the register is within its BAR";
     IOEVENTFD_TABLE = EINVAL, "ioeventfd.table", "the register is outside the MSI-X table";
     IOEVENTFD_UNKNOWN = ENODEV, "ioeventfd.unknown", "what is taken back was installed before";
-    IOEVENTFD_NOT_BUILT = ENOTTY, "ioeventfd.not-built", "register writes on an eventfd are not built yet";
+    IOEVENTFD_EXISTS = EEXIST, "ioeventfd.exists", "the same write is installed once";
+    IOEVENTFD_MOST = ENOSPC, "ioeventfd.most", "a device has at most 1000 of them";
+    IOEVENTFD_FD_CLOSED = EBADF, "ioeventfd.fd-closed", "fd is an open descriptor";
+    IOEVENTFD_NOT_EVENTFD = EINVAL, "ioeventfd.not-eventfd", "the descriptor is that of an eventfd";
 }

@@ -6,13 +6,15 @@ use uapi::Command;
 use uapi::vfio::{
     VFIO_DEVICE_ATTACH_IOMMUFD_PT, VFIO_DEVICE_ATTACH_PASID, VFIO_DEVICE_BIND_FLAG_TOKEN,
     VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_DETACH_IOMMUFD_PT, VFIO_DEVICE_DETACH_PASID,
-    VfioDeviceAttachIommufdPt, VfioDeviceBindIommufd, VfioDeviceDetachIommufdPt,
+    VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, VFIO_DEVICE_PCI_HOT_RESET, VfioDeviceAttachIommufdPt,
+    VfioDeviceBindIommufd, VfioDeviceDetachIommufdPt,
 };
 
 use super::args;
 use super::device::Device;
 use super::file::{DeviceFile, FileKind};
 use super::group::Group;
+use super::hot_reset::{self, Asker};
 use super::pci::token::{Token, check_token};
 use super::set::{Attachment, Binding, Hold, Opened};
 use crate::ctx::CallCtx;
@@ -49,7 +51,11 @@ pub(crate) fn ioctl<H: Host>(
         _ if !file.granted() => Err(rules::NOT_BOUND),
         VFIO_DEVICE_ATTACH_IOMMUFD_PT if !file.from_group => call.attach(),
         VFIO_DEVICE_DETACH_IOMMUFD_PT if !file.from_group => call.detach(),
-        _ => device.pci.ioctl(host, ctx, command, address, file.from_group),
+        VFIO_DEVICE_GET_PCI_HOT_RESET_INFO => {
+            hot_reset::info(tables, host, ctx, device, call.asker(file)?, address)
+        }
+        VFIO_DEVICE_PCI_HOT_RESET => hot_reset::reset(tables, host, ctx, device, call.asker(file)?, address),
+        _ => device.pci.ioctl(host, ctx, command, address),
     }
 }
 
@@ -118,6 +124,14 @@ impl<'a, H: Host> Call<'a, H> {
         pci.open(self.host)?;
         args::reply_at(self.ctx.memory, self.address, offset_of!(VfioDeviceBindIommufd, out_devid), &id)
             .inspect_err(|_| pci.close(self.host))
+    }
+
+    /// By what the caller has other functions.
+    fn asker(&self, file: &DeviceFile) -> Result<Asker, Refusal> {
+        if file.from_group {
+            return Ok(Asker::Group);
+        }
+        self.with_binding(|_, binding| Ok(Asker::Context(binding.context)))
     }
 
     fn attach(&self) -> Result<u32, Refusal> {

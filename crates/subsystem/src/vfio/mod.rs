@@ -6,6 +6,7 @@ pub(crate) mod container;
 pub(crate) mod device;
 pub(crate) mod file;
 pub(crate) mod group;
+pub(crate) mod hot_reset;
 pub(crate) mod noiommu;
 pub(crate) mod pci;
 mod set;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Region, Slept};
+use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Place, Region, Slept, Watch};
 use uapi::Errno;
 
 use super::function::TestFunction;
@@ -69,6 +69,15 @@ impl TestHost {
         self.bus(|bus| {
             bus.pinned_at_reset = Arc::default();
             bus.pinned_at_reset.clone()
+        })
+    }
+
+    /// The functions on the bus of this one, if it is on one that can be reset.
+    fn siblings(&self, function: Function) -> Vec<Function> {
+        self.bus(|bus| {
+            let own = bus.functions[function.0 as usize].bus;
+            let on_it = bus.functions.iter().enumerate().filter(|(_, it)| own.is_some() && it.bus == own);
+            on_it.map(|(number, _)| Function(u32::try_from(number).unwrap())).collect()
         })
     }
 
@@ -164,8 +173,27 @@ impl Bus for TestHost {
         self.function(function, |function| function.line == Some(true))
     }
 
-    fn line_unmask(&self, function: Function, event: Option<Event>) {
-        self.function(function, |function| function.unmask = event);
+    fn watch(&self, function: Function, watch: Watch, event: Option<Event>) {
+        self.function(function, |function| {
+            function.watches.retain(|(other, _)| *other != watch);
+            function.watches.extend(event.map(|event| (watch, event)));
+        });
+    }
+
+    fn place(&self, function: Function) -> Place {
+        let bus = self.function(function, |function| function.bus);
+        Place { segment: 0, bus: bus.unwrap_or(0), devfn: u8::try_from(function.0).unwrap() }
+    }
+
+    fn each_on_bus(&self, function: Function, f: &mut dyn FnMut(Function)) {
+        for sibling in self.siblings(function) {
+            f(sibling);
+        }
+    }
+
+    fn reset_bus(&self, function: Function) -> Result<(), Errno> {
+        self.note("bus reset".into());
+        self.siblings(function).into_iter().try_for_each(|it| self.function(it, TestFunction::reset))
     }
 
     fn log(&self, level: Level, function: Option<Function>, line: fmt::Arguments<'_>) {

@@ -1,6 +1,6 @@
 //! Simulated PCI functions.
 
-use subsystem::{IrqKind, Region, RegionKind};
+use subsystem::{IrqKind, Region, RegionKind, Watch};
 use uapi::Errno;
 
 use super::bus::Event;
@@ -26,7 +26,10 @@ pub(crate) struct TestFunction {
     pub(crate) msix: u32,
     pub(crate) enabled: Option<IrqKind>,
     pub(crate) vectors: Vec<Option<Event>>,
-    pub(crate) unmask: Option<Event>,
+    /// Who waits for an eventfd.
+    pub(crate) watches: Vec<(Watch, Event)>,
+    /// The bus that it is on, if that can be reset.
+    pub(crate) bus: Option<u8>,
     /// Whether mappings of the BARs answer.
     pub(crate) mappings: bool,
     /// Vital product data, whose capability is at [`conventional::VITAL`]; `None`: the function does not answer.
@@ -73,7 +76,8 @@ impl TestFunction {
             msix: 0,
             enabled: None,
             vectors: Vec::new(),
-            unmask: None,
+            watches: Vec::new(),
+            bus: None,
             mappings: false,
             vital: None,
         };

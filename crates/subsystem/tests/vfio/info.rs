@@ -238,29 +238,3 @@ fn low_power_with_an_eventfd() {
     assert_refused!(client.read(device, 0, 4), EIO, "bar.decoding");
     assert_refused!(enter(fd, 16), EINVAL, "feature.low-power");
 }
-
-#[test]
-fn ioeventfds_are_checked_and_not_built() {
-    let vfio = machine(&[TestFunction::express()]);
-    let (client, device) = Client::bound(&vfio);
-    let good = VfioDeviceIoeventfd { flags: VFIO_DEVICE_IOEVENTFD_32, fd: -1, ..Command::new() };
-    let call = |argument| client.sized(device, &argument, 32).map(|_| ());
-    assert_refused!(client.sized(device, &good, 27), EINVAL, "ioeventfd.argsz");
-    for flags in [0, 3, 0x10] {
-        assert_refused!(call(VfioDeviceIoeventfd { flags, ..good }), EINVAL, "ioeventfd.flags");
-    }
-    assert_refused!(call(VfioDeviceIoeventfd { fd: -2, ..good }), EINVAL, "ioeventfd.fd");
-    assert_refused!(call(VfioDeviceIoeventfd { offset: 7 * REGION, ..good }), EINVAL, "ioeventfd.bar");
-    assert_refused!(
-        call(VfioDeviceIoeventfd { offset: express::BAR - 2, ..good }),
-        EINVAL,
-        "ioeventfd.bounds"
-    );
-    assert_refused!(
-        call(VfioDeviceIoeventfd { offset: express::TABLE - 2, ..good }),
-        EINVAL,
-        "ioeventfd.table"
-    );
-    assert_refused!(call(good), ENODEV, "ioeventfd.unknown");
-    assert_refused!(call(VfioDeviceIoeventfd { fd: 0, ..good }), ENOTTY, "ioeventfd.not-built");
-}

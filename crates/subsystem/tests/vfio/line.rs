@@ -53,7 +53,7 @@ fn b223_b224_nothing_but_enabling_while_disabled() {
     assert_refused!(client.set_events(device, INTX, 0, &[]), EINVAL, "set-irqs.line-range");
     assert_refused!(client.set_events(device, INTX, 0, &[99]), EBADF, "set-irqs.fd-closed");
     vfio.line_event(Function(0));
-    vfio.unmask_event(Function(0));
+    vfio.watch_event(Function(0), subsystem::Watch::Unmask);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn b226_b643_an_eventfd_unmasks_the_line() {
     let (_, fd) = client.eventfd();
     let null = client.caller.install(Descriptor::File(0));
     let unmask = |fd: i32| client.set_irqs(device, INTX, EVENTFD | UNMASK, (0, 1), &fd.to_le_bytes());
-    let installed = || vfio.host().function(Function(0), |function| function.unmask.is_some());
+    let installed = || vfio.host().function(Function(0), |function| !function.watches.is_empty());
     assert_refused!(unmask(null), EINVAL, "set-irqs.not-eventfd");
     unmask(fd).unwrap();
     assert!(installed());
@@ -126,7 +126,7 @@ fn b226_b643_an_eventfd_unmasks_the_line() {
     set_level(&vfio, true);
     set_level(&vfio, false);
     assert_eq!((take(&event), masked(&vfio)), (1, true));
-    vfio.unmask_event(Function(0));
+    vfio.watch_event(Function(0), subsystem::Watch::Unmask);
     assert!(!masked(&vfio));
     unmask(-1).unwrap();
     assert!(!installed());

@@ -116,7 +116,7 @@ fn step(vfio: &Vfio, client: &mut Client<'_>, files: &mut Vec<FileId>, random: &
             });
             vfio.line_event(Function(0));
         }
-        6 => vfio.unmask_event(Function(0)),
+        6 => vfio.watch_event(Function(0), subsystem::Watch::Unmask),
         _ => {
             let address =
                 random.pick(&[ARGUMENT, ARGUMENT, ARGUMENT, ARGUMENT + 0xff0, 0x20_0000, 0, u64::MAX - 5]);
@@ -165,7 +165,7 @@ fn random_calls_leave_nothing_behind() {
         let in_use = vfio.host().ram(|ram| ram.in_use());
         assert_eq!((in_use.pinned_pages, in_use.views, in_use.functions_with_view), (0, 0, 0), "seed {seed}");
         vfio.host().function(Function(0), |function| {
-            assert_eq!((function.enabled, function.unmask.is_some()), (None, false), "seed {seed}");
+            assert_eq!((function.enabled, function.watches.len()), (None, 0), "seed {seed}");
             assert_eq!(function.command() & 4, 0, "seed {seed}");
         });
         vfio.remove(Function(0));

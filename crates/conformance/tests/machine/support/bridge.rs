@@ -12,8 +12,8 @@ impl Model for Bridge {
         Identity { class: 0x06_0400, ..bare() }
     }
 
-    fn header_type(&self) -> u8 {
-        1
+    fn secondary_bus(&self) -> Option<u8> {
+        Some(9)
     }
 
     fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {

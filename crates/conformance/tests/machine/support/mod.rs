@@ -1,9 +1,11 @@
 //! Device models that rows ask for and that the machine does not bring along.
 
+mod both;
 mod bridge;
 mod ports;
 mod witness;
 
+pub(crate) use both::Both;
 pub(crate) use bridge::Bridge;
 pub(crate) use ports::Ports;
 pub(crate) use witness::Witness;

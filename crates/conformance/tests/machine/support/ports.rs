@@ -4,7 +4,7 @@ use machine::model::{Bar, BarKind, Identity, Model, Reach, Register, Work};
 
 use super::bare;
 
-/// A function with a page of memory and 64 ports, all of which read as zero, and four vectors of MSI that it never uses.
+/// A function with a page of memory and 64 ports, all of which read as zero, and 16 vectors of MSI that it never uses.
 pub(crate) struct Ports;
 
 impl Model for Ports {
@@ -12,7 +12,7 @@ impl Model for Ports {
         let mut bars = [None; 6];
         bars[0] = Some(Bar { size: 4096, kind: BarKind::Memory32 });
         bars[2] = Some(Bar { size: 64, kind: BarKind::Io });
-        Identity { bars, msi: Some(4), ..bare() }
+        Identity { bars, msi: Some(16), ..bare() }
     }
 
     fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {

@@ -14,13 +14,15 @@ mod reset;
 mod rom;
 pub(crate) mod token;
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use uapi::vfio::{
-    VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO,
-    VFIO_DEVICE_GET_REGION_INFO, VFIO_DEVICE_IOEVENTFD, VFIO_DEVICE_PCI_HOT_RESET, VFIO_DEVICE_RESET,
-    VFIO_DEVICE_SET_IRQS,
+    VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO,
+    VFIO_DEVICE_IOEVENTFD, VFIO_DEVICE_RESET, VFIO_DEVICE_SET_IRQS,
 };
 
 use self::config::Config;
+use self::ioeventfd::Writes;
 use self::irqs::Irqs;
 use self::regions::MemorySpace;
 use self::registers::{
@@ -45,6 +47,8 @@ pub(crate) struct PciDevice<H: Host> {
     dynamic_msix: bool,
     /// Whether the driver is being unbound from the function.
     unbinding: bool,
+    /// It was closed, and could not be reset on its own then.
+    needs_reset: AtomicBool,
     opened: H::Mutex<Option<Opened<H>>>,
     memory: H::RwLock<MemorySpace>,
 }
@@ -53,6 +57,8 @@ pub(crate) struct PciDevice<H: Host> {
 struct Opened<H: Host> {
     config: Config,
     irqs: Irqs<H>,
+    /// What is written when an eventfd is signalled.
+    writes: Writes,
     /// What close restores.
     saved: Saved,
     /// What returning from D3 restores.
@@ -68,6 +74,7 @@ impl<H: Host> PciDevice<H> {
             function,
             dynamic_msix,
             unbinding: false,
+            needs_reset: AtomicBool::new(false),
             opened: H::Mutex::new(None),
             memory: H::RwLock::new(MemorySpace::default()),
         }
@@ -102,7 +109,14 @@ impl<H: Host> PciDevice<H> {
         set_command(host, self.function, COMMAND_INTX_DISABLE, 0);
         let saved = Saved::take(host, self.function);
         let config = Config::new(host, self.function).map_err(|_| rules::NO_MEMORY)?;
-        Ok(Opened { config, irqs: Irqs::new(), saved, saved_for_power: None, resettable })
+        Ok(Opened {
+            config,
+            irqs: Irqs::new(),
+            writes: Writes::new(),
+            saved,
+            saved_for_power: None,
+            resettable,
+        })
     }
 
     /// The enable bits of the command register that the function's BARs call for.
@@ -121,6 +135,7 @@ impl<H: Host> PciDevice<H> {
         self.opened.with(|slot| {
             let Some(mut opened) = slot.take() else { return };
             set_command(host, self.function, COMMAND_MASTER, 0);
+            opened.writes.clear(host, self.function);
             opened.irqs.disable(host, self.function);
             self.memory.write(|memory| {
                 *memory = MemorySpace::default();
@@ -128,12 +143,21 @@ impl<H: Host> PciDevice<H> {
             });
             reset::wake(host, self.function);
             opened.saved.restore(host, self.function);
-            if opened.resettable {
-                // A reset that fails now leaves a stopped function behind, and nobody to tell.
-                let _ = self.reset_function(host);
-            }
+            // A reset that fails now leaves a stopped function behind, and nobody to tell.
+            let was_reset = opened.resettable && self.reset_function(host).is_ok();
+            self.needs_reset.store(!was_reset, Ordering::Relaxed);
             set_command(host, self.function, COMMAND_MASTER, 0);
         });
+    }
+
+    /// Whether it is open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened.with(|slot| slot.is_some())
+    }
+
+    /// Whether it was closed without being reset.
+    pub(crate) fn needs_reset(&self) -> bool {
+        self.needs_reset.load(Ordering::Relaxed)
     }
 
     /// Asks the user to close the device, who was asked `round` times before.
@@ -163,7 +187,6 @@ impl<H: Host> PciDevice<H> {
         ctx: &CallCtx<'_, H>,
         command: u32,
         argument: u64,
-        from_group: bool,
     ) -> Result<u32, Refusal> {
         match command {
             VFIO_DEVICE_GET_INFO => self.get_info(ctx, argument),
@@ -171,8 +194,6 @@ impl<H: Host> PciDevice<H> {
             VFIO_DEVICE_GET_IRQ_INFO => self.get_irq_info(ctx, argument),
             VFIO_DEVICE_SET_IRQS => self.set_irqs(host, ctx, argument),
             VFIO_DEVICE_RESET => self.reset(host),
-            VFIO_DEVICE_GET_PCI_HOT_RESET_INFO => reset::hot_reset_info(ctx, argument),
-            VFIO_DEVICE_PCI_HOT_RESET => reset::hot_reset(ctx, argument, from_group),
             VFIO_DEVICE_IOEVENTFD => self.ioeventfd(host, ctx, argument),
             VFIO_DEVICE_FEATURE => self.feature(host, ctx, argument),
             _ => Err(rules::UNKNOWN_COMMAND),

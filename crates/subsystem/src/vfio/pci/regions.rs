@@ -9,6 +9,7 @@ use uapi::vfio::{
 use super::PciDevice;
 use super::config::Config;
 use super::registers::{BARS, COMMAND, COMMAND_MEMORY, ROM_REGION};
+use super::reset::Saved;
 use crate::host::{Host, Region, RegionKind, RwLock as _};
 use crate::rules::{Refusal, vfio as rules};
 use crate::vfio::MappedRegion;
@@ -27,6 +28,8 @@ pub(super) struct MemorySpace {
     pub(super) low_power: bool,
     /// The BAR with the MSI-X table, and where in it the table is. The user does not reach it by read and write.
     table: Option<(u8, Range<u64>)>,
+    /// What the end of a bus reset that is under way restores.
+    pub(super) saved_for_bus: Option<Saved>,
 }
 
 impl MemorySpace {
@@ -64,12 +67,12 @@ pub(super) fn is_mappable<H: Host>(region: Region) -> bool {
 }
 
 /// What read and write access.
-struct Place {
+pub(super) struct Place {
     /// As the host counts regions.
-    index: u8,
-    region: Region,
+    pub(super) index: u8,
+    pub(super) region: Region,
     /// What reads as all ones and drops writes.
-    hidden: Range<u64>,
+    pub(super) hidden: Range<u64>,
 }
 
 /// The next part of an access: its length, and whether it is hidden. One that is not is a single cycle.
@@ -189,7 +192,14 @@ impl<H: Host> PciDevice<H> {
         Ok(length)
     }
 
-    fn region_write(&self, host: &H, place: Place, start: u64, bytes: &[u8]) -> Result<usize, Refusal> {
+    /// Writes to a region, in cycles as wide as their alignment allows.
+    pub(super) fn region_write(
+        &self,
+        host: &H,
+        place: Place,
+        start: u64,
+        bytes: &[u8],
+    ) -> Result<usize, Refusal> {
         let length = access_length(place.region, start, bytes.len())?;
         let mut rest = bytes.get(..length).ok_or(rules::BAR_BOUNDS)?;
         let mut at = start;

@@ -1,17 +1,16 @@
 //! Resetting a function, and what is kept across a reset.
 
+use core::sync::atomic::Ordering;
+
 use uapi::Errno;
-use uapi::vfio::{VfioPciHotReset, VfioPciHotResetInfo};
 
 use super::PciDevice;
 use super::config::{Capabilities, Width};
 use super::registers::{
     CACHE_LINE, COMMAND, COMMAND_INTX_DISABLE, EXPRESS_CONTROL, EXPRESS_CONTROL_2, POWER_CONTROL, POWER_STATE,
 };
-use crate::ctx::CallCtx;
-use crate::host::{Function, Host, RwLock as _};
+use crate::host::{Function, Host, Mutex as _, RwLock as _};
 use crate::rules::{Refusal, vfio as rules};
-use crate::vfio::args;
 
 /// Registers that a reset clears and that are brought back afterwards.
 #[derive(Clone, Copy)]
@@ -109,29 +108,31 @@ impl<H: Host> PciDevice<H> {
             result
         })
     }
-}
 
-/// `VFIO_DEVICE_GET_PCI_HOT_RESET_INFO`: there is no slot or bus to be reset.
-pub(super) fn hot_reset_info<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
-    let _: VfioPciHotResetInfo = args::take(ctx.memory, address, rules::HOT_RESET_INFO_ARGSZ)?;
-    Err(rules::HOT_RESET_NONE)
-}
+    /// The bus of the function is about to be reset: no mapping answers from now on, and the function is in D0, stopped and
+    /// silent.
+    pub(crate) fn begin_bus_reset(&self, host: &H) {
+        self.opened.with(|slot| match slot {
+            Some(opened) => self.set_power_state(host, opened, 0),
+            None => wake(host, self.function),
+        });
+        self.memory.write(|memory| {
+            host.regions_enable(self.function, false);
+            memory.saved_for_bus = Some(Saved::take(host, self.function));
+            host.config_write(self.function, COMMAND, 2, COMMAND_INTX_DISABLE);
+        });
+    }
 
-/// `VFIO_DEVICE_PCI_HOT_RESET`: who has the device from its group shows by files of groups that the other functions which
-/// would be reset are its own too; a device that was bound shows that by what it is bound to.
-pub(super) fn hot_reset<H: Host>(
-    ctx: &CallCtx<'_, H>,
-    address: u64,
-    from_group: bool,
-) -> Result<u32, Refusal> {
-    let argument: VfioPciHotReset = args::take(ctx.memory, address, rules::HOT_RESET_ARGSZ)?;
-    if argument.flags != 0 {
-        return Err(rules::HOT_RESET_FLAGS);
+    /// The bus was reset, or could not be.
+    pub(crate) fn end_bus_reset(&self, host: &H, worked: bool) {
+        self.memory.write(|memory| {
+            if let Some(saved) = memory.saved_for_bus.take() {
+                saved.restore(host, self.function);
+            }
+            host.regions_enable(self.function, memory.answers());
+        });
+        if worked {
+            self.needs_reset.store(false, Ordering::Relaxed);
+        }
     }
-    match (from_group, argument.count) {
-        (false, 1..) => return Err(rules::HOT_RESET_COUNT),
-        (true, 0) => return Err(rules::HOT_RESET_GROUPS),
-        (false, 0) | (true, 1..) => {}
-    }
-    Err(rules::HOT_RESET_NONE)
 }

@@ -4,7 +4,7 @@ use super::super::registers::COMMAND_INTX_DISABLE;
 use super::super::set_command;
 use super::{Action, Active, Data, Irqs, Request, find_event};
 use crate::ctx::CallCtx;
-use crate::host::{Function, Host, IrqKind};
+use crate::host::{Function, Host, IrqKind, Watch};
 use crate::rules::{Refusal, vfio as rules};
 
 /// The line while it is enabled.
@@ -101,7 +101,7 @@ impl<H: Host> Irqs<H> {
     pub(super) fn disable_line(&mut self, host: &H, function: Function) {
         if let Active::Line(line) = &self.active {
             if line.unmask {
-                host.line_unmask(function, None);
+                host.watch(function, Watch::Unmask, None);
             }
             host.vectors_disable(function, IrqKind::Line);
             self.active = Active::None;
@@ -179,6 +179,6 @@ fn set_unmask<H: Host>(
         return Err(rules::SET_IRQS_UNMASK_BUSY);
     }
     line.unmask = event.is_some();
-    host.line_unmask(function, event);
+    host.watch(function, Watch::Unmask, event);
     Ok(())
 }

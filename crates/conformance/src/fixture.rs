@@ -180,9 +180,23 @@ impl<'a, S: Suite> Fixture<'a, S> {
         names.into_iter().next().ok_or_else(|| Stop::Broken(format!("{} is empty", folder.display())))
     }
 
-    /// The path of a device's cdev.
+    /// The path of a device's cdev, if the kernel is built to give it one.
     pub(crate) fn cdev_path(&self, address: &str) -> Way<PathBuf> {
-        Ok(Path::new("/dev/vfio/devices").join(self.cdev_name(address)?))
+        let name = self.cdev_name(address)?;
+        if !self.exists(&self.sysfs(address).join("vfio-dev").join(&name).join("dev"))? {
+            return Err(Stop::NotApplicable("the kernel gives such devices no node of their own".into()));
+        }
+        Ok(Path::new("/dev/vfio/devices").join(name))
+    }
+
+    /// Whether IOMMUFD is built without devices that have no IOMMU: GET_PA is a stub that looks nothing up, and no such
+    /// device has a node of its own.
+    pub(crate) fn lacks_noiommu(&self) -> Way<bool> {
+        const UNKNOWN: u32 = 0x7fff_0000;
+        let asked = self.get_pa(&self.iommufd()?, UNKNOWN, 0, 1);
+        let nodes = self.sys.read_dir(Path::new("/dev/vfio/devices")).unwrap_or_default();
+        let stub = asked.is_err_and(|error| error.errno() == Errno::EOPNOTSUPP);
+        Ok(stub && !nodes.iter().any(|name| name.starts_with("noiommu-")))
     }
 
     /// Opens a device's cdev.

@@ -82,6 +82,14 @@ impl<'a, S: Suite> Fixture<'a, S> {
         self.space_of(Some((device, devid)), iommufd, id)
     }
 
+    /// An IOAS of a context that tells physical addresses.
+    pub(crate) fn telling_space(&self) -> Way<Space<'a, S>> {
+        if self.lacks_noiommu()? {
+            return Err(Stop::NotApplicable("the kernel is built without IOMMUFD_NOIOMMU".into()));
+        }
+        self.space()
+    }
+
     fn space_of(&self, device: Option<(S::File, u32)>, iommufd: S::File, id: u32) -> Way<Space<'a, S>> {
         let memory = Pages::aligned(16 * PAGE, 16 * PAGE, Protection::ReadWrite)?;
         let held = Rc::new(Held { device, iommufd, memory });

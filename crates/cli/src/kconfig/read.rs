@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
-use machine::kconfig::{Kconfig, Symbol, Tristate};
+use machine::kconfig::{Kconfig, Tristate};
 
 /// A configuration, and where it comes from.
 pub(super) struct Found {

@@ -101,6 +101,7 @@ fn unbinding<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-585", |f| {
             let address = f.address()?;
+            f.cdev_path(address)?;
             let driver = f.driver(address);
             driver.unbind()?;
             let others = f.sys.read_dir("/sys/class/vfio-dev".as_ref())?;

@@ -1,7 +1,5 @@
 //! GETPA: the order of the checks of `IOMMU_IOAS_NOIOMMU_GET_PA`, and which IOASes have physical addresses to tell.
 
-use std::path::Path;
-
 use sys::{Result, Suite};
 use uapi::iommufd::*;
 use uapi::{Command, Errno};
@@ -9,7 +7,6 @@ use zerocopy::IntoBytes;
 
 use super::{answer, case};
 use crate::call::ioctl_bytes;
-use crate::driver::NOIOMMU_MODE;
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
@@ -25,13 +22,17 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
 fn fields<S: Suite>() -> Vec<Case<S>> {
     const RAWIO: &[&str] = &["CAP_SYS_RAWIO"];
     vec![
-        case("B-514", |f| answer(as_who(&f.space()?, &[], |get| (get.flags, get.length) = (1, 0))?)),
+        case("B-514", |f| answer(as_who(&f.telling_space()?, &[], |get| (get.flags, get.length) = (1, 0))?)),
         case("B-515", |f| answer(as_who(&f.space()?, RAWIO, |get| get.flags = 1)?)),
         case("B-516", |f| answer(as_who(&f.space()?, RAWIO, |get| get.reserved = 1)?)),
         case("B-517", |f| answer(as_who(&f.space()?, RAWIO, |get| (get.flags, get.length) = (1, 0))?)),
-        case("B-518", |f| answer(as_who(&f.space()?, RAWIO, |get| get.length = 0)?)),
-        case("B-519", |f| answer(as_who(&f.space()?, RAWIO, |get| (get.length, get.iova) = (0, u64::MAX))?)),
-        case("B-520", |f| answer(as_who(&f.space()?, RAWIO, |get| (get.length, get.iova) = (1, u64::MAX))?)),
+        case("B-518", |f| answer(as_who(&f.telling_space()?, RAWIO, |get| get.length = 0)?)),
+        case("B-519", |f| {
+            answer(as_who(&f.telling_space()?, RAWIO, |get| (get.length, get.iova) = (0, u64::MAX))?)
+        }),
+        case("B-520", |f| {
+            answer(as_who(&f.telling_space()?, RAWIO, |get| (get.length, get.iova) = (1, u64::MAX))?)
+        }),
         case("B-536", |f| {
             let space = f.attached_space()?;
             let before = IommuIoasNoiommuGetPa {
@@ -62,7 +63,7 @@ fn fields<S: Suite>() -> Vec<Case<S>> {
 
 fn ioases<S: Suite>() -> Vec<Case<S>> {
     vec![
-        case("B-521", |f| answer(f.space()?.get_pa_with(|get| get.ioas_id = UNKNOWN))),
+        case("B-521", |f| answer(f.telling_space()?.get_pa_with(|get| get.ioas_id = UNKNOWN))),
         case("B-522", |f| {
             let space = f.bound_space()?;
             let hwpt = space.attach()?;
@@ -73,14 +74,16 @@ fn ioases<S: Suite>() -> Vec<Case<S>> {
             let devid = space.devid()?;
             answer(space.get_pa_with(|get| get.ioas_id = devid))
         }),
-        case("B-690", |f| answer(f.space()?.get_pa_with(|get| (get.ioas_id, get.length) = (UNKNOWN, 0)))),
+        case("B-690", |f| {
+            answer(f.telling_space()?.get_pa_with(|get| (get.ioas_id, get.length) = (UNKNOWN, 0)))
+        }),
     ]
 }
 
 /// With and without a page table.
 fn page_tables<S: Suite>() -> Vec<Case<S>> {
     vec![
-        case("B-523", |f| answer(f.space()?.get_pa_with(|_| ()))),
+        case("B-523", |f| answer(f.telling_space()?.get_pa_with(|_| ()))),
         case("B-524", |f| {
             let space = f.space()?;
             space.map(P, P)?;
@@ -152,10 +155,10 @@ fn longer<S: Suite>(f: &Fixture<S>, last: u8) -> Way<Result<u32>> {
 
 /// The call is only a stub in kernels that cannot have devices without an IOMMU.
 fn needs_no_noiommu<S: Suite>(f: &Fixture<S>) -> Way<()> {
-    if f.exists(Path::new(NOIOMMU_MODE))? {
-        return Err(Stop::NotApplicable("the kernel is built with VFIO_NOIOMMU".into()));
+    if f.lacks_noiommu()? {
+        return Ok(());
     }
-    Ok(())
+    Err(Stop::NotApplicable("the kernel is built with IOMMUFD_NOIOMMU".into()))
 }
 
 /// An IOAS that a device is attached to, with one page mapped at 0x1000.

@@ -114,6 +114,7 @@ fn said<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-010", |f| {
             let address = f.address()?;
+            f.cdev_path(address)?;
             let driver = f.driver(address);
             driver.unbind()?;
             let mark = f.sys.log_mark()?;
@@ -165,6 +166,7 @@ fn indices<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::equal(0, index(&f.cdev_name(other)?)?))
         }),
         case("B-018", |f| {
+            f.cdev_path(f.address()?)?;
             let name = f.cdev_name(f.address()?)?;
             let attribute = f.text(&Path::new(CLASS).join(&name).join("dev"))?;
             let FileKind::CharDevice { major, minor } = f.sys.stat(&node(&name))?.kind else {
@@ -204,6 +206,7 @@ fn shown<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-019", |f| {
             let address = f.address()?;
+            f.cdev_path(address)?;
             let name = f.cdev_name(address)?;
             let place = f.sys.read_link(&Path::new(CLASS).join(&name))?;
             let below = Path::new(address).join("vfio-dev").join(&name);
@@ -219,6 +222,7 @@ fn shown<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::truth(line, info, there))
         }),
         case("B-589", |f| {
+            f.cdev_path(f.address()?)?;
             let name = f.cdev_name(f.address()?)?;
             let uevent = f.text(&Path::new(CLASS).join(&name).join("uevent"))?;
             let line = format!("DEVNAME=vfio/devices/{name}");

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use sys::{FileKind, Suite};
-use uapi::Errno;
 
 use super::{answer, case};
 use crate::driver::NOIOMMU_MODE;
@@ -11,7 +10,6 @@ use crate::fixture::Fixture;
 use crate::group::Container;
 use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
-use crate::space::{P, UNKNOWN};
 
 /// The log lines about a group and about a device file without an IOMMU.
 const GROUP_TAINT: &str = "Adding kernel taint for vfio-noiommu group";
@@ -67,6 +65,7 @@ fn said<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-011", |f| {
             needs_groups(f)?;
+            f.cdev_path(f.address()?)?;
             let lines = logged_by_bind(f)?;
             let at = |taint| lines.iter().position(|line| line.contains(taint));
             let ordered =
@@ -108,9 +107,8 @@ fn without_groups<S: Suite>() -> Vec<Case<S>> {
             Ok(Got::truth("nothing of a group", lines, !said))
         }),
         case("B-023", |f| {
-            // A kernel without the feature has only a stub of GET_PA, which looks nothing up.
-            let asked = f.get_pa(&f.iommufd()?, UNKNOWN, P, P).map_err(|error| error.errno());
-            if asked != Err(Errno::EOPNOTSUPP) {
+            // A device without an IOMMU that has a driver is enough to tell.
+            if f.noiommu_address().is_ok() || !f.lacks_noiommu()? {
                 return Err(Stop::NotApplicable("the kernel is built with VFIO_NOIOMMU".into()));
             }
             Ok(Got::equal(false, f.exists(Path::new(NOIOMMU_MODE))?))

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use machine::LayoutKind;
+use machine::kconfig::{Kconfig, Symbol, Tristate};
 use machine::{File, Machine};
 use subsystem::Refusal;
 use subsystem::rules::iommufd as rule;
@@ -17,8 +18,8 @@ use uapi::vfio::{
 };
 use zerocopy::IntoBytes;
 
-use crate::machine;
 use crate::rules::Broken;
+use crate::{machine, machine_of};
 
 /// The rules that no call on a machine can break.
 pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
@@ -135,7 +136,16 @@ pub(crate) fn broken() -> Vec<Broken> {
     broken.extend(hardware(&bench));
     broken.extend(fault_queues(&bench));
     broken.extend(containers(&bench));
+    broken.push((rule::GET_PA_KCONFIG, without_noiommu()));
     broken
+}
+
+/// GET_PA of a kernel that has no devices without an IOMMU.
+fn without_noiommu() -> Result<u32> {
+    let kconfig = Kconfig::FULL.with(&[(Symbol::VfioNoiommu, Tristate::N)]).expect("Kconfig allows it");
+    let (machine, _) = machine_of(LayoutKind::Scattered, kconfig);
+    let iommufd = machine.open(Path::new("/dev/iommu"), Access::ReadWrite).expect("a context");
+    call(&machine, &iommufd, &mut IommuIoasNoiommuGetPa { length: 4096, ..Command::new() })
 }
 
 fn every_command(bench: &Bench) -> Vec<Broken> {

@@ -1,5 +1,6 @@
 //! The rows of the first slice, asked of machines embedded in the test.
 
+mod builds;
 mod group_rules;
 mod iommufd_rules;
 mod order;
@@ -10,6 +11,7 @@ mod vfio_rules;
 
 use conformance::Target;
 use machine::LayoutKind;
+use machine::kconfig::Kconfig;
 use machine::model::Model;
 use machine::{
     CAPABILITIES, CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
@@ -20,6 +22,11 @@ use support::{Both, Bridge, Ports};
 
 /// A machine with memory of one layout, the devices that rows ask for, and a caller who may do everything.
 fn machine(layout: LayoutKind) -> (Machine, Target) {
+    machine_of(layout, Kconfig::FULL)
+}
+
+/// The same, of a kernel that is built so.
+fn machine_of(layout: LayoutKind, kconfig: Kconfig) -> (Machine, Target) {
     let device = |address: &str, model| DeviceSpec::new(address.parse().expect("an address"), model);
     let nvme = || ModelSpec::Nvme(NvmeBacking::Memory(Size(1 << 20)));
     let devices = vec![
@@ -39,6 +46,7 @@ fn machine(layout: LayoutKind) -> (Machine, Target) {
     bound.splice(3..3, [&ports, &both].map(|device| device.address.to_string()));
     let spec = MachineSpec {
         capabilities: CAPABILITIES.map(String::from).to_vec(),
+        kconfig,
         memory: MemorySpec { layout, ..MemorySpec::default() },
         ports: vec![port("0000:00:1c.0", 1), port("0000:00:1d.0", 2)],
         devices,

@@ -121,7 +121,10 @@ fn iommu_group(tree: &Tree, address: PciAddress, group: u32) -> Vec<(String, Ent
         (format!("{kernel}/name"), Entry::text("vfio-noiommu")),
         (format!("{kernel}/type"), Entry::text("unknown")),
         (format!("{kernel}/devices/{address}"), Entry::link(format!("../../../..{above}"))),
-        (format!("/sys{above}/iommu_group"), Entry::link(format!("../../../kernel/iommu_groups/{group}"))),
+        (
+            format!("/sys{above}/iommu_group"),
+            Entry::link(format!("{}kernel/iommu_groups/{group}", up(&above))),
+        ),
     ]
 }
 

@@ -167,3 +167,21 @@ fn others_are_refused_what_takes_a_capability() {
     let unknown = sys::Creds { capabilities: vec!["CAP_WHATEVER".into()], memlock: None };
     assert!(machine.as_caller(&unknown, |_| ()).is_err());
 }
+
+#[test]
+fn a_device_behind_a_port_is_below_it() {
+    let text = "[[port]]\naddress = \"0000:00:1c.0\"\nbus = 2\n[[device]]\naddress = \"0000:02:00.0\"\nmodel = \"edu\"\n\
+                [[device]]\naddress = \"0000:02:00.1\"\nmodel = \"edu\"\n";
+    let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
+    assert_eq!(link(&machine, DEVICE), "../../../devices/pci0000:00/0000:00:1c.0/0000:02:00.0");
+    for below in
+        ["driver/bind", "subsystem/devices", "iommu_group/type", "vfio-dev/noiommu-vfio0/device/vendor"]
+    {
+        assert!(exists(&machine, &format!("{DEVICE}/{below}")), "{below}");
+    }
+    let port = "/sys/bus/pci/devices/0000:00:1c.0";
+    assert_eq!(read(&machine, &format!("{port}/class")), "0x060400\n");
+    assert!(exists(&machine, &format!("{port}/0000:02:00.1/vendor")));
+    let header = |path: &str| machine.read(Path::new(&format!("{path}/config"))).unwrap()[0x0e];
+    assert_eq!((header(DEVICE), header(port)), (0x80, 1), "one of several functions, and a bridge");
+}

@@ -214,3 +214,32 @@ proptest! {
         prop_assert_eq!(text.parse::<machine::PciAddress>().unwrap().to_string(), text);
     }
 }
+
+#[test]
+fn ports_lead_to_buses_of_their_own() {
+    let port = |address: &str, bus: u8| format!("[[port]]\naddress = \"{address}\"\nbus = {bus}\n");
+    let edu = |address: &str| format!("[[device]]\naddress = \"{address}\"\nmodel = \"edu\"\n");
+    for (text, problem) in [
+        (port("0000:00:1c.0", 0), "port.bus: 0: the bus behind port 0000:00:1c.0 is another one's"),
+        (
+            port("0000:00:1c.0", 1) + &port("0000:00:1d.0", 1),
+            "port.bus: 1: the bus behind port 0000:00:1d.0 is another one's",
+        ),
+        (
+            port("0000:00:1c.0", 1) + &port("0000:01:00.0", 2),
+            "port.address: \"0000:01:00.0\" is behind another port; a root port is on a root bus",
+        ),
+        (
+            port("0000:00:1c.0", 1) + &edu("0000:01:02.0"),
+            "device.address: \"0000:01:02.0\": behind a port there is device 00 only",
+        ),
+        (
+            port("0000:00:1c.0", 1) + &edu("0000:00:1c.0"),
+            "device.address: \"0000:00:1c.0\" is given to two devices",
+        ),
+    ] {
+        assert_eq!(refused(&text), problem);
+    }
+    let machine = port("0001:00:1c.0", 1) + &edu("0000:01:00.0") + &edu("0001:01:00.1");
+    Machine::from_spec(machine.parse().unwrap()).expect("another domain has a bus 1 of its own");
+}

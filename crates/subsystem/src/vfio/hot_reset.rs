@@ -9,6 +9,7 @@ use uapi::vfio::{
 use super::args;
 use super::device::Device;
 use super::file::FileKind;
+use super::group::Group;
 use super::set::Hold;
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Place};
@@ -52,7 +53,11 @@ pub(crate) fn info<H: Host>(
         let number = match (asker, tables.device_of(function)) {
             (Asker::Context(context), Some(device)) => Ok(id(tables, device, context)),
             (Asker::Context(_), None) => Ok(VFIO_PCI_DEVID_NOT_OWNED),
-            (Asker::Group, _) => host.iommu_group(function).ok_or(rules::HOT_RESET_INFO_GROUPS),
+            (Asker::Group, device) => {
+                let group = device.and_then(|device| tables.group(device.identity.group?));
+                let number = group.map(Group::number).or_else(|| host.iommu_group(function));
+                number.ok_or(rules::HOT_RESET_INFO_GROUPS)
+            }
         };
         if number == Ok(VFIO_PCI_DEVID_NOT_OWNED) {
             info.flags &= !VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;

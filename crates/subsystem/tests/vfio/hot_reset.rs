@@ -6,7 +6,9 @@ use uapi::vfio::*;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::client::{Client, Vfio, assert_refused, machine};
+use crate::group::{Joins, NAME};
 use crate::support::function::TestFunction;
+use crate::support::host::Descriptor;
 
 const OWNED: u32 = VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
 
@@ -79,6 +81,48 @@ fn b629_b630_a_sibling_of_another_context() {
     let (flags, entries) = info(&client, device, 2).unwrap();
     assert_eq!((flags, entries[1].devid), (VFIO_PCI_HOT_RESET_FLAG_DEV_ID, VFIO_PCI_DEVID_NOT_OWNED));
     assert_refused!(reset(&client, device), EINVAL, "hot-reset.not-owned");
+}
+
+/// The first device, from its group, and the files of both groups, with descriptors of them.
+fn from_group(client: &mut Client) -> (FileId, [(FileId, i32); 2]) {
+    let (group, _container) = client.joined(Joins::Container);
+    let device = client.device_of(group, NAME).unwrap();
+    let other = client.open_group(1).unwrap();
+    (device, [group, other].map(|file| (file, client.caller.install(Descriptor::Ours(file)))))
+}
+
+fn reset_with(client: &Client, device: FileId, groups: &[i32]) -> Result<u32, Refusal> {
+    let argument = VfioPciHotReset { argsz: 12, flags: 0, count: groups.len() as u32 };
+    let mut bytes = [argument.as_bytes(), groups.as_bytes()].concat();
+    client.raw(device, VFIO_DEVICE_PCI_HOT_RESET, &mut bytes)
+}
+
+#[test]
+fn b323_b178_to_b180_whoever_has_a_device_from_its_group_shows_groups() {
+    let vfio = two();
+    let mut client = Client::new(&vfio);
+    let (device, [(_, first), (_, second)]) = from_group(&mut client);
+    let (flags, entries) = info(&client, device, 2).unwrap();
+    assert_eq!((flags, entries[0].devid, entries[1].devid), (0, 0, 1), "the numbers of the groups");
+    let (_, iommufd) = client.iommufd();
+    let reset = |groups: &[i32]| reset_with(&client, device, groups);
+    assert_refused!(reset(&[]), EINVAL, "hot-reset.groups");
+    assert_refused!(reset(&[first, second, first]), EINVAL, "hot-reset.many");
+    assert_refused!(reset(&[first, 99]), EBADF, "hot-reset.fd-closed");
+    assert_refused!(reset(&[first, iommufd]), EINVAL, "hot-reset.not-group");
+    assert_refused!(reset(&[first]), EINVAL, "hot-reset.not-owned");
+    assert_eq!(reset(&[second, first]), Ok(0));
+}
+
+#[test]
+fn a_function_without_a_group_is_told_to_nobody() {
+    let vfio = two();
+    let mut client = Client::new(&vfio);
+    let (device, [(_, group), (other, _)]) = from_group(&mut client);
+    vfio.release(other);
+    vfio.remove(Function(1));
+    assert_refused!(info(&client, device, 2), EPERM, "hot-reset-info.groups");
+    assert_refused!(reset_with(&client, device, &[group]), EINVAL, "hot-reset.foreign");
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! The rows on machines of other builds: what holds of one kernel and not of another.
+
+use std::collections::BTreeSet;
+
+use conformance::{Mode, Report, Verdict, run};
+use machine::LayoutKind;
+use machine::kconfig::{Kconfig, Symbol, Tristate};
+
+use crate::machine_of;
+
+/// Asks every row in the modes of a build, and finds those that hold only there. `asked` are rows that the build of everything
+/// cannot be asked.
+fn behaves(settings: &[(Symbol, Tristate)], modes: &[Mode], asked: &[&str]) {
+    let kconfig = Kconfig::FULL.with(settings).expect("Kconfig allows it");
+    let (machine, mut target) = machine_of(LayoutKind::Scattered, kconfig);
+    if !kconfig.has(Symbol::VfioNoiommu) {
+        // No device has a driver then.
+        target.devices.clear();
+    }
+    let unused = machine.usage();
+    let reports = run(&machine, &target, |_| true);
+    let failures: Vec<_> = reports.iter().filter(|it| matches!(it.verdict, Verdict::Fail { .. })).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert_eq!(machine.usage(), unused, "the cases have closed what they opened");
+    let passes = |it: &&Report| it.verdict == Verdict::Pass;
+    let passed: BTreeSet<&str> = reports.iter().filter(passes).map(|it| it.row.id).collect();
+    for id in asked {
+        let of_row: Vec<_> = reports.iter().filter(|it| it.row.id == *id).map(|it| &it.verdict).collect();
+        assert!(passed.contains(id), "{id} was not asked: {of_row:?}");
+    }
+    for mode in modes {
+        let asked = reports.iter().filter(|it| it.mode == *mode).filter(passes).count();
+        assert!(asked > 30, "only {asked} rows were asked in the mode {mode:?}");
+    }
+}
+
+/// Nodes of devices only, without groups.
+#[test]
+fn without_groups() {
+    behaves(
+        &[(Symbol::VfioGroup, Tristate::N)],
+        &[Mode::Noiommu, Mode::Iommufd],
+        &["B-003", "B-005", "B-012"],
+    );
+}
+
+/// IOMMUFD is the container.
+#[test]
+fn without_the_native_container() {
+    behaves(
+        &[(Symbol::VfioContainer, Tristate::N)],
+        &[Mode::Noiommu, Mode::NoiommuGroup, Mode::Iommufd],
+        &[],
+    );
+}
+
+/// Groups only: devices have no nodes of their own.
+#[test]
+fn without_nodes_of_devices() {
+    behaves(&[(Symbol::VfioDeviceCdev, Tristate::N)], &[Mode::NoiommuGroup], &["B-551", "B-552"]);
+}
+
+/// Nodes of devices are built, but not for those without an IOMMU.
+#[test]
+fn without_64_bit_atomics() {
+    behaves(&[(Symbol::GenericAtomic64, Tristate::Y)], &[Mode::NoiommuGroup], &["B-551", "B-552"]);
+}
+
+/// What IOMMUFD says without a device can be asked.
+#[test]
+fn without_devices_that_have_no_iommu() {
+    behaves(&[(Symbol::VfioNoiommu, Tristate::N)], &[Mode::Iommufd], &["B-551", "B-552", "B-656"]);
+}

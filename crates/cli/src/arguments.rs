@@ -48,6 +48,9 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Makes the calls of scripts, and prints what came of each
     Replay(Replay),
+    /// Which builds of a kernel serve a device without an IOMMU; what the running kernel's, or the one asked about,
+    /// offers, and what would have to change in it
+    Kconfig(Kconfig),
     /// Makes the same calls on the host's kernel and on the machine that --machine names, drawn at random or from scripts, and
     /// prints the shortest sequences that they answer differently
     Differ(Differ),
@@ -67,9 +70,6 @@ pub(crate) struct Demo {
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Which builds of a kernel serve a device without an IOMMU; what the running kernel's, or the one asked about,
-    /// offers, and what would have to change in it
-    Kconfig(Kconfig),
 }
 
 #[derive(Subcommand)]

@@ -40,7 +40,7 @@ pub(crate) fn info<H: Host>(
     info.count = affected(host, function)?;
     info.flags = 0;
     let room = info.stated_size().saturating_sub(size_of::<VfioPciHotResetInfo>());
-    if room / size_of::<VfioPciDependentDevice>() < info.count as usize {
+    if room < size_of::<VfioPciDependentDevice>().saturating_mul(info.count as usize) {
         args::reply(ctx.memory, address, &info, size_of::<VfioPciHotResetInfo>())?;
         return Err(rules::HOT_RESET_INFO_SPACE);
     }

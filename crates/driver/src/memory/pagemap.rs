@@ -1,8 +1,9 @@
 //! Physical addresses by `/proc/self/pagemap` (kernel document `admin-guide/mm/pagemap.rst`).
 //!
-//! Nothing pins this memory, so it has to be of a kind that the kernel leaves where it is: huge pages, which it moves only
-//! where an administrator has it done (memory taken offline, pages migrated by hand). Locking base pages keeps
-//! them from being swapped out, but not from being moved to another frame, so they are not taken.
+//! Nothing pins this memory, so it has to be of a kind that the kernel leaves where it is: huge pages, which compaction passes
+//! over. They move where an administrator has it done (memory taken offline, pages migrated by hand), and out of an area
+//! that is set apart for contiguous memory (`cma=`) when that is needed: a host that lends such memory should not be driven in
+//! these modes. Locking base pages keeps them from being swapped out, but not from being moved, so they are not taken.
 #![forbid(unsafe_code)]
 
 use std::path::Path;

@@ -49,7 +49,7 @@ pub(crate) struct ConfigSpace {
     writable: Box<[u8]>,
     msi: Option<u16>,
     msix: Option<u16>,
-    power: u16,
+    power: Option<u16>,
     express: Option<u16>,
     /// Whether a write to device control can begin a function-level reset.
     resettable: bool,
@@ -60,7 +60,7 @@ pub(crate) struct ConfigSpace {
 }
 
 impl ConfigSpace {
-    /// As after power-on, but with addresses in its BARs, as firmware leaves it.
+    /// As firmware leaves it: with addresses in its BARs, which it decodes.
     pub(super) fn new(identity: &Identity, secondary_bus: Option<u8>, place: &Place) -> Self {
         let size = if identity.express.is_some() { EXTENDED } else { CONVENTIONAL };
         let mut config = ConfigSpace {
@@ -68,7 +68,7 @@ impl ConfigSpace {
             writable: vec![0; size].into_boxed_slice(),
             msi: None,
             msix: None,
-            power: 0,
+            power: None,
             express: None,
             resettable: false,
             power_on: Box::default(),
@@ -86,6 +86,7 @@ impl ConfigSpace {
         }
         config.capabilities(identity, secondary_bus.is_some());
         config.power_on = config.bytes.clone();
+        config.set16(COMMAND, command::IO | command::MEMORY | command::SYSTEM_ERROR);
         config
     }
 
@@ -137,10 +138,14 @@ impl ConfigSpace {
         self.set8(STATUS, STATUS_CAPABILITIES);
         let mut chain = Chain { link: CAPABILITIES, next: FIRST };
 
-        self.power = chain.add(self, ID_POWER, POWER_LENGTH);
-        self.set16(self.power + 2, 3); // version 1.2, no PME
-        self.set16(self.power + 4, 1 << 3); // D3hot keeps the state (No_Soft_Reset)
-        self.allow(self.power + 4, &[0b11]);
+        // PCI Express demands it; conventional functions here have none, as QEMU's.
+        if identity.express.is_some() {
+            let at = chain.add(self, ID_POWER, POWER_LENGTH);
+            self.set16(at + 2, 3); // version 1.2, no PME
+            self.set16(at + 4, 1 << 3); // D3hot keeps the state (No_Soft_Reset)
+            self.allow(at + 4, &[0b11]);
+            self.power = Some(at);
+        }
 
         if let Some(vectors) = identity.msi {
             let at = chain.add(self, ID_MSI, 14);
@@ -219,16 +224,16 @@ impl ConfigSpace {
     /// Whether the function is in D0 and decodes addresses of this kind.
     pub(crate) fn decodes(&self, kind: BarKind) -> bool {
         let bit = if kind == BarKind::Io { command::IO } else { command::MEMORY };
-        self.command() & bit != 0 && self.get16(self.power + 4) & 0b11 == 0
+        let state = self.power.map_or(0, |at| self.get16(at + 4) & 0b11);
+        self.command() & bit != 0 && state == 0
     }
 
     /// A reset: as after power-on, but for what the bus core has saved and restores at once: BARs, interrupt line, and
     /// whether messages are enabled.
     pub(crate) fn reset(&mut self) {
+        let power = self.power.map(|at| (at, POWER_LENGTH));
         let express = self.express.map(|at| (at, EXPRESS_LENGTH));
-        for (at, length) in
-            [(COMMAND, 2), (CACHE_LINE, 1), (self.power, POWER_LENGTH)].into_iter().chain(express)
-        {
+        for (at, length) in [(COMMAND, 2), (CACHE_LINE, 1)].into_iter().chain(power).chain(express) {
             let range = usize::from(at)..usize::from(at + length);
             self.bytes[range.clone()].copy_from_slice(&self.power_on[range]);
         }
@@ -406,6 +411,7 @@ mod tests {
     fn decoding_needs_its_enable_bit_and_full_power() {
         let mut config = config();
         let power = capability(&config, ID_POWER) + 4;
+        config.write(COMMAND, 2, 0);
         assert!(!config.decodes(BarKind::Memory64));
         config.write(COMMAND, 2, u32::from(command::MEMORY));
         assert!(config.decodes(BarKind::Memory64) && !config.decodes(BarKind::Io));

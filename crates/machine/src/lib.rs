@@ -7,6 +7,7 @@
 mod bus;
 mod dma;
 mod file;
+mod iommu;
 mod log;
 mod machine;
 pub mod model;
@@ -23,7 +24,7 @@ pub use file::File;
 pub use machine::{CustomDevice, Handle, Machine};
 pub use ram::LayoutKind;
 pub use spec::{
-    CAPABILITIES, DeviceSpec, Driver, Iommu, Limits, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
-    PciAddress, PortSpec, Size, SpecError, setting,
+    CAPABILITIES, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MemorySpec, ModelSpec,
+    NvmeBacking, PciAddress, PortSpec, Size, SpecError, setting,
 };
 pub use subsystem::kconfig;

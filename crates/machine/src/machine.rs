@@ -72,13 +72,20 @@ impl Machine {
     /// What devices did that they were not entitled to, oldest first. A run with findings has failed.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        self.world().views().checker().findings()
+        self.world().domains().checker().findings()
     }
 
     /// How many findings there were, those that are no longer kept included.
     #[must_use]
     pub fn finding_count(&self) -> u64 {
-        self.world().views().checker().count()
+        self.world().domains().checker().count()
+    }
+
+    /// How many memory accesses of a device the IOMMU has blocked. `None` if there is no such device; 0 if it is not behind
+    /// an IOMMU.
+    #[must_use]
+    pub fn fault_count(&self, address: PciAddress) -> Option<u64> {
+        Some(self.world().bus().at(address)?.dma().fault_count())
     }
 
     /// The `n`-th allocation of the subsystem from now on fails, counted from 1; `None` cancels. Answers what was left of
@@ -123,7 +130,7 @@ impl Machine {
         f: impl FnOnce(&Subsystem<World>, &CallCtx<'_, World>) -> R,
     ) -> R {
         let shared = &*self.shared;
-        self.world().views().checker().call();
+        self.world().domains().checker().call();
         shared.release_closed();
         shared.settle();
         let (task, caps) = (self.caller.task, self.caller.caps);

@@ -13,10 +13,12 @@ use crate::dma::Mode;
 use crate::ram::{LayoutKind, RamSpec};
 
 mod error;
+mod iommu;
 mod kconfig;
 mod units;
 
 pub use error::SpecError;
+pub use iommu::{Iommu, IommuSpec};
 pub use kconfig::setting;
 pub use units::{CAPABILITIES, PciAddress, Size};
 
@@ -31,9 +33,11 @@ pub struct MachineSpec {
     pub iommu: Iommu,
     /// The `vfio` module parameter `enable_unsafe_noiommu_mode`, as it is when the devices are probed.
     pub unsafe_noiommu_mode: bool,
+    /// The `iommufd` module parameter `allow_unsafe_interrupts`, as it is at the start.
+    pub allow_unsafe_interrupts: bool,
     /// The capabilities that the process is taken to hold, by name.
     pub capabilities: Vec<String>,
-    /// What becomes of a memory access that a device was not entitled to.
+    /// What becomes of a memory access that a device was not entitled to. An IOMMU blocks it in any case.
     pub dma: Mode,
     /// Build options of the kernel.
     #[serde(deserialize_with = "kconfig::table")]
@@ -55,6 +59,7 @@ impl Default for MachineSpec {
         MachineSpec {
             iommu: Iommu::None,
             unsafe_noiommu_mode: true,
+            allow_unsafe_interrupts: false,
             capabilities: ["CAP_SYS_RAWIO", "CAP_IPC_LOCK"].map(String::from).to_vec(),
             dma: Mode::Enforce,
             kconfig: Kconfig::FULL,
@@ -64,17 +69,6 @@ impl Default for MachineSpec {
             limits: Limits::default(),
         }
     }
-}
-
-/// The IOMMU of a machine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Iommu {
-    /// There is none: devices reach all of memory by physical address.
-    #[default]
-    None,
-    /// One that translates. Not built yet: a machine with it is refused.
-    Translating,
 }
 
 /// The physical memory of a machine.
@@ -141,13 +135,25 @@ pub struct DeviceSpec {
     pub thread: bool,
     /// The driver that is bound to it when the machine starts.
     pub driver: Driver,
+    /// Whether it is behind the machine's IOMMU, if there is one.
+    pub behind_iommu: bool,
+    /// Behind an IOMMU: it is in one iommu_group with all devices of the same number; `None`: in one of its own.
+    pub group: Option<u32>,
 }
 
 impl DeviceSpec {
     /// A device on a thread of its own, bound to vfio-pci.
     #[must_use]
     pub fn new(address: PciAddress, model: ModelSpec) -> Self {
-        DeviceSpec { address, model, dma_mask: None, thread: true, driver: Driver::VfioPci }
+        DeviceSpec {
+            address,
+            model,
+            dma_mask: None,
+            thread: true,
+            driver: Driver::VfioPci,
+            behind_iommu: true,
+            group: None,
+        }
     }
 
     /// The same, run inline.
@@ -201,6 +207,9 @@ struct RawDevice {
     thread: bool,
     #[serde(default)]
     driver: Driver,
+    #[serde(default = "yes")]
+    behind_iommu: bool,
+    group: Option<u32>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -229,7 +238,7 @@ impl TryFrom<RawDevice> for DeviceSpec {
     type Error = String;
 
     fn try_from(raw: RawDevice) -> Result<Self, String> {
-        let RawDevice { address, model, image, size, dma_mask, thread, driver } = raw;
+        let RawDevice { address, model, image, size, dma_mask, thread, driver, behind_iommu, group } = raw;
         let model = match (model, image, size) {
             (RawModel::Nvme, Some(image), None) => ModelSpec::Nvme(NvmeBacking::Image(image)),
             (RawModel::Nvme, None, Some(size)) => ModelSpec::Nvme(NvmeBacking::Memory(size)),
@@ -244,7 +253,7 @@ impl TryFrom<RawDevice> for DeviceSpec {
                 return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
             }
         };
-        Ok(DeviceSpec { address, model, dma_mask, thread, driver })
+        Ok(DeviceSpec { address, model, dma_mask, thread, driver, behind_iommu, group })
     }
 }
 
@@ -269,9 +278,6 @@ impl MachineSpec {
 
     /// What the parser cannot know, since it concerns several keys, or values that were not parsed.
     pub(crate) fn check(&self) -> Result<(), SpecError> {
-        if self.iommu == Iommu::Translating {
-            return Err(SpecError::key("iommu", "\"translating\" is not built yet; use \"none\""));
-        }
         if let Some(unknown) = self.capabilities.iter().find(|name| !CAPABILITIES.contains(&name.as_str())) {
             return Err(SpecError::key(
                 "capabilities",
@@ -289,6 +295,12 @@ impl MachineSpec {
             }
             if !seen.insert(device.address) {
                 return Err(SpecError::duplicate(device.address));
+            }
+            if device.group.is_some() && (!device.behind_iommu || self.iommu == Iommu::None) {
+                return Err(SpecError::key(
+                    "device.group",
+                    format_args!("device {} is not behind an IOMMU, and in no group", device.address),
+                ));
             }
             if device.dma_mask.is_some_and(|bits| !DMA_BITS.contains(&bits)) {
                 return Err(SpecError::key(

@@ -4,6 +4,7 @@
 //! for it: [`Live`] says which one it is.
 #![forbid(unsafe_code)]
 
+mod iommu;
 mod pci;
 mod vfio;
 
@@ -49,6 +50,8 @@ pub(crate) enum Entry {
 pub(crate) enum Live {
     /// `/sys/module/vfio/parameters/enable_unsafe_noiommu_mode`
     UnsafeNoiommuMode,
+    /// `/sys/module/iommufd/parameters/allow_unsafe_interrupts`
+    UnsafeInterrupts,
     /// `/proc/sys/kernel/tainted`
     Tainted,
     /// `/proc/self/pagemap`

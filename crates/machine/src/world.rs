@@ -11,14 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{
-    Account, Backing, Function, Grant, Host, IrqKind, Level, Node, NodeKind, PinError, Place, Region,
-    RegionKind, Run, Slept, Source, Task, Watch,
+    Account, Backing, DmaOwner, DomainKind, Function, Host, IommuInfo, IrqKind, Level, Mapping, Memory as _,
+    Node, NodeKind, PinError, Place, Region, RegionKind, Run, Slept, Source, Task, Watch,
 };
 use sys::Width;
 use uapi::Errno;
 
 use crate::bus::{Bus, Event, PciFunction, Rom};
-use crate::dma::{View, Views};
+use crate::dma::{Domain, Domains};
+use crate::iommu::Groups;
 use crate::log::Log;
 use crate::model::{BarKind, Register};
 use crate::ram::{Pin, Ram};
@@ -32,7 +33,8 @@ use sleep::Sleepers;
 pub(crate) struct World {
     bus: Bus,
     ram: Arc<Ram>,
-    views: Views,
+    domains: Domains,
+    groups: Groups,
     tree: Tree,
     log: Arc<Log>,
     taint: AtomicU64,
@@ -40,7 +42,7 @@ pub(crate) struct World {
     pins: Fault,
     sleepers: Sleepers,
     watches: Watches,
-    /// The functions that have an iommu_group of their own, by its number.
+    /// The functions that have an iommu_group of their own, by its number behind those of the IOMMU.
     iommu_groups: Mutex<Vec<Option<Function>>>,
 }
 
@@ -61,12 +63,19 @@ pub(crate) struct Upward {
 }
 
 impl World {
-    pub(crate) fn new(bus: Bus, views: Views, tree: Tree, log: Arc<Log>) -> rustix::io::Result<Self> {
+    pub(crate) fn new(
+        bus: Bus,
+        domains: Domains,
+        groups: Groups,
+        tree: Tree,
+        log: Arc<Log>,
+    ) -> rustix::io::Result<Self> {
         let functions = bus.functions().len();
         Ok(World {
             bus,
-            ram: Arc::clone(views.ram()),
-            views,
+            ram: Arc::clone(domains.ram()),
+            domains,
+            groups,
             tree,
             log,
             taint: AtomicU64::new(0),
@@ -86,8 +95,8 @@ impl World {
         &self.ram
     }
 
-    pub(crate) fn views(&self) -> &Views {
-        &self.views
+    pub(crate) fn domains(&self) -> &Domains {
+        &self.domains
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -167,14 +176,13 @@ impl subsystem::Locks for World {
 
 impl subsystem::Memory for World {
     type Pin = Pin;
-    type View = View;
 
     fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
         if self.pins.permit() { self.ram.pin(source, first, pages, write) } else { Err(PinError::NoMemory) }
     }
 
     fn unpin(&self, pin: Pin, first: u64, pages: u64) {
-        self.views.unpin(pin, first, pages);
+        self.domains.unpin(pin, first, pages);
     }
 
     fn run(&self, pin: Pin, page: u64, left: u64) -> Run {
@@ -200,26 +208,58 @@ impl subsystem::Memory for World {
     fn put_backing(&self, backing: Backing) {
         self.ram.put_backing(backing);
     }
+}
 
-    fn view_new(&self) -> Option<View> {
-        Some(self.views.create())
+impl subsystem::Iommu for World {
+    type Domain = Domain;
+
+    fn iommu(&self, function: Function) -> Option<IommuInfo> {
+        self.groups.info(function)
     }
 
-    fn view_drop(&self, view: View) {
-        self.views.remove(view);
+    fn domain_new(&self, kind: DomainKind) -> Option<Domain> {
+        Some(self.domains.create(matches!(kind, DomainKind::Translated(_))))
     }
 
-    fn grant(&self, view: View, grant: Grant<Pin>) -> bool {
-        self.views.grant(view, &grant);
+    fn domain_free(&self, domain: Domain) {
+        self.domains.remove(domain);
+    }
+
+    fn domain_map(&self, domain: Domain, mapping: Mapping<Pin>) -> bool {
+        self.domains.map(domain, &mapping);
         true
     }
 
-    fn revoke(&self, view: View, grant: Grant<Pin>) {
-        self.views.revoke(view, &grant);
+    fn domain_unmap(&self, domain: Domain, mapping: Mapping<Pin>) {
+        self.domains.unmap(domain, &mapping);
     }
 
-    fn device_view(&self, function: Function, view: Option<View>) {
-        self.with(function, (), |function| self.views.attach(function.dma(), view));
+    fn domain_attach(&self, function: Function, domain: Option<Domain>) {
+        for member in self.groups.members(function) {
+            self.with(member, (), |function| self.domains.attach(function.dma(), domain));
+        }
+    }
+
+    fn dirty_tracking(&self, domain: Domain, on: bool) {
+        self.domains.track_dirty(domain, on);
+    }
+
+    fn dirty_read(&self, domain: Domain, iova: u64, last: u64, clear: bool, each: &mut dyn FnMut(u64, u64)) {
+        for page in self.domains.dirty(domain, iova / Self::PAGE, last / Self::PAGE, clear) {
+            each(page * Self::PAGE, page * Self::PAGE + (Self::PAGE - 1));
+        }
+    }
+
+    fn dma_claim(&self, group: u32, owner: DmaOwner) -> bool {
+        self.groups.claim(group, owner)
+    }
+
+    fn dma_release(&self, group: u32) {
+        self.groups.release(group);
+    }
+
+    fn dma_claimed(&self, group: u32) -> bool {
+        self.groups.is_claimed(group)
     }
 }
 
@@ -228,11 +268,6 @@ impl subsystem::Bus for World {
 
     fn signal(&self, event: &Event) {
         event.signal();
-    }
-
-    fn iommu_group(&self, _: Function) -> Option<u32> {
-        // A machine with an IOMMU is refused when it is to be built.
-        None
     }
 
     fn name(&self, function: Function, write: &mut dyn FnMut(&str)) {
@@ -371,17 +406,18 @@ impl subsystem::Nodes for World {
         let device = self.bus.get(function).ok_or(Errno::ENODEV)?;
         let mut groups = lock(&self.iommu_groups);
         let free = groups.iter().position(Option::is_none).unwrap_or(groups.len());
-        self.tree.add_iommu_group(device.address(), free as u32)?;
+        let number = (self.groups.count() + free) as u32;
+        self.tree.add_iommu_group(device.address(), number)?;
         match groups.get_mut(free) {
             Some(group) => *group = Some(function),
             None => groups.push(Some(function)),
         }
-        self.log.line(format_args!("pci {}: Adding to iommu group {free}", device.address()));
-        Ok(free as u32)
+        self.log.line(format_args!("pci {}: Adding to iommu group {number}", device.address()));
+        Ok(number)
     }
 
     fn iommu_group_remove(&self, function: Function, group: u32) {
-        if let Some(place) = lock(&self.iommu_groups).get_mut(group as usize) {
+        if let Some(place) = lock(&self.iommu_groups).get_mut(group as usize - self.groups.count()) {
             *place = None;
         }
         self.with(function, (), |device| self.tree.remove_iommu_group(device.address(), group));

@@ -4,10 +4,14 @@ use core::fmt;
 
 use uapi::Errno;
 
+mod iommu;
+
+pub use iommu::{DmaOwner, DomainKind, Iommu, IommuInfo, Mapping, Rights};
+
 /// Everything that the subsystem asks of its surroundings, by subject.
 ///
 /// A kernel has these; so has a machine that is embedded in a process.
-pub trait Host: Alloc + Locks + Memory + Bus + Nodes + Sync + Sized {}
+pub trait Host: Alloc + Locks + Iommu + Bus + Nodes + Sync + Sized {}
 
 /// Whether the next allocation may be made.
 ///
@@ -113,8 +117,6 @@ pub trait Memory {
     /// Pinned memory: a handle as small as a word, given back piecewise with [`Memory::unpin`]. Equal pins stand for
     /// the same memory.
     type Pin: Copy + Send + Sync + fmt::Debug + PartialEq;
-    /// One iommufd context or container, as the checks of device memory accesses know it.
-    type View: Copy + Send + Sync + fmt::Debug + PartialEq;
 
     /// Pins `pages` pages from page `first` of `source` on. May sleep. All or nothing.
     fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Self::Pin, PinError>;
@@ -133,32 +135,6 @@ pub trait Memory {
     fn put_task(&self, task: Task);
     /// The subsystem no longer needs a file.
     fn put_backing(&self, backing: Backing);
-
-    /// A new view, empty. `None` if the host has no memory.
-    fn view_new(&self) -> Option<Self::View>;
-    /// The view's context is gone, with everything granted in it.
-    fn view_drop(&self, view: Self::View);
-    /// The devices of the view may reach this memory from now on. False if the host has no memory.
-    fn grant(&self, view: Self::View, grant: Grant<Self::Pin>) -> bool;
-    /// They may no longer; returns when no access to it is under way any more.
-    fn revoke(&self, view: Self::View, grant: Grant<Self::Pin>);
-    /// The device's accesses are checked against this view from now on; `None`: it may reach nothing.
-    fn device_view(&self, function: Function, view: Option<Self::View>);
-}
-
-/// Memory that the devices of a view may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant<P> {
-    /// The IOVA that it is mapped at.
-    pub iova: u64,
-    /// The pinned memory.
-    pub pin: P,
-    /// The first page of it.
-    pub first: u64,
-    /// How many pages.
-    pub pages: u64,
-    /// Whether a device may write to it.
-    pub writable: bool,
 }
 
 /// A PCI function, by the host's own numbering.
@@ -243,9 +219,6 @@ pub trait Bus {
     /// Adds 1 to an eventfd.
     fn signal(&self, event: &Self::Event);
 
-    /// The number of the iommu_group that an IOMMU has put the function in; `None` if the driver core has no IOMMU attached
-    /// to it (`dev->iommu`).
-    fn iommu_group(&self, function: Function) -> Option<u32>;
     /// The function's name on the bus, such as `0000:00:03.0`.
     fn name(&self, function: Function, write: &mut dyn FnMut(&str));
     /// Reads 1, 2 or 4 bytes of the real configuration space, naturally aligned.

@@ -33,8 +33,9 @@ pub mod vfio;
 
 pub use ctx::{CallCtx, Caps, Descriptors, UserMemory, UserMemoryExt};
 pub use host::{
-    Account, Alloc, Backing, Bus, Function, Grant, Host, IrqKind, Level, Locks, Memory, Mutex, Node,
-    NodeKind, Nodes, PinError, Place, Region, RegionKind, Run, RwLock, Slept, Source, Task, Watch,
+    Account, Alloc, Backing, Bus, DmaOwner, DomainKind, Function, Host, Iommu, IommuInfo, IrqKind, Level,
+    Locks, Mapping, Memory, Mutex, Node, NodeKind, Nodes, PinError, Place, Region, RegionKind, Rights, Run,
+    RwLock, Slept, Source, Task, Watch,
 };
 pub use kconfig::{Kconfig, Symbol};
 pub use rules::{Refusal, Rule};

@@ -38,6 +38,9 @@ pub struct Parameters {
     /// The module parameter `enable_unsafe_noiommu_mode` of vfio, changed later with
     /// [`Subsystem::set_unsafe_noiommu_mode`].
     pub unsafe_noiommu_mode: bool,
+    /// The module parameter `allow_unsafe_interrupts` of iommufd, changed later with
+    /// [`Subsystem::set_unsafe_interrupts`].
+    pub unsafe_interrupts: bool,
     /// Whether the platform adds MSI-X vectors while others are enabled, as x86 does.
     pub dynamic_msix: bool,
 }
@@ -99,7 +102,7 @@ impl<H: Host> Subsystem<H> {
             dynamic_msix: parameters.dynamic_msix,
             noiommu_mode: AtomicBool::new(parameters.unsafe_noiommu_mode),
             container_told: AtomicBool::new(false),
-            tables: H::RwLock::new(Tables::new()),
+            tables: H::RwLock::new(Tables::new(parameters.unsafe_interrupts)),
         })
     }
 
@@ -108,14 +111,24 @@ impl<H: Host> Subsystem<H> {
         &self.host
     }
 
-    /// Sets the module parameter. Devices that are registered already keep what they are.
+    /// Sets the module parameter `enable_unsafe_noiommu_mode` of vfio. Devices that are registered already keep what they are.
     pub fn set_unsafe_noiommu_mode(&self, on: bool) {
         self.noiommu_mode.store(on, Ordering::Relaxed);
     }
 
-    /// The module parameter.
+    /// The module parameter `enable_unsafe_noiommu_mode` of vfio.
     pub fn unsafe_noiommu_mode(&self) -> bool {
         self.noiommu_mode.load(Ordering::Relaxed)
+    }
+
+    /// Sets the module parameter `allow_unsafe_interrupts` of iommufd. Devices that are bound already stay so.
+    pub fn set_unsafe_interrupts(&self, on: bool) {
+        self.tables.read(|tables| tables.set_unsafe_interrupts(on));
+    }
+
+    /// The module parameter `allow_unsafe_interrupts` of iommufd.
+    pub fn unsafe_interrupts(&self) -> bool {
+        self.tables.read(|tables| tables.unsafe_interrupts())
     }
 
     /// The driver vfio-pci is bound to a function: registers a device and makes its nodes appear. What is refused leaves

@@ -1,6 +1,6 @@
 //! The tables of the subsystem: what is open, registered and shared.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::ctx::CallCtx;
 use crate::host::{Alloc, Function, Host};
@@ -22,6 +22,8 @@ pub(crate) struct Tables<H: Host> {
     groups: IdMap<Group<H>>,
     containers: Containers<H>,
     contexts: IdMap<SharedContext<H>>,
+    /// The module parameter `allow_unsafe_interrupts` of iommufd.
+    unsafe_interrupts: AtomicBool,
 }
 
 /// Containers by number.
@@ -78,14 +80,23 @@ pub(crate) struct Kind {
 
 impl<H: Host> Tables<H> {
     /// Empty tables.
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(unsafe_interrupts: bool) -> Self {
         Tables {
             files: Slab::new(),
             devices: IdMap::new(0, DEVICES - 1),
             groups: IdMap::new(0, DEVICES - 1),
             containers: IdMap::new(0, u32::MAX - 1),
             contexts: IdMap::new(0, u32::MAX - 1),
+            unsafe_interrupts: AtomicBool::new(unsafe_interrupts),
         }
+    }
+
+    pub(crate) fn unsafe_interrupts(&self) -> bool {
+        self.unsafe_interrupts.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_unsafe_interrupts(&self, on: bool) {
+        self.unsafe_interrupts.store(on, Ordering::Relaxed);
     }
 
     /// How many files, devices, groups, containers and contexts there are.
@@ -153,7 +164,7 @@ impl<H: Host> Tables<H> {
 
     /// The minor number of the group of a function, which is made if there is none yet.
     fn find_group(&mut self, host: &H, function: Function) -> Result<u32, Refusal> {
-        let number = host.iommu_group(function);
+        let number = host.iommu(function).map(|iommu| iommu.group);
         let found = self.groups.iter().find(|(_, group)| Some(group.number()) == number && !group.is_over());
         if let Some((minor, _)) = found {
             return Ok(minor);

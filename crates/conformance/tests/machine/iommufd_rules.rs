@@ -24,7 +24,6 @@ use crate::{machine, machine_of};
 /// The rules that no call on a machine can break.
 pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::OBJECTS_EXHAUSTED, "it would take 2^31 objects"),
-    (rule::BIND_IOMMU, "machines have no IOMMU yet"),
     (rule::DEVICE_GONE, "a device file keeps its object for as long as calls on it are under way"),
     (rule::FAULT_QUEUE_DESCRIPTOR, "it takes a process that has no descriptor left, and so no test in it"),
 ];
@@ -35,20 +34,25 @@ const NOWHERE: u64 = 0x7000;
 const RW: u32 = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
 
 /// A device that is attached to an IOAS with one page mapped at 0x1000.
-struct Bench {
-    machine: Machine,
-    iommufd: File,
-    device: File,
+pub(crate) struct Bench {
+    pub(crate) machine: Machine,
+    pub(crate) iommufd: File,
+    pub(crate) device: File,
     memory: Memory,
-    devid: u32,
-    ioas: u32,
-    hwpt: u32,
+    pub(crate) devid: u32,
+    pub(crate) ioas: u32,
+    pub(crate) hwpt: u32,
 }
 
 impl Bench {
     fn new() -> Self {
         let (machine, target) = machine(LayoutKind::Scattered);
-        let folder = format!("/sys/bus/pci/devices/{}/vfio-dev", target.devices[0]);
+        Self::on(machine, &target.devices[0])
+    }
+
+    /// With the first device of a machine.
+    pub(crate) fn on(machine: Machine, address: &str) -> Self {
+        let folder = format!("/sys/bus/pci/devices/{address}/vfio-dev");
         let name = machine.read_dir(Path::new(&folder)).expect("the device is registered").remove(0);
         let open = |path: &Path| machine.open(path, Access::ReadWrite).expect("a file to open");
         let device = open(&Path::new("/dev/vfio/devices").join(name));
@@ -73,7 +77,7 @@ impl Bench {
         self.call(self.map()).expect("the page can be mapped");
     }
 
-    fn call<T: Command>(&self, mut argument: T) -> Result<u32> {
+    pub(crate) fn call<T: Command>(&self, mut argument: T) -> Result<u32> {
         call(&self.machine, &self.iommufd, &mut argument)
     }
 
@@ -84,7 +88,7 @@ impl Bench {
     }
 }
 
-fn call<T: Command>(machine: &Machine, file: &File, argument: &mut T) -> Result<u32> {
+pub(crate) fn call<T: Command>(machine: &Machine, file: &File, argument: &mut T) -> Result<u32> {
     // SAFETY: addresses in the arguments of this file point to the bench's own page, to a range of its own that is
     // read or written during the call, or to nothing that is mapped.
     unsafe { machine.ioctl_typed(file, argument) }
@@ -92,7 +96,7 @@ fn call<T: Command>(machine: &Machine, file: &File, argument: &mut T) -> Result<
 
 /// Well-formed arguments, which the calls below change in one field.
 impl Bench {
-    fn map(&self) -> IommuIoasMap {
+    pub(crate) fn map(&self) -> IommuIoasMap {
         IommuIoasMap {
             flags: IOMMU_IOAS_MAP_FIXED_IOVA | RW,
             ioas_id: self.ioas,
@@ -103,7 +107,7 @@ impl Bench {
         }
     }
 
-    fn hwpt_alloc(&self) -> IommuHwptAlloc {
+    pub(crate) fn hwpt_alloc(&self) -> IommuHwptAlloc {
         IommuHwptAlloc { dev_id: self.devid, pt_id: self.ioas, ..IommuHwptAlloc::new() }
     }
 
@@ -218,7 +222,10 @@ fn page_tables(bench: &Bench) -> Vec<Broken> {
         (rule::HWPT_ALLOC_DATA, refused(IommuHwptAlloc { data_type: IOMMU_HWPT_DATA_VTD_S1, ..alloc })),
         (rule::HWPT_ALLOC_DEVICE, refused(IommuHwptAlloc { dev_id: 99, ..alloc })),
         (rule::HWPT_ALLOC_PARENT, refused(IommuHwptAlloc { pt_id: bench.devid, ..alloc })),
-        (rule::HWPT_ALLOC_FLAGS, refused(IommuHwptAlloc { flags: IOMMU_HWPT_ALLOC_NEST_PARENT, ..alloc })),
+        (
+            rule::HWPT_ALLOC_FLAGS_NOIOMMU,
+            refused(IommuHwptAlloc { flags: IOMMU_HWPT_ALLOC_NEST_PARENT, ..alloc }),
+        ),
         (rule::HWPT_ALLOC_NESTED, refused(IommuHwptAlloc { pt_id: bench.hwpt, ..alloc })),
         (rule::HWPT_ALLOC_FAULT_QUEUE, refused(IommuHwptAlloc { flags: IOMMU_HWPT_FAULT_ID_VALID, ..alloc })),
     ]
@@ -243,14 +250,14 @@ fn hardware(bench: &Bench) -> Vec<Broken> {
             bench.call(IommuHwptGetDirtyBitmap { iova: u64::MAX - 0xfff, length: 8192, ..bitmap }),
         ),
         (rule::DIRTY_ALIGNMENT, bench.call(IommuHwptGetDirtyBitmap { page_size: 0, ..bitmap })),
-        (rule::DIRTY_NOIOMMU, bench.call(bitmap)),
+        (rule::DIRTY_UNSUPPORTED, bench.call(bitmap)),
         (rule::INVALIDATE_RESERVED, bench.call(IommuHwptInvalidate { reserved: 1, ..invalidate })),
         (rule::INVALIDATE_ARRAY, bench.call(IommuHwptInvalidate { entry_num: 1, ..invalidate })),
         (rule::INVALIDATE_UNKNOWN, bench.call(IommuHwptInvalidate { hwpt_id: 99, ..invalidate })),
         (rule::INVALIDATE_TYPE, bench.call(invalidate)),
         (rule::VIOMMU_FIELDS, bench.call(IommuViommuAlloc { type_: 0, ..viommu })),
         (rule::VIOMMU_DEVICE, bench.call(IommuViommuAlloc { dev_id: 99, ..viommu })),
-        (rule::VIOMMU_NOIOMMU, bench.call(viommu)),
+        (rule::VIOMMU_UNSUPPORTED, bench.call(viommu)),
         (
             rule::VIOMMU_UNKNOWN,
             bench.call(IommuVdeviceAlloc { dev_id: bench.devid, ..IommuVdeviceAlloc::new() }),

@@ -2,6 +2,7 @@
 
 mod builds;
 mod group_rules;
+mod iommu_rules;
 mod iommufd_rules;
 mod order;
 mod rows;

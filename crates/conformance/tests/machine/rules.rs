@@ -7,7 +7,7 @@ use machine::LayoutKind;
 use subsystem::Refusal;
 use subsystem::rules::{group, iommufd, vfio};
 
-use crate::{group_rules, iommufd_rules, machine, vfio_rules};
+use crate::{group_rules, iommu_rules, iommufd_rules, machine, vfio_rules};
 
 /// A rule, and a call that must break it.
 pub(crate) type Broken = (Refusal, sys::Result<u32>);
@@ -15,11 +15,13 @@ pub(crate) type Broken = (Refusal, sys::Result<u32>);
 #[test]
 fn iommufd_rules_are_named() {
     check(iommufd_rules::broken());
+    check(iommu_rules::broken());
 }
 
 #[test]
 fn every_iommufd_rule_is_exercised() {
-    let elsewhere = iommufd_rules::broken();
+    let mut elsewhere = iommufd_rules::broken();
+    elsewhere.extend(iommu_rules::broken());
     assert_exercised(iommufd::ALL, &elsewhere, &[], iommufd_rules::OUT_OF_REACH);
 }
 

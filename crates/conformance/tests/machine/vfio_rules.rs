@@ -7,6 +7,7 @@ use machine::LayoutKind;
 use machine::{File, Machine};
 use rustix::event::{EventfdFlags, eventfd};
 use subsystem::Refusal;
+use subsystem::rules::iommufd as iommufd_rule;
 use subsystem::rules::vfio as rule;
 use sys::{Access, Result, Sys};
 use uapi::Command;
@@ -23,6 +24,7 @@ pub(crate) const UNNAMED: &[(Refusal, &str)] =
 /// The rules that no call on a machine can break.
 pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::PROBE_TWICE, "the machine itself binds its driver to a function once"),
+    (rule::PROBE_COHERENCY, "only the log names it: seen in `iommu_rules`"),
     (rule::PROBE_NO_INDEX, "it would take 2^20 devices"),
     (rule::PROBE_NODE, "the machine has room for every node, and no two have one path"),
     (rule::OPEN_UNREGISTERED, "only while the thread that unbinds has not woken up yet: at times, in B-087"),
@@ -140,7 +142,7 @@ fn attaching(device: &Device) -> Vec<Broken> {
     attach(0, 0).expect("the device can be attached");
     vec![
         (rule::ATTACH_PASID_RANGE, range),
-        (rule::ATTACH_PASID, pasid),
+        (iommufd_rule::ATTACH_PASID_TABLE, pasid),
         (rule::ATTACH_BUSY, attach(VFIO_DEVICE_ATTACH_PASID, 0)),
     ]
 }

@@ -25,10 +25,12 @@ pub enum Why {
         /// How many it can.
         bits: u8,
     },
-    /// The device is attached to no context.
-    NoContext,
+    /// The device is attached to no domain.
+    NoDomain,
     /// The memory is mapped for reading only.
     ReadOnly,
+    /// The memory is mapped for writing only, which an IOMMU can tell.
+    WriteOnly,
     /// The memory was mapped once, and is not any more.
     AfterUnmap {
         /// How many calls of the program ago it was unmapped.
@@ -47,8 +49,9 @@ pub struct Mapped {
     pub iova: u64,
     /// Its length in bytes.
     pub length: u64,
-    /// The physical address of that page of it which the finding is about, or which is nearest.
-    pub physical: u64,
+    /// The physical address of that page of it which the finding is about, or which is nearest; `None` behind an IOMMU, where
+    /// devices know IOVAs only.
+    pub physical: Option<u64>,
 }
 
 /// An access that a device was not entitled to.
@@ -60,8 +63,10 @@ pub struct Finding {
     pub doing: Option<Doing>,
     /// The direction.
     pub access: Access,
-    /// The physical address of the first byte that it was not entitled to.
+    /// The first byte that it was not entitled to: a physical address, or an IOVA.
     pub address: u64,
+    /// Whether that is an IOVA: the device is behind an IOMMU.
+    pub iova: bool,
     /// How many bytes the access has from there on.
     pub length: u64,
     /// What was wrong.
@@ -72,7 +77,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { device, doing, access, address, length, why, mapping } = self;
+        let Finding { device, doing, access, address, iova, length, why, mapping } = self;
         write!(f, "{device} ")?;
         if let Some(doing) = doing {
             write!(f, "{doing} ")?;
@@ -82,13 +87,15 @@ impl fmt::Display for Finding {
             Access::Write => "writes",
         };
         let bytes = if *length == 1 { "byte" } else { "bytes" };
-        write!(f, "{verb} {length} {bytes} at {}: {why}", Address(*address))?;
+        let space = if *iova { "IOVA " } else { "" };
+        write!(f, "{verb} {length} {bytes} at {space}{}: {why}", Address(*address))?;
         match (mapping, why) {
             (None, _) => Ok(()),
             (Some(mapping), Why::AfterUnmap { .. }) => write!(f, " (was {mapping})"),
-            (Some(mapping), Why::Outside) => {
-                write!(f, " (nearest: {} of {mapping})", Address(mapping.physical))
-            }
+            (Some(mapping), Why::Outside) => match mapping.physical {
+                Some(address) => write!(f, " (nearest: {} of {mapping})", Address(address)),
+                None => write!(f, " (nearest: {mapping})"),
+            },
             (Some(mapping), _) => write!(f, " ({mapping})"),
         }
     }
@@ -99,8 +106,9 @@ impl fmt::Display for Why {
         match *self {
             Why::BusMasterOff => f.write_str("bus mastering is off"),
             Why::BeyondMask { bits } => write!(f, "beyond the {bits} address bits of the device"),
-            Why::NoContext => f.write_str("the device is attached to nothing that memory could be mapped in"),
+            Why::NoDomain => f.write_str("the device is attached to nothing that memory could be mapped in"),
             Why::ReadOnly => f.write_str("mapped for reading only"),
+            Why::WriteOnly => f.write_str("mapped for writing only"),
             Why::AfterUnmap { calls: 0 } => f.write_str("unmapped just now"),
             Why::AfterUnmap { calls: 1 } => f.write_str("unmapped 1 call ago"),
             Why::AfterUnmap { calls } => write!(f, "unmapped {calls} calls ago"),
@@ -169,6 +177,7 @@ mod tests {
             doing: Some(doing),
             access: Access::Read,
             address: 0x1_2345_6000,
+            iova: false,
             length: 4096,
             why,
             mapping,
@@ -178,7 +187,7 @@ mod tests {
 
     #[test]
     fn findings_read_well() {
-        let mapping = Some(Mapped { iova: 0x20_0000, length: 2 << 20, physical: 0x1_2345_5000 });
+        let mapping = Some(Mapped { iova: 0x20_0000, length: 2 << 20, physical: Some(0x1_2345_5000) });
         let start = "0000:01:00.0 WRITE (queue 1, command 17) reads 4096 bytes at 0x1_2345_6000: ";
         for (finding, end) in [
             (

@@ -1,6 +1,6 @@
 //! A device's way to memory.
 //!
-//! Each access is checked frame by frame against the context that the device is attached to. What was found there last
+//! Each access is checked, and behind an IOMMU translated, page by page in the domain that the device is attached to. What was found there last
 //! is remembered by the port and asked first, so that a check costs no lock and no search.
 //!
 //! Taking memory away waits for accesses that are under way, and only for those: the port says which epoch it is in while
@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use super::checker::{Checker, Mode};
+use super::domains::{DomainState, Span};
 use super::finding::{Access, Finding, Mapped, Why};
 use super::reach::Stray;
-use super::views::Context;
+use crate::log::Log;
 use crate::ram::{FRAME, FramePointer, Ram, lock};
 
 /// The most bytes that are copied before an unmap gets its turn.
@@ -38,7 +39,7 @@ pub struct Doing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("access to {address:#x} aborted: {why}")]
 pub struct DmaError {
-    /// The physical address of the first byte that was neither read nor written.
+    /// The bus address of the first byte that was neither read nor written.
     pub address: u64,
     /// What was wrong.
     pub why: Why,
@@ -55,13 +56,22 @@ pub(super) struct PortState {
     epoch: AtomicU64,
     /// The epoch of the access that is under way, 0 if there is none.
     inside: AtomicU64,
-    context: Mutex<Option<Arc<Context>>>,
+    domain: Mutex<Option<Arc<DomainState>>>,
+    /// What an IOMMU blocks of it; `None`: it is not behind one.
+    faults: Option<Faults>,
+}
+
+/// What an IOMMU blocks of a device.
+#[derive(Debug)]
+struct Faults {
+    log: Arc<Log>,
+    count: AtomicU64,
 }
 
 impl PortState {
     /// Attaches the device; answers what it was attached to before.
-    pub(super) fn set_context(&self, context: Option<Arc<Context>>) -> Option<Arc<Context>> {
-        std::mem::replace(&mut lock(&self.context), context)
+    pub(super) fn set_domain(&self, domain: Option<Arc<DomainState>>) -> Option<Arc<DomainState>> {
+        std::mem::replace(&mut lock(&self.domain), domain)
     }
 
     /// Begins a new epoch, and returns when no access of an older one is under way. Called without locks that an access
@@ -89,6 +99,27 @@ impl PortState {
     }
 }
 
+impl Faults {
+    /// Counts a blocked access, and logs it as Linux does for an Intel VT-d unit.
+    fn report(&self, device: &str, access: Access, address: u64, why: Why) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let (code, reason) = match (why, access) {
+            (Why::NoDomain, _) => (0x02, "Present bit in context entry is clear"),
+            (_, Access::Write) => (0x05, "PTE Write access is not set"),
+            (_, Access::Read) => (0x06, "PTE Read access is not set"),
+        };
+        let verb = match access {
+            Access::Read => "Read",
+            Access::Write => "Write",
+        };
+        self.log.line(format_args!("DMAR: DRHD: handling fault status reg 2"));
+        self.log.line(format_args!(
+            "DMAR: [DMA {verb} NO_PASID] Request device [{device}] fault addr {:#x} [fault reason {code:#04x}] {reason}",
+            address & !(FRAME - 1)
+        ));
+    }
+}
+
 /// An access is under way.
 struct Inside<'a> {
     port: &'a PortState,
@@ -101,39 +132,67 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// What a port remembers of its context.
+/// What a port remembers of its domain.
 #[derive(Debug, Default)]
 struct Memo {
     /// The epoch that it is good for.
     epoch: u64,
-    context: Option<Arc<Context>>,
-    spans: [(Range<u64>, bool); REMEMBERED],
+    domain: Option<Arc<DomainState>>,
+    /// Whether the domain translates, and whether it notes what is written.
+    translates: bool,
+    tracks: bool,
+    spans: [Span; REMEMBERED],
     oldest: usize,
 }
 
-impl Memo {
-    /// Whether a frame may be accessed, by an access that is under way.
+impl Span {
     #[inline]
-    fn allows(&mut self, inside: &Inside<'_>, frame: u64, write: bool) -> bool {
-        if self.epoch != inside.epoch {
-            let context = lock(&inside.port.context).clone();
-            *self = Memo { epoch: inside.epoch, context, ..Memo::default() };
-        }
-        let known = self.spans.iter().find(|(frames, _)| frames.contains(&frame));
-        known.is_some_and(|&(_, writable)| writable || !write) || self.look_up(frame, write)
+    fn has(&self, page: u64) -> bool {
+        (self.first..self.end).contains(&page)
     }
 
-    fn look_up(&mut self, frame: u64, write: bool) -> bool {
-        let Some((frames, writable)) =
-            self.context.as_ref().and_then(|context| context.reach().around(frame))
-        else {
-            return false;
+    #[inline]
+    fn allows(&self, access: Access) -> bool {
+        match access {
+            Access::Read => self.read,
+            Access::Write => self.write,
+        }
+    }
+}
+
+impl Memo {
+    /// The frame behind a bus address if it may be accessed, by an access that is under way.
+    #[inline]
+    fn frame(&mut self, inside: &Inside<'_>, ram: &Ram, address: u64, access: Access) -> Option<u64> {
+        if self.epoch != inside.epoch {
+            *self = Memo::new(inside);
+        }
+        let page = if self.translates { address / FRAME } else { ram.layout().frame_at(address)? };
+        let known = self.spans.iter().find(|span| span.has(page) && span.allows(access)).copied();
+        let span = match known {
+            Some(span) => span,
+            None => self.look_up(page).filter(|span| span.allows(access))?,
         };
-        // What was known of the frame before is out of date: mappings were added since.
-        let at = self.spans.iter().position(|(frames, _)| frames.contains(&frame)).unwrap_or(self.oldest);
-        self.spans[at] = (frames, writable);
+        if self.tracks && access == Access::Write {
+            self.domain.as_ref()?.dirty.mark(page);
+        }
+        Some(page.wrapping_add(span.shift))
+    }
+
+    fn new(inside: &Inside<'_>) -> Self {
+        let domain = lock(&inside.port.domain).clone();
+        let translates = domain.as_ref().is_some_and(|domain| domain.translates());
+        let tracks = domain.as_ref().is_some_and(|domain| domain.dirty.is_on());
+        Memo { epoch: inside.epoch, domain, translates, tracks, ..Memo::default() }
+    }
+
+    fn look_up(&mut self, page: u64) -> Option<Span> {
+        let span = self.domain.as_ref()?.around(page)?;
+        // What was known of the page before is out of date: mappings were added since.
+        let at = self.spans.iter().position(|span| span.has(page)).unwrap_or(self.oldest);
+        self.spans[at] = span;
         self.oldest = (self.oldest + 1) % REMEMBERED;
-        writable || !write
+        Some(span)
     }
 }
 
@@ -237,10 +296,7 @@ impl DmaPort {
         while at < bytes.end {
             let here = address + at;
             let end = bytes.end.min(at + (FRAME - here % FRAME));
-            let frame = self.ram.layout().frame_at(here).ok_or(Stop::Stray(at))?;
-            if !self.memo.allows(&inside, frame, access == Access::Write) {
-                return Err(Stop::Stray(at));
-            }
+            let frame = self.memo.frame(&inside, &self.ram, here, access).ok_or(Stop::Stray(at))?;
             let frame = self.ram.frame(frame).ok_or(Stop::Stray(at))?;
             part(Some(frame), (here % FRAME) as usize, at as usize..end as usize);
             at = end;
@@ -271,13 +327,17 @@ impl DmaPort {
     #[cold]
     fn refuse(&self, stray: &Stray, length: u64, blamed: &mut bool) -> Result<Option<u64>, DmaError> {
         let &Stray { access, address, .. } = stray;
-        let context = lock(&self.state.context).clone();
-        let (why, mapping) = match context {
-            Some(context) => context.reach().explain(&self.ram, stray),
-            None => (Why::NoContext, None),
+        let domain = lock(&self.state.domain).clone();
+        let (why, mapping) = match domain {
+            Some(domain) => domain.explain(&self.ram, stray),
+            None => (Why::NoDomain, None),
         };
         if !std::mem::replace(blamed, true) {
             self.blame(access, address, length, why, mapping);
+        }
+        if let Some(faults) = &self.state.faults {
+            faults.report(&self.state.device, access, address, why);
+            return Err(DmaError { address, why });
         }
         match self.checker.mode() {
             Mode::Enforce => Err(DmaError { address, why }),
@@ -289,8 +349,8 @@ impl DmaPort {
     }
 
     fn blame(&self, access: Access, address: u64, length: u64, why: Why, mapping: Option<Mapped>) {
-        let device = Arc::clone(&self.state.device);
-        self.checker.add(Finding { device, doing: self.doing, access, address, length, why, mapping });
+        let (device, iova) = (Arc::clone(&self.state.device), self.state.faults.is_some());
+        self.checker.add(Finding { device, doing: self.doing, access, address, iova, length, why, mapping });
     }
 }
 
@@ -339,19 +399,25 @@ words! {
 pub(crate) struct PortControl(Arc<PortState>);
 
 impl PortControl {
-    pub(super) fn new(device: &str, bits: u8) -> Self {
+    pub(super) fn new(device: &str, bits: u8, faults: Option<Arc<Log>>) -> Self {
         PortControl(Arc::new(PortState {
             device: device.into(),
             bus_master: AtomicBool::new(false),
             bits,
             epoch: AtomicU64::new(1),
             inside: AtomicU64::new(0),
-            context: Mutex::new(None),
+            domain: Mutex::new(None),
+            faults: faults.map(|log| Faults { log, count: AtomicU64::new(0) }),
         }))
     }
 
     pub(super) fn state(&self) -> &Arc<PortState> {
         &self.0
+    }
+
+    /// How many accesses an IOMMU has blocked.
+    pub(crate) fn fault_count(&self) -> u64 {
+        self.0.faults.as_ref().map_or(0, |faults| faults.count.load(Ordering::Relaxed))
     }
 
     /// Switches bus mastering. Off: returns when no access is under way any more.
@@ -369,8 +435,10 @@ mod tests {
 
     use sys::{MemoryOptions, PageSize};
 
+    use subsystem::Rights;
+
     use super::*;
-    use crate::dma::Views;
+    use crate::dma::Domains;
     use crate::ram::{LayoutKind, RamSpec};
 
     /// Whoever takes memory away returns only when an access that began before is over.
@@ -378,22 +446,28 @@ mod tests {
     fn taking_away_waits_for_an_access_under_way() {
         let ram =
             Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Scattered, seed: 1 }).expect("RAM");
-        let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
-        let (_port, control) = views.port("0000:01:00.0", 64);
-        let view = views.create();
-        views.attach(&control, Some(view));
+        let domains = Domains::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
+        let (_port, control) = domains.port("0000:01:00.0", 64, None);
+        let domain = domains.create(false);
+        domains.attach(&control, Some(domain));
         let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
         let memory = ram.allocate(&options).expect("memory");
         let task = ram.accounts().task(0, None);
         let source = subsystem::Source::User { task, address: memory.start().as_ptr() as u64 };
         let pin = ram.pin(source, 0, 1, true).expect("machine RAM");
-        let grant = subsystem::Grant { iova: 0, pin, first: 0, pages: 1, writable: true };
-        views.grant(view, &grant);
+        let mapping = subsystem::Mapping {
+            iova: 0,
+            pin,
+            first: 0,
+            pages: 1,
+            rights: Rights { read: true, write: true },
+        };
+        domains.map(domain, &mapping);
 
         let takers: [(&str, &(dyn Fn() + Sync)); 3] = [
-            ("revoke", &|| views.revoke(view, &grant)),
+            ("revoke", &|| domains.unmap(domain, &mapping)),
             ("bus master", &|| control.set_bus_master(false)),
-            ("attach", &|| views.attach(&control, None)),
+            ("attach", &|| domains.attach(&control, None)),
         ];
         for (name, take) in takers {
             let left = AtomicBool::new(false);
@@ -423,21 +497,30 @@ mod tests {
     fn a_pin_that_goes_waits_for_devices_of_other_contexts() {
         let spec = RamSpec { bytes: 16 << 20, layout: LayoutKind::Scattered, seed: 1 };
         let ram = Ram::new(&spec).expect("RAM");
-        let views = Views::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
-        let (_port, control) = views.port("0000:01:00.0", 64);
-        let view = views.create();
-        views.attach(&control, Some(view));
+        let domains = Domains::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
+        let (_port, control) = domains.port("0000:01:00.0", 64, None);
+        let domain = domains.create(false);
+        domains.attach(&control, Some(domain));
         let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
         rustix::fs::ftruncate(&file, FRAME).expect("sized");
         let backing = ram.hold_backing(std::os::fd::AsFd::as_fd(&file)).expect("held");
         let pin = || ram.pin(subsystem::Source::File { backing, offset: 0 }, 0, 1, true).expect("a memfd");
         let (first, second) = (pin(), pin());
-        views.grant(view, &subsystem::Grant { iova: 0, pin: second, first: 0, pages: 1, writable: true });
+        domains.map(
+            domain,
+            &subsystem::Mapping {
+                iova: 0,
+                pin: second,
+                first: 0,
+                pages: 1,
+                rights: Rights { read: true, write: true },
+            },
+        );
         let left = AtomicBool::new(false);
         let inside = control.0.enter();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                views.unpin(first, 0, 1);
+                domains.unpin(first, 0, 1);
                 assert!(left.load(SeqCst), "it did not wait");
             });
             for _ in 0..1000 {
@@ -448,13 +531,13 @@ mod tests {
         });
         // Nobody else has the page: there is nothing to wait for.
         let _inside = control.0.enter();
-        views.unpin(second, 0, 1);
+        domains.unpin(second, 0, 1);
     }
 
     /// An access that begins in the new epoch is not waited for.
     #[test]
     fn later_accesses_are_not_waited_for() {
-        let control = PortControl::new("0000:01:00.0", 64);
+        let control = PortControl::new("0000:01:00.0", 64, None);
         control.0.quiesce();
         let inside = control.0.enter();
         assert_eq!(control.0.epoch.load(SeqCst), inside.epoch);

@@ -1,16 +1,17 @@
-//! What the devices of one context may reach, and why they may not reach the rest.
+//! What devices without an IOMMU may reach, and why they may not reach the rest.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
+use super::domains::Span;
 use super::finding::{Access, Mapped, Why};
 use crate::ram::{FRAME, Ram, Spans};
 
 /// How many mappings are remembered after they are gone.
-const REMEMBERED: usize = 64;
+pub(super) const REMEMBERED: usize = 64;
 /// How many pages around a stray access are searched for a mapping.
-const NEARBY: u64 = 512;
+pub(super) const NEARBY: u64 = 512;
 
 /// How often a frame is mapped. Mappings of the same memory overlap as they like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,13 +54,13 @@ impl Piece {
 
     fn mapped(&self, ram: &Ram, frame: u64) -> Mapped {
         let (iova, length) = self.mapping;
-        Mapped { iova, length, physical: ram.layout().run_at(frame).0 }
+        Mapped { iova, length, physical: Some(ram.layout().run_at(frame).0) }
     }
 }
 
 type PieceKey = (u64, u64, u64);
 
-/// What the devices of one context may reach.
+/// The memory that devices may reach, by frame.
 #[derive(Debug)]
 pub(super) struct Reach {
     /// What the checks ask.
@@ -75,9 +76,11 @@ impl Reach {
         Reach { rights: Spans::new(), pieces: BTreeMap::new(), gone: VecDeque::new() }
     }
 
-    /// The frames around one that are mapped in the same way, and whether they may be written.
-    pub(super) fn around(&self, frame: u64) -> Option<(Range<u64>, bool)> {
-        self.rights.get(frame).map(|(frames, rights)| (frames, rights.writable > 0))
+    /// The frames around one that are mapped in the same way.
+    pub(super) fn around(&self, frame: u64) -> Option<Span> {
+        let (frames, rights) = self.rights.get(frame)?;
+        let Range { start: first, end } = frames;
+        Some(Span { first, end, shift: 0, read: true, write: rights.writable > 0 })
     }
 
     pub(super) fn add(&mut self, piece: Piece, writable: bool) {
@@ -129,34 +132,22 @@ impl Reach {
         Some(piece.mapping)
     }
 
-    /// Why an access to the page at `address` is refused. `entered`: the access began in memory that may be reached,
-    /// and came here from there.
+    /// Why an access to the page at a physical address is refused.
     pub(super) fn explain(&self, ram: &Ram, stray: &Stray) -> (Why, Option<Mapped>) {
         let frame = ram.layout().frame_at(stray.address);
-        if stray.access == Access::Write
-            && let Some((piece, frame)) = frame.and_then(|frame| self.piece_at(frame))
-        {
-            return (Why::ReadOnly, Some(piece.mapped(ram, frame)));
-        }
-        let before = stray.address.checked_sub(FRAME).and_then(|address| self.mapped_at(ram, address));
-        if stray.entered && before.is_some() {
-            return (Why::PastEnd, before);
-        }
+        let there = frame.and_then(|frame| self.piece_at(frame)).filter(|_| stray.access == Access::Write);
+        let denied = there.map(|(piece, frame)| (Why::ReadOnly, piece.mapped(ram, frame)));
         let gone = frame.and_then(|frame| {
-            self.gone
-                .iter()
-                .find(|(piece, _)| piece.frames().contains(&frame))
-                .map(|&(piece, call)| (piece, call, frame))
+            let (piece, call) = self.gone.iter().find(|(piece, _)| piece.frames().contains(&frame))?;
+            Some((piece.mapped(ram, frame), *call))
         });
-        if let Some((piece, call, frame)) = gone {
-            // A call of another thread may have taken it since.
-            let calls = stray.call.saturating_sub(call);
-            return (Why::AfterUnmap { calls }, Some(piece.mapped(ram, frame)));
-        }
-        if before.is_some() {
-            return (Why::PastEnd, before);
-        }
-        (Why::Outside, self.nearest(ram, stray.address))
+        explain(
+            stray,
+            denied,
+            gone,
+            |address| self.mapped_at(ram, address),
+            || self.nearest(ram, stray.address),
+        )
     }
 
     fn piece_at(&self, frame: u64) -> Option<(Piece, u64)> {
@@ -190,6 +181,32 @@ pub(super) struct Stray {
     pub(super) entered: bool,
     /// The call that is under way.
     pub(super) call: u64,
+}
+
+/// Why an access is refused: `denied` if it is mapped and may not be accessed so, `gone` is what was there last and the call
+/// in which it went, `at` tells what is mapped at an address.
+pub(super) fn explain(
+    stray: &Stray,
+    denied: Option<(Why, Mapped)>,
+    gone: Option<(Mapped, u64)>,
+    at: impl Fn(u64) -> Option<Mapped>,
+    nearest: impl FnOnce() -> Option<Mapped>,
+) -> (Why, Option<Mapped>) {
+    if let Some((why, mapping)) = denied {
+        return (why, Some(mapping));
+    }
+    let before = stray.address.checked_sub(FRAME).and_then(at);
+    if stray.entered && before.is_some() {
+        return (Why::PastEnd, before);
+    }
+    if let Some((mapping, call)) = gone {
+        // A call of another thread may have taken it since.
+        return (Why::AfterUnmap { calls: stray.call.saturating_sub(call) }, Some(mapping));
+    }
+    match before {
+        Some(_) => (Why::PastEnd, before),
+        None => (Why::Outside, nearest()),
+    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,21 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-use subsystem::{Parameters, Subsystem, Symbol};
+use subsystem::{Function, Parameters, Subsystem, Symbol};
 
 use super::driver::Binding;
 use super::{Caller, Machine, Shared};
 use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology};
-use crate::dma::{Checker, Views};
+use crate::dma::{Checker, Domains};
 use crate::file::Files;
+use crate::iommu::{Groups, Isolation};
 use crate::log::Log;
 use crate::model::Model;
 use crate::models::{Edu, Namespace, Nvme, Port};
 use crate::ram::Ram;
-use crate::spec::{DeviceSpec, Driver, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError};
+use crate::spec::{
+    DeviceSpec, Driver, Iommu, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError,
+};
 use crate::tree::Tree;
 use crate::world::World;
 
@@ -38,6 +41,7 @@ struct Device {
     dma_bits: u8,
     thread: bool,
     driver: Driver,
+    isolation: Isolation,
 }
 
 impl Machine {
@@ -59,7 +63,7 @@ impl Machine {
         let memlock = Some(spec.limits.memlock.0);
         let uid = rustix::process::getuid().as_raw();
         let task = ram.accounts().task(uid, memlock);
-        let views = Views::new(ram, Arc::new(Checker::new(spec.dma)));
+        let domains = Domains::new(ram, Arc::new(Checker::new(spec.dma)));
 
         let log = Arc::new(Log::default());
         let mut bus = Bus::new(Topology::new(&spec.ports));
@@ -67,15 +71,18 @@ impl Machine {
         let mut inline = Vec::new();
         let mut bindings = Vec::new();
         let addresses: Vec<PciAddress> = devices.iter().map(|device| device.address).collect();
-        for Device { address, model, dma_bits, thread, driver } in devices {
+        let groups = Groups::new(spec.iommu, devices.iter().map(|device| (device.address, device.isolation)));
+        for (number, device) in (0..).zip(devices) {
+            let Device { address, model, dma_bits, thread, driver, isolation: _ } = device;
             let several = addresses.iter().any(|&other| other != address && other.is_of_device(address));
-            let ports = views.port(&address.to_string(), dma_bits);
+            let faults = groups.info(Function(number)).map(|_| Arc::clone(&log));
+            let ports = domains.port(&address.to_string(), dma_bits, faults);
             let function = bus.add((address, several), model, ports, &log);
             if thread { &mut threaded } else { &mut inline }.push(function);
             bindings.push(Binding::new(driver, spec.kconfig.has(Symbol::VfioPci)));
         }
 
-        let subsystem = subsystem(&spec, bus, views, log)?;
+        let subsystem = subsystem(&spec, bus, domains, groups, log)?;
         let caller = Caller::new(task, &spec.capabilities, memlock);
         let runners = Mutex::default();
         let shared = Shared { runners, subsystem, inline, bindings, files: Files::default(), task };
@@ -128,7 +135,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
     let mut devices = spec.devices.iter().map(specified).collect::<Result<Vec<_>, _>>()?;
     devices.extend(custom.into_iter().map(|CustomDevice { address, model, thread, driver }| {
         let dma_bits = model.identity().dma_bits;
-        Device { address, model, dma_bits, thread, driver }
+        Device { address, model, dma_bits, thread, driver, isolation: Isolation::Own }
     }));
     devices.extend(spec.ports.iter().map(|&PortSpec { address, bus }| Device {
         address,
@@ -136,6 +143,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         dma_bits: 64,
         thread: false,
         driver: Driver::None,
+        isolation: Isolation::Own,
     }));
     devices.sort_by_key(|device| device.address);
     if let Some(pair) = devices.windows(2).find(|pair| pair[0].address == pair[1].address) {
@@ -152,7 +160,8 @@ fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
         }
     };
     let dma_bits = spec.dma_mask.unwrap_or(model.identity().dma_bits);
-    Ok(Device { address: spec.address, model, dma_bits, thread: spec.thread, driver: spec.driver })
+    let isolation = Isolation::of(spec);
+    Ok(Device { address: spec.address, model, dma_bits, thread: spec.thread, driver: spec.driver, isolation })
 }
 
 fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {
@@ -170,18 +179,30 @@ fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {
 fn subsystem(
     spec: &MachineSpec,
     bus: Bus,
-    views: Views,
+    domains: Domains,
+    groups: Groups,
     log: Arc<Log>,
 ) -> Result<Subsystem<World>, SpecError> {
     let kconfig = spec.kconfig;
     let tree = Tree::new(kconfig, bus.topology().clone()).map_err(failed("file tree"))?;
-    for function in bus.functions() {
-        tree.add_device(function).map_err(failed("file tree"))?;
+    if let Iommu::Translating(iommu) = spec.iommu {
+        tree.add_iommu(iommu.registers()).map_err(failed("file tree"))?;
     }
-    let world = World::new(bus, views, tree, log).map_err(failed("eventfds"))?;
-    let unsafe_noiommu_mode = spec.unsafe_noiommu_mode;
-    Subsystem::new(world, Parameters { kconfig, unsafe_noiommu_mode, dynamic_msix: true })
-        .map_err(failed("subsystem"))
+    for function in bus.functions() {
+        let iommu = groups.info(function.number());
+        if let Some(iommu) = iommu {
+            log.line(format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group));
+        }
+        tree.add_device(function, iommu).map_err(failed("file tree"))?;
+    }
+    let world = World::new(bus, domains, groups, tree, log).map_err(failed("eventfds"))?;
+    let parameters = Parameters {
+        kconfig,
+        unsafe_noiommu_mode: spec.unsafe_noiommu_mode,
+        unsafe_interrupts: spec.allow_unsafe_interrupts,
+        dynamic_msix: true,
+    };
+    Subsystem::new(world, parameters).map_err(failed("subsystem"))
 }
 
 fn failed<E: fmt::Display>(what: &'static str) -> impl Fn(E) -> SpecError {

@@ -15,8 +15,8 @@ impl Machine {
     /// Reads from such a file.
     pub(super) fn live_read(&self, live: Live, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let line = match live {
-            Live::UnsafeNoiommuMode if self.shared.subsystem.unsafe_noiommu_mode() => "Y\n".to_string(),
-            Live::UnsafeNoiommuMode => "N\n".to_string(),
+            Live::UnsafeNoiommuMode => bool_line(self.shared.subsystem.unsafe_noiommu_mode()),
+            Live::UnsafeInterrupts => bool_line(self.shared.subsystem.unsafe_interrupts()),
             Live::Tainted => format!("{}\n", self.world().tainted()),
             Live::DriverOverride(function) => {
                 let only = self.shared.binding(function).and_then(|binding| binding.only());
@@ -37,6 +37,7 @@ impl Machine {
         let text = str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim_end_matches('\n');
         match live {
             Live::UnsafeNoiommuMode => self.shared.subsystem.set_unsafe_noiommu_mode(parse_bool(text)?),
+            Live::UnsafeInterrupts => self.shared.subsystem.set_unsafe_interrupts(parse_bool(text)?),
             Live::DriverOverride(function) => {
                 let binding = self.shared.binding(function).ok_or(Errno::ENODEV)?;
                 binding.set_only(Some(text.to_string()).filter(|name| !name.is_empty()));
@@ -105,6 +106,11 @@ pub(super) fn copy(content: &[u8], bytes: &mut [u8], offset: u64) -> usize {
     let length = content.len().min(bytes.len());
     bytes[..length].copy_from_slice(&content[..length]);
     length
+}
+
+/// How a module parameter tells whether it is on.
+fn bool_line(on: bool) -> String {
+    if on { "Y\n" } else { "N\n" }.to_string()
 }
 
 /// A boolean, as module parameters are written.

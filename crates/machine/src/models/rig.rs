@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
-use subsystem::{Function, Grant, IrqKind, Source};
+use subsystem::{Function, IrqKind, Mapping, Rights, Source};
 use sys::{Memory, MemoryOptions, PageSize};
 
 use crate::bus::{Doorbells, Event, Interrupts, Outbox};
-use crate::dma::{Checker, DmaPort, Doing, Mode, PortControl, Views};
+use crate::dma::{Checker, DmaPort, Doing, Domains, Mode, PortControl};
 use crate::model::Reach;
 use crate::ram::{FRAME, LayoutKind, Ram, RamSpec};
 
@@ -21,7 +21,7 @@ pub(super) struct Rig {
     _control: PortControl,
     /// The host's own way to the same memory.
     host: RefCell<DmaPort>,
-    views: Views,
+    domains: Domains,
     base: u64,
     /// How many findings were taken.
     taken: Cell<usize>,
@@ -43,13 +43,16 @@ impl Rig {
         let pin = ram.pin(source, 0, pages, true).expect("machine RAM");
         let base = ram.run(pin, 0, pages).address;
 
-        let views = Views::new(ram, Arc::new(Checker::new(Mode::Enforce)));
-        let view = views.create();
-        views.grant(view, &Grant { iova: 0, pin, first: 0, pages, writable: true });
+        let domains = Domains::new(ram, Arc::new(Checker::new(Mode::Enforce)));
+        let domain = domains.create(false);
+        domains.map(
+            domain,
+            &Mapping { iova: 0, pin, first: 0, pages, rights: Rights { read: true, write: true } },
+        );
         let port = |name| {
-            let (port, control) = views.port(name, 64);
+            let (port, control) = domains.port(name, 64, None);
             control.set_bus_master(true);
-            views.attach(&control, Some(view));
+            domains.attach(&control, Some(domain));
             (port, control)
         };
         let (dma, control) = port("device");
@@ -60,7 +63,7 @@ impl Rig {
             dma,
             _control: control,
             host: RefCell::new(host),
-            views,
+            domains,
             base,
             taken: Cell::new(0),
             interrupts,
@@ -95,7 +98,7 @@ impl Rig {
 
     /// The findings since the last call: what the model was doing, and where.
     pub(super) fn take_findings(&self) -> Vec<(Option<Doing>, u64)> {
-        let all = self.views.checker().findings();
+        let all = self.domains.checker().findings();
         let new = all.iter().skip(self.taken.replace(all.len()));
         new.map(|finding| (finding.doing, finding.address)).collect()
     }

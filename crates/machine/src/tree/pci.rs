@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use subsystem::IommuInfo;
 use subsystem::Symbol;
 use uapi::Errno;
 
@@ -29,8 +30,8 @@ impl Tree {
         self.add("/sys/bus/pci/devices", Entry::directory())
     }
 
-    /// A device, without a driver.
-    pub(crate) fn add_device(&self, function: &PciFunction) -> Result<(), Errno> {
+    /// A device, without a driver. `iommu` serves it.
+    pub(crate) fn add_device(&self, function: &PciFunction, iommu: Option<IommuInfo>) -> Result<(), Errno> {
         let (address, number, identity) = (function.address(), function.number(), function.identity());
         let path = self.topology.path(address);
         let attribute = |name: &str, entry| self.add(&format!("/sys{path}/{name}"), entry);
@@ -47,6 +48,9 @@ impl Tree {
         attribute("config", Entry::Live { mode: 0o644, live: Live::Config(number) })?;
         attribute("driver_override", Entry::Live { mode: 0o644, live: Live::DriverOverride(number) })?;
         attribute("subsystem", Entry::link(format!("{}bus/pci", up(&path))))?;
+        if let Some(iommu) = iommu {
+            self.add_behind_iommu(address, iommu)?;
+        }
         self.add(&format!("/sys/bus/pci/devices/{address}"), Entry::link(format!("../../..{path}")))
     }
 

@@ -35,6 +35,10 @@ impl Tree {
             let parameter = Entry::Live { mode: 0o644, live: Live::UnsafeNoiommuMode };
             self.add("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", parameter)?;
         }
+        if kconfig.has(Symbol::Iommufd) {
+            let parameter = Entry::Live { mode: 0o644, live: Live::UnsafeInterrupts };
+            self.add("/sys/module/iommufd/parameters/allow_unsafe_interrupts", parameter)?;
+        }
         if kconfig.has(Symbol::Vfio) {
             self.add("/sys/class/vfio-dev", Entry::directory())?;
         }

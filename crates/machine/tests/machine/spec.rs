@@ -50,6 +50,8 @@ fn every_key_is_taken() {
         dma_mask: Some(40),
         thread: false,
         driver: Driver::None,
+        behind_iommu: true,
+        group: None,
     };
     let edu = DeviceSpec::new("0001:02:1f.7".parse().unwrap(), ModelSpec::Edu);
     assert_eq!(spec.devices, [nvme, edu]);
@@ -70,15 +72,27 @@ fn each_mistake_is_named() {
         (
             "unsafe_mode = true".into(),
             "line 1: unknown field `unsafe_mode`, expected one of `iommu`, `unsafe_noiommu_mode`, \
-             `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `limits`",
+             `allow_unsafe_interrupts`, `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `limits`",
         ),
         (
             device("model = \"edu\"\nmask = 3"),
             "line 4: unknown field `mask`, expected one of `address`, `model`, `image`, `size`, `dma_mask`, `thread`, \
-             `driver`",
+             `driver`, `behind_iommu`, `group`",
         ),
-        ("iommu = \"translating\"".into(), "iommu: \"translating\" is not built yet; use \"none\""),
-        ("iommu = \"amd\"".into(), "line 1: unknown variant `amd`, expected `none` or `translating`"),
+        (
+            "iommu = \"amd\"".into(),
+            "line 1: invalid value: string \"amd\", expected \"none\", \"translating\", or a table of properties",
+        ),
+        ("[iommu]\naddress_width = 40".into(), "line 2: address_width = 40: 39, 48 or 57 is needed"),
+        (
+            "[iommu]\nsnoop = true".into(),
+            "line 2: unknown field `snoop`, expected one of `address_width`, `coherent`, `snoop_control`, \
+             `interrupt_remapping`, `dirty_tracking`",
+        ),
+        (
+            device("model = \"edu\"\ngroup = 1"),
+            "device.group: device 0000:01:00.0 is not behind an IOMMU, and in no group",
+        ),
         (
             "capabilities = [\"CAP_SYS_RAWIO\", \"CAP_IPC_LOK\"]".into(),
             "capabilities: \"CAP_IPC_LOK\" is not a capability of Linux",

@@ -1,21 +1,23 @@
 //! What is mapped in an IOAS.
 
 use super::PAGE;
+use super::link::{Linker, Table};
 use super::placement::{self, Placement, is_aligned};
 use super::records::{RecordId, Records};
+use super::reserved::Reserved;
 use super::span::Span;
 use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
 use crate::rules::iommufd as rule;
-use crate::{Grant, Host, Refusal, Run};
+use crate::{Host, Refusal, Rights, Run};
 
 /// A mapping: a slice of a record at an IOVA.
 #[derive(Clone, Copy)]
-struct Area {
-    record: RecordId,
+pub(super) struct Area {
+    pub(super) record: RecordId,
     /// Its first byte, counted in the record.
     offset: u64,
-    /// Whether devices may write to it. Without an IOMMU, they can always read.
-    writable: bool,
+    /// What devices may do.
+    pub(super) rights: Rights,
 }
 
 /// A slice of a record that is to be mapped. It comes with a reference to the record.
@@ -29,25 +31,33 @@ pub(super) struct Slice {
 }
 
 /// The mappings of an IOAS, and what new ones have to fulfil.
-pub(super) struct Areas {
-    areas: IntervalMap<Area>,
+pub(super) struct Areas<H: Host> {
+    pub(super) areas: IntervalMap<Area>,
     /// Where the subsystem may place mappings; empty: anywhere.
     allowed: IntervalMap<()>,
+    /// Where nothing may be mapped.
+    pub(super) reserved: Reserved,
     huge_pages: bool,
-    /// How many page tables the IOAS has. With the first one, its pages are pinned.
-    page_tables: u32,
+    /// Its page tables.
+    pub(super) tables: List<Table<H>>,
 }
 
-/// What linking areas to the devices of a context takes.
-pub(super) struct Linker<'a, H: Host> {
-    pub(super) host: &'a H,
-    pub(super) view: H::View,
-    pub(super) records: &'a mut Records<H>,
+impl Area {
+    /// The pages that it has in its record, by the entry that holds it.
+    pub(super) fn span(self, entry: &Entry<Area>) -> Span {
+        Span::of_bytes(self.offset, entry.last.saturating_sub(entry.first).saturating_add(1))
+    }
 }
 
-impl Areas {
+impl<H: Host> Areas<H> {
     pub(super) const fn new() -> Self {
-        Self { areas: IntervalMap::new(), allowed: IntervalMap::new(), huge_pages: true, page_tables: 0 }
+        Self {
+            areas: IntervalMap::new(),
+            allowed: IntervalMap::new(),
+            reserved: Reserved::new(),
+            huge_pages: true,
+            tables: List::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,12 +66,30 @@ impl Areas {
 
     /// What IOVA, length and address of a mapping must be a multiple of.
     pub(super) fn alignment(&self) -> u64 {
-        if self.page_tables == 0 && self.huge_pages { 1 } else { PAGE }
+        if self.tables.is_empty() && self.huge_pages { 1 } else { PAGE }
     }
 
-    /// Replaces the ranges that mappings are placed in.
-    pub(super) fn set_allowed(&mut self, allowed: IntervalMap<()>) {
+    /// Replaces the ranges that mappings are placed in. None of them may have IOVAs that are kept free.
+    pub(super) fn set_allowed(&mut self, allowed: IntervalMap<()>) -> Result<(), Refusal> {
+        if allowed.iter().any(|range| self.reserved.overlaps(range.first, range.last)) {
+            return Err(rule::ALLOW_IOVAS_RESERVED_REGION);
+        }
         self.allowed = allowed;
+        Ok(())
+    }
+
+    /// Keeps a range free for the object `owner`; refused with `taken` if something is mapped or allowed there.
+    pub(super) fn keep_free(
+        &mut self,
+        host: &H,
+        (first, last): (u64, u64),
+        owner: u32,
+        taken: Refusal,
+    ) -> Result<(), Refusal> {
+        if self.areas.overlaps(first, last) || self.allowed.overlaps(first, last) {
+            return Err(taken);
+        }
+        self.reserved.add(host, (first, last), owner)
     }
 
     pub(super) fn huge_pages(&self) -> bool {
@@ -76,7 +104,7 @@ impl Areas {
         if !self.huge_pages {
             return Ok(());
         }
-        if self.page_tables > 0 && !self.areas.is_empty() {
+        if !self.tables.is_empty() && !self.areas.is_empty() {
             return Err(rule::OPTION_HUGE_FILLED);
         }
         if !self.all_page_aligned() {
@@ -86,7 +114,7 @@ impl Areas {
         Ok(())
     }
 
-    fn all_page_aligned(&self) -> bool {
+    pub(super) fn all_page_aligned(&self) -> bool {
         self.areas.iter().all(|area| {
             // An area that ends with the address space has an aligned length too.
             let end = area.last.wrapping_add(1);
@@ -96,18 +124,18 @@ impl Areas {
 
     /// Maps slices one behind the other; returns the IOVA of the first. Takes over their references to the records.
     /// A refusal leaves everything as it was, and the references with the caller.
-    pub(super) fn map<H: Host>(
+    pub(super) fn map(
         &mut self,
         linker: &mut Linker<'_, H>,
         placement: Placement,
-        writable: bool,
+        rights: Rights,
         slices: &[Slice],
     ) -> Result<u64, Refusal> {
-        let iova = self.place::<H>(linker.records, placement, slices)?;
-        self.check_slices::<H>(linker.records, iova, writable, slices)?;
+        let iova = self.place(linker.records, placement, slices)?;
+        self.check_slices(linker.records, iova, rights, slices)?;
         let mut next = iova;
         for slice in slices {
-            if let Err(refusal) = self.insert(linker, next, writable, *slice) {
+            if let Err(refusal) = self.insert(linker, next, rights, *slice) {
                 self.undo(linker, iova, next);
                 return Err(refusal);
             }
@@ -117,7 +145,7 @@ impl Areas {
     }
 
     /// Where the slices go.
-    fn place<H: Host>(
+    fn place(
         &mut self,
         records: &Records<H>,
         placement: Placement,
@@ -130,27 +158,28 @@ impl Areas {
         }
         match placement {
             Placement::Fixed(iova) => {
-                placement::check_fixed(&self.areas, alignment, iova, length)?;
+                placement::check_fixed(&self.areas, &self.reserved, alignment, iova, length)?;
                 Ok(iova)
             }
             Placement::Lowest => {
                 let source = slices.first().map_or(0, |slice| records.position(slice.record, slice.offset));
-                placement::lowest(&mut self.areas, &self.allowed, alignment, H::HUGE, source, length)
+                let free = placement::Free { areas: &mut self.areas, reserved: &self.reserved };
+                placement::lowest(free, &self.allowed, alignment, H::HUGE, source, length)
             }
         }
     }
 
-    fn check_slices<H: Host>(
+    fn check_slices(
         &self,
         records: &Records<H>,
         iova: u64,
-        writable: bool,
+        rights: Rights,
         slices: &[Slice],
     ) -> Result<(), Refusal> {
         let alignment = self.alignment();
         let mut next = iova;
         for slice in slices {
-            if writable && !records.writable(slice.record) {
+            if rights.write && !records.writable(slice.record) {
                 return Err(rule::COPY_WRITEABLE);
             }
             if !is_aligned(slice.offset, alignment) {
@@ -165,26 +194,24 @@ impl Areas {
     }
 
     /// Adds one area at an IOVA that is free.
-    fn insert<H: Host>(
+    fn insert(
         &mut self,
         linker: &mut Linker<'_, H>,
         iova: u64,
-        writable: bool,
+        rights: Rights,
         slice: Slice,
     ) -> Result<(), Refusal> {
         self.areas.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         let last = iova.saturating_add(slice.length.saturating_sub(1));
-        let value = Area { record: slice.record, offset: slice.offset, writable };
-        if self.page_tables > 0 {
-            linker.link(Entry { first: iova, last, value })?;
-        }
+        let value = Area { record: slice.record, offset: slice.offset, rights };
+        linker.link(&Entry { first: iova, last, value }, self.tables.iter())?;
         let inserted = self.areas.insert(iova, last, value);
         debug_assert!(inserted.is_ok(), "an area was placed on another one");
         Ok(())
     }
 
     /// Takes back the areas from `first` up to, not including, `end`. Their references stay with the caller.
-    fn undo<H: Host>(&mut self, linker: &mut Linker<'_, H>, first: u64, end: u64) {
+    fn undo(&mut self, linker: &mut Linker<'_, H>, first: u64, end: u64) {
         let mut at = first;
         while at != end {
             let Some(area) = self.remove(linker, at) else { return };
@@ -193,17 +220,15 @@ impl Areas {
     }
 
     /// Takes away the area that begins at `first`, but not its reference to the record.
-    fn remove<H: Host>(&mut self, linker: &mut Linker<'_, H>, first: u64) -> Option<Entry<Area>> {
+    fn remove(&mut self, linker: &mut Linker<'_, H>, first: u64) -> Option<Entry<Area>> {
         let area = self.areas.remove(first)?;
-        if self.page_tables > 0 {
-            linker.unlink(area);
-        }
+        linker.unlink(&area, self.tables.iter());
         Some(area)
     }
 
     /// Unmaps the areas from `first` to `last`, ascending; how many bytes they had. An area that is not inside the
     /// range ends it with a refusal: those before it stay unmapped.
-    pub(super) fn unmap<H: Host>(
+    pub(super) fn unmap(
         &mut self,
         linker: &mut Linker<'_, H>,
         first: u64,
@@ -226,13 +251,13 @@ impl Areas {
     }
 
     /// Unmaps everything; how many bytes that was.
-    pub(super) fn unmap_all<H: Host>(&mut self, linker: &mut Linker<'_, H>) -> u64 {
+    pub(super) fn unmap_all(&mut self, linker: &mut Linker<'_, H>) -> u64 {
         // No area reaches beyond the whole.
         self.unmap(linker, 0, u64::MAX).unwrap_or(0)
     }
 
     /// The slices that cover `length` bytes at `iova`, each with a reference of its own. The range ends below 2^64.
-    pub(super) fn slices<H: Host>(
+    pub(super) fn slices(
         &self,
         host: &H,
         records: &mut Records<H>,
@@ -260,9 +285,18 @@ impl Areas {
         }
     }
 
+    /// The last IOVA up to which everything from `iova` on is mapped; `None` if it is not mapped itself.
+    pub(super) fn mapped_from(&self, iova: u64) -> Option<u64> {
+        let mut last = self.areas.get(iova)?.last;
+        while let Some(area) = last.checked_add(1).and_then(|next| self.areas.get(next)) {
+            last = area.last;
+        }
+        Some(last)
+    }
+
     /// Where `iova` is in physical memory, and how many bytes from there on are contiguous: at most `length`, and
     /// never beyond the area.
-    pub(super) fn physical<H: Host>(
+    pub(super) fn physical(
         &self,
         host: &H,
         records: &Records<H>,
@@ -270,7 +304,7 @@ impl Areas {
         length: u64,
     ) -> Result<(u64, u64), Refusal> {
         let area = self.areas.get(iova).ok_or(rule::GET_PA_UNMAPPED)?;
-        if self.page_tables == 0 {
+        if self.tables.get(0).is_none_or(|table| table.aperture_last.is_some()) {
             return Err(rule::GET_PA_NO_PAGE_TABLE);
         }
         let wanted = length.min(area.last.saturating_sub(iova).saturating_add(1));
@@ -282,89 +316,6 @@ impl Areas {
         let contiguous = pages.saturating_mul(PAGE).saturating_sub(within);
         Ok((address.saturating_add(within), contiguous.min(wanted)))
     }
-
-    /// The IOAS gets a page table: with the first one, all of its areas are pinned. A refusal changes nothing.
-    pub(super) fn add_page_table<H: Host>(&mut self, linker: &mut Linker<'_, H>) -> Result<(), Refusal> {
-        let page_tables = self.page_tables.checked_add(1).ok_or(rule::NO_MEMORY)?;
-        if self.page_tables == 0 {
-            if !self.all_page_aligned() {
-                return Err(rule::LINK_ALIGNMENT);
-            }
-            for area in self.areas.iter() {
-                if let Err(refusal) = linker.link(area) {
-                    self.areas
-                        .iter()
-                        .take_while(|done| done.first < area.first)
-                        .for_each(|done| linker.unlink(done));
-                    return Err(refusal);
-                }
-            }
-        }
-        self.page_tables = page_tables;
-        Ok(())
-    }
-
-    /// The IOAS loses a page table: with the last one, everything is unpinned.
-    pub(super) fn remove_page_table<H: Host>(&mut self, linker: &mut Linker<'_, H>) {
-        self.page_tables = self.page_tables.saturating_sub(1);
-        if self.page_tables == 0 {
-            self.areas.iter().for_each(|area| linker.unlink(area));
-        }
-    }
-}
-
-impl<H: Host> Linker<'_, H> {
-    /// Pins an area and grants it to the devices. A refusal changes nothing.
-    fn link(&mut self, area: Entry<Area>) -> Result<(), Refusal> {
-        let span = span_of(&area);
-        self.records.pin(self.host, area.value.record, span)?;
-        let mut page = span.first;
-        while let Some(grant) = self.grant(&area, page) {
-            if !self.host.grant(self.view, grant) {
-                self.revoke(&area, page);
-                self.records.unpin(self.host, area.value.record, span);
-                return Err(rule::NO_MEMORY);
-            }
-            page = page.saturating_add(grant.pages);
-        }
-        Ok(())
-    }
-
-    /// Takes an area from the devices and unpins it, as far as no other area has its pages.
-    fn unlink(&mut self, area: Entry<Area>) {
-        let span = span_of(&area);
-        self.revoke(&area, span.last.saturating_add(1));
-        self.records.unpin(self.host, area.value.record, span);
-    }
-
-    /// Takes back what was granted of an area, up to the page `end`.
-    fn revoke(&self, area: &Entry<Area>, end: u64) {
-        let mut page = span_of(area).first;
-        while page < end {
-            let Some(grant) = self.grant(area, page) else { return };
-            self.host.revoke(self.view, grant);
-            page = page.saturating_add(grant.pages);
-        }
-    }
-
-    /// The grant for the part of a pinned area that begins at a page of its record; `None` behind its end.
-    fn grant(&self, area: &Entry<Area>, page: u64) -> Option<Grant<H::Pin>> {
-        let span = span_of(area);
-        let skipped = page.checked_sub(span.first).filter(|skipped| *skipped < span.pages())?;
-        let extent = self.records.extent(area.value.record, page, span.last)?;
-        Some(Grant {
-            iova: area.first.wrapping_add(skipped.wrapping_mul(PAGE)),
-            pin: extent.pin,
-            first: extent.first,
-            pages: extent.pages,
-            writable: area.value.writable,
-        })
-    }
-}
-
-/// The pages of an area in its record.
-fn span_of(area: &Entry<Area>) -> Span {
-    Span::of_bytes(area.value.offset, area.last.saturating_sub(area.first).saturating_add(1))
 }
 
 #[cfg(test)]

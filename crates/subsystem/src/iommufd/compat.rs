@@ -83,7 +83,8 @@ impl<H: Host> Context<H> {
             Ok(VFIO_DMA_CC_IOMMU) => {
                 let ioas = objects.compat()?;
                 // No page table of a device without IOMMU keeps its DMA coherent.
-                Ok(u32::from(ioas.hwpts == 0))
+                let enforces = |id: &u32| objects.hwpt(*id).is_some_and(|hwpt| hwpt.enforces_coherency);
+                Ok(u32::from(ioas.hwpts.iter().all(enforces)))
             }
             _ => Ok(0),
         })

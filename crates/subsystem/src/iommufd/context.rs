@@ -6,15 +6,15 @@ use super::call::Call;
 use super::objects::{Object, Objects};
 use super::records::Records;
 use crate::rules::iommufd as rule;
-use crate::{Account, CallCtx, Host, Kconfig, Mutex, Refusal, RwLock};
+use crate::{Account, CallCtx, DomainKind, Host, Kconfig, Mutex, Refusal, RwLock};
 
 /// One open of `/dev/iommu`.
 ///
 /// Whoever holds it calls [`Context::close`] once, when the file and every device bound to it are gone.
 pub struct Context<H: Host> {
     pub(super) kconfig: Kconfig,
-    /// What the devices of this context may reach.
-    pub(super) view: H::View,
+    /// What the devices without an IOMMU may reach: all that a page table made for such a device keeps in place.
+    pub(super) physical: H::Domain,
     pub(super) objects: H::RwLock<Objects<H>>,
     /// The memory behind the areas of every IOAS; COPY shares it among them.
     pub(super) records: H::Mutex<Records<H>>,
@@ -50,10 +50,10 @@ impl<H: Host> Context<H> {
                 "page tables here have pages of 4 KiB, and the CPU must have the same"
             )
         }
-        let view = host.view_new().ok_or(rule::NO_MEMORY)?;
+        let physical = host.domain_new(DomainKind::Physical).ok_or(rule::NO_MEMORY)?;
         Ok(Self {
             kconfig,
-            view,
+            physical,
             objects: H::RwLock::new(Objects::new(account)),
             records: H::Mutex::new(Records::new()),
         })
@@ -104,9 +104,7 @@ impl<H: Host> Context<H> {
                 self.unbind_locked(host, objects, id);
             }
             for id in 1..=last {
-                if objects.hwpt(id).is_some() {
-                    self.destroy_hwpt(host, objects, id);
-                }
+                self.destroy_hwpt(host, objects, id);
             }
             for id in 1..=last {
                 if matches!(objects.get(id), Some(Object::Ioas(_))) {
@@ -117,7 +115,7 @@ impl<H: Host> Context<H> {
                 objects.remove(id);
             }
         });
-        host.view_drop(self.view);
+        host.domain_free(self.physical);
     }
 
     /// What the context holds.

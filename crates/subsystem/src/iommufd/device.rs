@@ -1,22 +1,47 @@
-//! Devices: bound to a context, attached to a page table.
+//! Devices of a context: bound to it, and who is in one iommu_group with whom.
 
 use super::context::Context;
-use super::hwpt::Origin;
 use super::objects::{Object, Objects};
+use crate::mem::List;
 use crate::rules::iommufd as rule;
-use crate::{Function, Host, Refusal, RwLock};
+use crate::{DmaOwner, Function, Host, IommuInfo, Level, Refusal, RwLock};
+
+/// The PASID of DMA that has none.
+pub(crate) const NO_PASID: u32 = 0;
 
 /// The object of a device that is bound.
 pub(super) struct Device {
-    function: Function,
-    /// The page table that it is attached to.
-    attached: Option<u32>,
+    pub(super) function: Function,
+    /// What serves it; `None`: it is without an IOMMU.
+    pub(super) iommu: Option<IommuInfo>,
+    pub(super) attached: List<Attachment>,
+}
+
+/// That a device is attached to a page table.
+pub(super) struct Attachment {
+    /// The PASID of the DMA that goes through it.
+    pub(super) pasid: u32,
+    pub(super) hwpt: u32,
 }
 
 /// A device that is bound to a context. Only the object that stands for it in the context can give one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceObject {
-    id: u32,
+    pub(super) id: u32,
+}
+
+/// How a device is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// It counts as one without an IOMMU.
+    Noiommu,
+    /// An IOMMU serves it.
+    Iommu {
+        /// In whose name the DMA of its iommu_group is claimed.
+        owner: DmaOwner,
+        /// The module parameter `allow_unsafe_interrupts` of iommufd.
+        unsafe_interrupts: bool,
+    },
 }
 
 impl DeviceObject {
@@ -27,84 +52,105 @@ impl DeviceObject {
     }
 }
 
-impl<H: Host> Context<H> {
-    /// Binds a device: makes an object for it. From now on it may reach what is mapped in this context.
-    ///
-    /// Refused if there is no memory for the object, or if the device is behind an IOMMU.
-    pub fn bind(&self, host: &H, function: Function, noiommu: bool) -> Result<DeviceObject, Refusal> {
-        if !noiommu {
-            return Err(rule::BIND_IOMMU);
-        }
-        let device = Device { function, attached: None };
-        let id = self.objects.write(|objects| objects.insert(host, Object::Device(device)))?;
-        host.device_view(function, Some(self.view));
-        Ok(DeviceObject { id })
+impl Device {
+    /// The page table that it is attached to under a PASID.
+    pub(super) fn table(&self, pasid: u32) -> Option<u32> {
+        self.attached.iter().find(|attachment| attachment.pasid == pasid).map(|attachment| attachment.hwpt)
     }
 
-    /// Takes a device's object away, detaching it if it is attached. The device may reach nothing from now on.
+    /// The number of its iommu_group; those of devices without an IOMMU do not bind them together.
+    fn group(&self) -> Option<u32> {
+        self.iommu.map(|iommu| iommu.group)
+    }
+
+    fn is_in(&self, group: Option<u32>) -> bool {
+        group.is_some() && self.group() == group
+    }
+}
+
+impl<H: Host> Objects<H> {
+    /// The devices of an iommu_group that are bound here, given one of them.
+    pub(super) fn siblings(&self, id: u32) -> impl Iterator<Item = (u32, &Device)> {
+        let group = self.device(id).and_then(Device::group);
+        self.devices().filter(move |(other, device)| *other == id || device.is_in(group))
+    }
+
+    /// Calls `f` for each of [`Objects::siblings`].
+    pub(super) fn for_each_sibling(&mut self, id: u32, mut f: impl FnMut(&mut Device)) {
+        let group = self.device(id).and_then(Device::group);
+        for other in 1..=self.ids().last().unwrap_or(0) {
+            if let Some(device) = self.device_mut(other).filter(|device| other == id || device.is_in(group)) {
+                f(device);
+            }
+        }
+    }
+}
+
+impl<H: Host> Context<H> {
+    /// Binds a device: makes an object for it. Without an IOMMU, it may reach from now on what is kept in place in this
+    /// context; behind one, nothing until it is attached.
+    ///
+    /// Refused if there is no memory for the object; behind an IOMMU also if the DMA of its iommu_group belongs to
+    /// somebody else, or its interrupts cannot be isolated.
+    pub fn bind(&self, host: &H, function: Function, binding: Binding) -> Result<DeviceObject, Refusal> {
+        self.objects.write(|objects| {
+            let iommu = match binding {
+                Binding::Noiommu => None,
+                Binding::Iommu { .. } => host.iommu(function),
+            };
+            let device = Device { function, iommu, attached: List::new() };
+            let id = objects.insert(host, Object::Device(device))?;
+            let claimed = match (binding, iommu) {
+                (Binding::Iommu { owner, unsafe_interrupts }, Some(iommu)) => {
+                    claim(host, function, iommu, owner, unsafe_interrupts)
+                }
+                _ => {
+                    host.domain_attach(function, Some(self.physical));
+                    Ok(())
+                }
+            };
+            claimed.map(|()| DeviceObject { id }).inspect_err(|_| {
+                objects.remove(id);
+            })
+        })
+    }
+
+    /// Takes a device's object away, detaching it from everything. The device may reach nothing from now on.
     pub fn unbind(&self, host: &H, device: DeviceObject) {
         self.objects.write(|objects| self.unbind_locked(host, objects, device.id));
     }
 
     pub(super) fn unbind_locked(&self, host: &H, objects: &mut Objects<H>, id: u32) {
-        let Some(function) = objects.device(id).map(|device| device.function) else { return };
-        self.detach_locked(host, objects, id);
-        host.device_view(function, None);
+        let first = |device: &Device| device.attached.get(0).map(|attachment| attachment.pasid);
+        while let Some(pasid) = objects.device(id).and_then(first) {
+            self.detach_locked(host, objects, id, pasid);
+        }
+        let Some(device) = objects.device(id) else { return };
+        match device.iommu {
+            None => host.domain_attach(device.function, None),
+            Some(iommu) => host.dma_release(iommu.group),
+        }
         objects.remove(id);
     }
+}
 
-    /// Attaches a device to the page table of this id, or to one of the IOAS of this id; a device that is attached
-    /// changes over. Returns the id of the page table.
-    ///
-    /// Refused if there is no such object, or if what is mapped there cannot be pinned. The device stays attached
-    /// as it was then.
-    pub fn attach(&self, host: &H, device: DeviceObject, pt_id: u32) -> Result<u32, Refusal> {
-        self.objects.write(|objects| {
-            let before = objects.device(device.id).ok_or(rule::DEVICE_GONE)?.attached;
-            let hwpt_id = match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
-                Object::Hwpt(_) => pt_id,
-                Object::Ioas(ioas) => match ioas.auto_hwpt {
-                    Some(id) => id,
-                    None => self.create_hwpt(host, objects, pt_id, Origin::Attach)?,
-                },
-                Object::Device(_) | Object::FaultQueue(_) => return Err(rule::ATTACH_TYPE),
-            };
-            if before == Some(hwpt_id) {
-                return Ok(hwpt_id);
-            }
-            // The new page table is taken before the old one is left: the device is never without one.
-            if let Some(hwpt) = objects.hwpt_mut(hwpt_id) {
-                hwpt.devices = hwpt.devices.saturating_add(1);
-            }
-            self.detach_locked(host, objects, device.id);
-            if let Some(device) = objects.device_mut(device.id) {
-                device.attached = Some(hwpt_id);
-            }
-            Ok(hwpt_id)
-        })
-    }
-
-    /// Checks that an id is one that a device can be attached to.
-    ///
-    /// Refused as [`Context::attach`] refuses it.
-    pub fn page_table(&self, pt_id: u32) -> Result<(), Refusal> {
-        self.objects.read(|objects| match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
-            Object::Hwpt(_) | Object::Ioas(_) => Ok(()),
-            Object::Device(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
-        })
-    }
-
-    /// Detaches a device if it is attached.
-    pub fn detach(&self, host: &H, device: DeviceObject) {
-        self.objects.write(|objects| self.detach_locked(host, objects, device.id));
-    }
-
-    fn detach_locked(&self, host: &H, objects: &mut Objects<H>, id: u32) {
-        let Some(hwpt_id) = objects.device_mut(id).and_then(|device| device.attached.take()) else { return };
-        let Some(hwpt) = objects.hwpt_mut(hwpt_id) else { return };
-        hwpt.devices = hwpt.devices.saturating_sub(1);
-        if hwpt.devices == 0 && hwpt.origin == Origin::Attach {
-            self.destroy_hwpt(host, objects, hwpt_id);
+/// Takes the DMA of a device's iommu_group.
+fn claim<H: Host>(
+    host: &H,
+    function: Function,
+    iommu: IommuInfo,
+    owner: DmaOwner,
+    unsafe_interrupts: bool,
+) -> Result<(), Refusal> {
+    if !iommu.isolated_msi {
+        if !unsafe_interrupts {
+            return Err(rule::BIND_INTERRUPTS);
         }
+        let line = format_args!(
+            "MSI interrupts are not secure, they cannot be isolated by the platform. Check that platform features \
+             like interrupt remapping are enabled. Use the \"allow_unsafe_interrupts\" module parameter to override"
+        );
+        host.log(Level::Warn, Some(function), line);
     }
+    if host.dma_claim(iommu.group, owner) { Ok(()) } else { Err(rule::BIND_OWNER) }
 }

@@ -1,18 +1,19 @@
-//! The commands that only an IOMMU can fulfil. Their arguments are checked as they would be with one; then what is
-//! asked for is not there.
+//! What an IOMMU says of itself, and the commands for what no IOMMU here has: nested page tables and vIOMMUs. Their arguments
+//! are checked as they would be with one; then what is asked for is not there.
 
 use uapi::iommufd::{
-    IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMU_HWPT_DIRTY_TRACKING_ENABLE, IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR,
-    IommuHwInfo, IommuHwQueueAlloc, IommuHwptGetDirtyBitmap, IommuHwptInvalidate, IommuHwptSetDirtyTracking,
-    IommuVdeviceAlloc, IommuVeventqAlloc, IommuViommuAlloc,
+    IOMMU_HW_CAP_DIRTY_TRACKING, IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED, IOMMU_HW_INFO_FLAG_INPUT_TYPE,
+    IOMMU_HW_INFO_TYPE_DEFAULT, IOMMU_HW_INFO_TYPE_INTEL_VTD, IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
+    IommuHwInfo, IommuHwInfoVtd, IommuHwQueueAlloc, IommuHwptInvalidate, IommuVdeviceAlloc,
+    IommuVeventqAlloc, IommuViommuAlloc,
 };
+use zerocopy::IntoBytes;
 
 use super::PAGE;
 use super::call::Call;
 use super::context::Context;
-use super::placement::is_aligned;
 use crate::rules::iommufd as rule;
-use crate::{Host, Mutex, Refusal, RwLock};
+use crate::{Host, IommuInfo, Refusal, RwLock};
 
 /// Most entries of an invalidation, and most events of a queue.
 const MOST_ENTRIES: u32 = 1 << 19;
@@ -20,41 +21,32 @@ const MOST_ENTRIES: u32 = 1 << 19;
 impl<H: Host> Context<H> {
     /// `IOMMU_GET_HW_INFO`
     pub(super) fn get_hw_info(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
-        let command = call.take::<IommuHwInfo>()?.value;
+        let mut argument = call.take::<IommuHwInfo>()?;
+        let command = &mut argument.value;
         if command.flags & !IOMMU_HW_INFO_FLAG_INPUT_TYPE != 0 || command.reserved != [0; 3] {
             return Err(rule::HW_INFO_FIELDS);
         }
-        self.refuse_device(command.dev_id, rule::HW_INFO_DEVICE, rule::HW_INFO_NOIOMMU)
-    }
-
-    /// `IOMMU_HWPT_SET_DIRTY_TRACKING`
-    pub(super) fn hwpt_set_dirty_tracking(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
-        let command = call.take::<IommuHwptSetDirtyTracking>()?.value;
-        if command.flags & !IOMMU_HWPT_DIRTY_TRACKING_ENABLE != 0 {
-            return Err(rule::DIRTY_FIELDS);
+        let iommu = self.iommu_of(command.dev_id, rule::HW_INFO_DEVICE)?.ok_or(rule::HW_INFO_NOIOMMU)?;
+        let wanted = match command.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE {
+            0 => IOMMU_HW_INFO_TYPE_DEFAULT,
+            _ => command.out_data_type,
+        };
+        if wanted != IOMMU_HW_INFO_TYPE_DEFAULT && wanted != IOMMU_HW_INFO_TYPE_INTEL_VTD {
+            return Err(rule::HW_INFO_TYPE);
         }
-        self.objects.read(|objects| objects.hwpt(command.hwpt_id).map(|_| ()).ok_or(rule::HWPT_UNKNOWN))?;
-        Err(rule::DIRTY_NOIOMMU)
-    }
-
-    /// `IOMMU_HWPT_GET_DIRTY_BITMAP`
-    pub(super) fn hwpt_get_dirty_bitmap(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
-        let command = call.take::<IommuHwptGetDirtyBitmap>()?.value;
-        if command.flags & !IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR != 0 || command.reserved != 0 {
-            return Err(rule::DIRTY_FIELDS);
+        let [cap_reg, ecap_reg] = iommu.registers;
+        // Linux says so of each VT-d unit.
+        let flags = IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17;
+        let description = IommuHwInfoVtd { flags, reserved: 0, cap_reg, ecap_reg };
+        put_padded(call, command.data_uptr, command.data_len, description.as_bytes())?;
+        command.data_len = u32::try_from(size_of::<IommuHwInfoVtd>()).unwrap_or(0);
+        command.out_data_type = IOMMU_HW_INFO_TYPE_INTEL_VTD;
+        command.out_max_pasid_log2 = 0;
+        command.out_capabilities = IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED;
+        if iommu.dirty_tracking {
+            command.out_capabilities |= IOMMU_HW_CAP_DIRTY_TRACKING;
         }
-        let alignment = self.objects.read(|objects| {
-            let hwpt = objects.hwpt(command.hwpt_id).ok_or(rule::HWPT_UNKNOWN)?;
-            Ok(objects.ioas(hwpt.ioas)?.areas.with(|areas| areas.alignment()))
-        })?;
-        let rest = command.length.checked_sub(1).ok_or(rule::DIRTY_LENGTH)?;
-        command.iova.checked_add(rest).ok_or(rule::DIRTY_WRAPS)?;
-        for value in [command.iova, command.length] {
-            if !is_aligned(value, alignment) || value.checked_rem(command.page_size) != Some(0) {
-                return Err(rule::DIRTY_ALIGNMENT);
-            }
-        }
-        Err(rule::DIRTY_NOIOMMU)
+        call.reply(&argument)
     }
 
     /// `IOMMU_HWPT_INVALIDATE`: says in every case how many entries were handled.
@@ -81,7 +73,8 @@ impl<H: Host> Context<H> {
         if command.flags != 0 || command.type_ == 0 {
             return Err(rule::VIOMMU_FIELDS);
         }
-        self.refuse_device(command.dev_id, rule::VIOMMU_DEVICE, rule::VIOMMU_NOIOMMU)
+        self.iommu_of(command.dev_id, rule::VIOMMU_DEVICE)?;
+        Err(rule::VIOMMU_UNSUPPORTED)
     }
 
     /// `IOMMU_VDEVICE_ALLOC`
@@ -113,9 +106,25 @@ impl<H: Host> Context<H> {
         Err(rule::VIOMMU_UNKNOWN)
     }
 
-    /// Refuses with `unknown` if there is no such device, and else with `noiommu`.
-    fn refuse_device(&self, id: u32, unknown: Refusal, noiommu: Refusal) -> Result<(), Refusal> {
-        self.objects.read(|objects| objects.device(id).map(|_| ()).ok_or(unknown))?;
-        Err(noiommu)
+    /// The IOMMU of a device; refused with `unknown` if there is no such device.
+    fn iommu_of(&self, id: u32, unknown: Refusal) -> Result<Option<IommuInfo>, Refusal> {
+        self.objects.read(|objects| objects.device(id).map(|device| device.iommu).ok_or(unknown))
     }
+}
+
+/// Writes to the caller's buffer as much as fits, and zeros behind it.
+fn put_padded<H: Host>(call: &Call<'_, H>, address: u64, length: u32, bytes: &[u8]) -> Result<(), Refusal> {
+    const ZEROS: [u8; 256] = [0; 256];
+    let memory = call.caller.memory;
+    let length = length as usize;
+    let known = bytes.get(..length).unwrap_or(bytes);
+    memory.write(address, known).map_err(|_| rule::HW_INFO_BUFFER)?;
+    let mut done = known.len();
+    while let Some(rest) = length.checked_sub(done).filter(|rest| *rest > 0) {
+        let zeros = ZEROS.get(..rest).unwrap_or(&ZEROS);
+        let at = address.checked_add(done as u64).ok_or(rule::HW_INFO_BUFFER)?;
+        memory.write(at, zeros).map_err(|_| rule::HW_INFO_BUFFER)?;
+        done = done.saturating_add(zeros.len());
+    }
+    Ok(())
 }

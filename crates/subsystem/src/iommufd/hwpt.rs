@@ -1,25 +1,39 @@
 //! The HWPT: a page table of an IOAS.
 //!
-//! Without an IOMMU it translates nothing: while an IOAS has one, its memory is pinned, and its physical addresses
-//! can be asked for.
+//! For a device behind an IOMMU it is a domain that translates. For one without it translates nothing: while an IOAS has one,
+//! its memory is pinned, and its physical addresses can be asked for.
 
-use uapi::iommufd::{IOMMU_HWPT_DATA_NONE, IOMMU_HWPT_FAULT_ID_VALID, IommuHwptAlloc};
+use uapi::iommufd::{
+    IOMMU_HWPT_ALLOC_DIRTY_TRACKING, IOMMU_HWPT_ALLOC_PASID, IOMMU_HWPT_DATA_NONE, IOMMU_HWPT_FAULT_ID_VALID,
+    IommuHwptAlloc,
+};
 
 use super::call::Call;
 use super::context::Context;
+use super::link::Table;
 use super::objects::{Object, Objects};
+use crate::mem::OutOfMemory;
 use crate::rules::iommufd as rule;
-use crate::{Host, Refusal, RwLock};
+use crate::{DomainKind, Host, IommuInfo, Refusal, RwLock};
 
 /// A page table.
-pub(super) struct Hwpt {
+pub(super) struct Hwpt<H: Host> {
     /// The IOAS that it belongs to.
     pub(super) ioas: u32,
     pub(super) origin: Origin,
-    /// How many devices are attached to it.
-    pub(super) devices: u32,
+    pub(super) domain: H::Domain,
+    /// The last IOVA that it can translate; `None`: it was made for a device without an IOMMU, and translates nothing.
+    pub(super) aperture_last: Option<u64>,
+    /// Whether the IOMMU keeps DMA through it coherent.
+    pub(super) enforces_coherency: bool,
+    /// Whether it can tell which pages were written.
+    pub(super) tracks_dirty: bool,
+    /// Whether devices can be attached to it under a PASID.
+    pub(super) pasid: bool,
+    /// How many devices are attached to it, each once for every PASID.
+    pub(super) users: u32,
     /// The fault queue that it names.
-    fault_queue: Option<u32>,
+    pub(super) fault_queue: Option<u32>,
 }
 
 /// How a page table came to be.
@@ -31,45 +45,84 @@ pub(super) enum Origin {
     Request,
 }
 
+/// What a page table is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) ioas: u32,
+    /// The id of the device that it is made for.
+    pub(super) device: u32,
+    pub(super) origin: Origin,
+    /// `IOMMU_HWPT_*`
+    pub(super) flags: u32,
+}
+
 impl<H: Host> Context<H> {
-    /// Makes a page table for an IOAS, pinning all that is mapped there if it is the first one. Returns its id.
-    pub(super) fn create_hwpt(
-        &self,
-        host: &H,
-        objects: &mut Objects<H>,
-        ioas_id: u32,
-        origin: Origin,
-    ) -> Result<u32, Refusal> {
-        let hwpt = Hwpt { ioas: ioas_id, origin, devices: 0, fault_queue: None };
-        let id = objects.insert(host, Object::Hwpt(hwpt))?;
-        let linked = objects
-            .ioas(ioas_id)
-            .and_then(|ioas| self.with_areas(host, ioas, |areas, linker| areas.add_page_table(linker)));
-        if let Err(refusal) = linked {
-            objects.remove(id);
-            return Err(refusal);
-        }
-        if let Some(ioas) = objects.ioas_mut(ioas_id) {
-            ioas.hwpts = ioas.hwpts.saturating_add(1);
-            if origin == Origin::Attach {
-                ioas.auto_hwpt = Some(id);
+    /// Makes a page table, which is not filled and not linked to its IOAS yet.
+    pub(super) fn new_hwpt(&self, host: &H, objects: &mut Objects<H>, plan: Plan) -> Result<u32, Refusal> {
+        let device = objects.device(plan.device).ok_or(rule::HWPT_ALLOC_DEVICE)?;
+        let (function, iommu) = (device.function, device.iommu);
+        let ioas = objects.ioas_mut(plan.ioas).ok_or(rule::IOAS_UNKNOWN)?;
+        ioas.hwpts.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
+        let domain = match iommu {
+            None => self.physical,
+            Some(_) => host.domain_new(DomainKind::Translated(function)).ok_or(rule::NO_MEMORY)?,
+        };
+        let has = |flag| plan.flags & flag != 0;
+        let hwpt = Hwpt {
+            ioas: plan.ioas,
+            origin: plan.origin,
+            domain,
+            aperture_last: iommu.map(|iommu| iommu.aperture_last),
+            enforces_coherency: iommu.is_some_and(|iommu| iommu.enforces_coherency),
+            tracks_dirty: has(IOMMU_HWPT_ALLOC_DIRTY_TRACKING),
+            pasid: has(IOMMU_HWPT_ALLOC_PASID),
+            users: 0,
+            fault_queue: None,
+        };
+        let id = objects.insert(host, Object::Hwpt(hwpt)).inspect_err(|_| {
+            if iommu.is_some() {
+                host.domain_free(domain);
             }
+        })?;
+        if let Some(ioas) = objects.ioas_mut(plan.ioas) {
+            ioas.hwpts.push_reserved(id);
         }
         Ok(id)
     }
 
-    /// Takes away a page table that no device is attached to.
+    /// Fills a page table with all that is mapped in its IOAS, and what will be; with the first one, it is pinned.
+    pub(super) fn link_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) -> Result<(), Refusal> {
+        let hwpt = objects.hwpt(id).ok_or(rule::HWPT_UNKNOWN)?;
+        let table = Table { hwpt: id, domain: hwpt.domain, aperture_last: hwpt.aperture_last };
+        let ioas = objects.ioas(hwpt.ioas)?;
+        self.with_areas(host, ioas, |areas, linker| areas.add_table(linker, table))
+    }
+
+    /// Takes away a page table that no device is attached to, linked or not.
     pub(super) fn destroy_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) {
-        let Some(Object::Hwpt(hwpt)) = objects.remove(id) else { return };
-        if let Some(queue) = hwpt.fault_queue.and_then(|queue| objects.fault_queue_mut(queue)) {
+        let Some(hwpt) = objects.hwpt(id) else { return };
+        let (ioas, queue) = (hwpt.ioas, hwpt.fault_queue);
+        if let Some(queue) = queue.and_then(|queue| objects.fault_queue_mut(queue)) {
             queue.hwpts = queue.hwpts.saturating_sub(1);
         }
-        let Some(ioas) = objects.ioas_mut(hwpt.ioas) else { return };
-        ioas.hwpts = ioas.hwpts.saturating_sub(1);
-        if ioas.auto_hwpt == Some(id) {
-            ioas.auto_hwpt = None;
+        if let Some(ioas) = objects.ioas_mut(ioas) {
+            if let Some(at) = ioas.hwpts.iter().position(|listed| *listed == id) {
+                ioas.hwpts.remove(at);
+            }
+            self.with_areas(host, ioas, |areas, linker| areas.remove_table(linker, id));
         }
-        self.with_areas(host, ioas, |areas, linker| areas.remove_page_table(linker));
+        if let Some(Object::Hwpt(hwpt)) = objects.remove(id)
+            && hwpt.aperture_last.is_some()
+        {
+            host.domain_free(hwpt.domain);
+        }
+    }
+
+    /// A device has left a page table: one that attaching has made goes with the last.
+    pub(super) fn put_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) {
+        if objects.hwpt(id).is_some_and(|hwpt| hwpt.users == 0 && hwpt.origin == Origin::Attach) {
+            self.destroy_hwpt(host, objects, id);
+        }
     }
 
     /// `IOMMU_HWPT_ALLOC`
@@ -83,29 +136,56 @@ impl<H: Host> Context<H> {
             return Err(rule::HWPT_ALLOC_DATA);
         }
         self.objects.write(|objects| {
-            objects.device(command.dev_id).ok_or(rule::HWPT_ALLOC_DEVICE)?;
+            let device = objects.device(command.dev_id).ok_or(rule::HWPT_ALLOC_DEVICE)?;
             match objects.get(command.pt_id) {
-                Some(Object::Ioas(_)) => {}
-                Some(Object::Hwpt(_)) => return Err(rule::HWPT_ALLOC_NESTED),
+                Some(Object::Ioas(_)) => check_flags(&command, device.iommu)?,
+                Some(Object::Hwpt(_)) => return Err(check_nested(&command, device.iommu)),
                 Some(Object::Device(_) | Object::FaultQueue(_)) | None => {
                     return Err(rule::HWPT_ALLOC_PARENT);
                 }
             }
-            if command.flags & !IOMMU_HWPT_FAULT_ID_VALID != 0 || command.data_len != 0 {
-                return Err(rule::HWPT_ALLOC_FLAGS);
-            }
-            let id = self.create_hwpt(call.host, objects, command.pt_id, Origin::Request)?;
+            let plan = Plan {
+                ioas: command.pt_id,
+                device: command.dev_id,
+                origin: Origin::Request,
+                flags: command.flags,
+            };
+            let id = self.new_hwpt(call.host, objects, plan)?;
             argument.value.out_hwpt_id = id;
-            let named = match command.flags & IOMMU_HWPT_FAULT_ID_VALID {
+            let linked = self.link_hwpt(call.host, objects, id);
+            let named = linked.and_then(|()| match command.flags & IOMMU_HWPT_FAULT_ID_VALID {
                 0 => Ok(()),
                 _ => name_fault_queue(objects, id, command.fault_id),
-            };
-            let done = named.and_then(|()| call.reply(&argument));
-            if done.is_err() {
-                self.destroy_hwpt(call.host, objects, id);
-            }
-            done
+            });
+            named
+                .and_then(|()| call.reply(&argument))
+                .inspect_err(|_| self.destroy_hwpt(call.host, objects, id))
         })
+    }
+}
+
+/// Checks that a page table can be made as it is asked for.
+fn check_flags(command: &IommuHwptAlloc, iommu: Option<IommuInfo>) -> Result<(), Refusal> {
+    let Some(iommu) = iommu else {
+        return match command.flags & !IOMMU_HWPT_FAULT_ID_VALID == 0 && command.data_len == 0 {
+            true => Ok(()),
+            false => Err(rule::HWPT_ALLOC_FLAGS_NOIOMMU),
+        };
+    };
+    const KNOWN: u32 = IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
+    let dirty = command.flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING != 0;
+    if command.flags & !KNOWN != 0 || command.data_len != 0 {
+        return Err(rule::HWPT_ALLOC_FLAGS);
+    }
+    if dirty && !iommu.dirty_tracking { Err(rule::HWPT_ALLOC_DIRTY) } else { Ok(()) }
+}
+
+/// Why a page table cannot be nested in another: no IOMMU here makes one that others are nested in.
+fn check_nested(command: &IommuHwptAlloc, iommu: Option<IommuInfo>) -> Refusal {
+    const KNOWN: u32 = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
+    match iommu {
+        Some(_) if command.flags & !KNOWN == 0 && command.data_len != 0 => rule::HWPT_ALLOC_NESTED_PARENT,
+        _ => rule::HWPT_ALLOC_NESTED,
     }
 }
 

@@ -2,26 +2,25 @@
 
 use uapi::iommufd::{IommuIoasAlloc, IommuIoasAllowIovas, IommuIoasIovaRanges, IommuIovaRange};
 
-use super::areas::{Areas, Linker};
+use super::areas::Areas;
 use super::call::Call;
 use super::context::Context;
+use super::link::Linker;
 use super::objects::Object;
-use crate::mem::{IntervalMap, OutOfMemory};
+use crate::mem::{IntervalMap, List, OutOfMemory};
 use crate::rules::iommufd as rule;
 use crate::{Host, Mutex, Refusal, RwLock, UserMemoryExt};
 
 /// An address space. It is in use while it has page tables.
 pub(super) struct Ioas<H: Host> {
-    pub(super) areas: H::Mutex<Areas>,
-    /// How many page tables it has.
-    pub(super) hwpts: u32,
-    /// The one among them that attaching a device has made, and that the next device gets too.
-    pub(super) auto_hwpt: Option<u32>,
+    pub(super) areas: H::Mutex<Areas<H>>,
+    /// The ids of its page tables, in the order in which they were made.
+    pub(super) hwpts: List<u32>,
 }
 
 impl<H: Host> Ioas<H> {
     pub(super) fn new() -> Self {
-        Self { areas: H::Mutex::new(Areas::new()), hwpts: 0, auto_hwpt: None }
+        Self { areas: H::Mutex::new(Areas::new()), hwpts: List::new() }
     }
 }
 
@@ -31,11 +30,9 @@ impl<H: Host> Context<H> {
         &self,
         host: &H,
         ioas: &Ioas<H>,
-        f: impl FnOnce(&mut Areas, &mut Linker<'_, H>) -> R,
+        f: impl FnOnce(&mut Areas<H>, &mut Linker<'_, H>) -> R,
     ) -> R {
-        ioas.areas.with(|areas| {
-            self.records.with(|records| f(areas, &mut Linker { host, view: self.view, records }))
-        })
+        ioas.areas.with(|areas| self.records.with(|records| f(areas, &mut Linker { host, records })))
     }
 
     /// `IOMMU_IOAS_ALLOC`
@@ -55,27 +52,33 @@ impl<H: Host> Context<H> {
         })
     }
 
-    /// `IOMMU_IOAS_IOVA_RANGES`: nothing is reserved for devices without an IOMMU, so there is one range.
+    /// `IOMMU_IOAS_IOVA_RANGES`: as many ranges as there is room for, and how many there are.
     pub(super) fn ioas_iova_ranges(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
         let mut argument = call.take::<IommuIoasIovaRanges>()?;
         let command = &mut argument.value;
         if command.reserved != 0 {
             return Err(rule::IOVA_RANGES_RESERVED);
         }
-        command.out_iova_alignment = self.objects.read(|objects| {
-            objects.ioas(command.ioas_id).map(|ioas| ioas.areas.with(|areas| areas.alignment()))
+        let (room, array) = (command.num_iovas, command.allowed_iovas);
+        command.num_iovas = 0;
+        self.objects.read(|objects| {
+            objects.ioas(command.ioas_id)?.areas.with(|areas| {
+                command.out_iova_alignment = areas.alignment();
+                let mut from = Some(0);
+                while let Some((start, last)) = from.and_then(|from| areas.reserved.open_from(from, u64::MAX))
+                {
+                    if command.num_iovas < room {
+                        write_range(call, array, command.num_iovas, IommuIovaRange { start, last })?;
+                    }
+                    command.num_iovas = command.num_iovas.saturating_add(1);
+                    from = last.checked_add(1);
+                }
+                Ok(())
+            })
         })?;
-        let room = command.num_iovas;
-        command.num_iovas = 1;
-        if room > 0 {
-            let everything = IommuIovaRange { start: 0, last: u64::MAX };
-            call.caller
-                .memory
-                .put(command.allowed_iovas, &everything)
-                .map_err(|_| rule::IOVA_RANGES_ARRAY)?;
-        }
+        let all = command.num_iovas <= room;
         call.reply(&argument)?;
-        if room == 0 { Err(rule::IOVA_RANGES_ROOM) } else { Ok(()) }
+        if all { Ok(()) } else { Err(rule::IOVA_RANGES_ROOM) }
     }
 
     /// `IOMMU_IOAS_ALLOW_IOVAS`
@@ -87,18 +90,31 @@ impl<H: Host> Context<H> {
         self.objects.read(|objects| {
             let ioas = objects.ioas(command.ioas_id)?;
             let allowed = read_ranges(call, command.allowed_iovas, command.num_iovas)?;
-            ioas.areas.with(|areas| areas.set_allowed(allowed));
-            Ok(())
+            ioas.areas.with(|areas| areas.set_allowed(allowed))
         })
     }
+}
+
+/// Where an entry of an array of ranges is.
+fn range_at(array: u64, index: u32) -> Option<u64> {
+    u64::from(index).saturating_mul(size_of::<IommuIovaRange>() as u64).checked_add(array)
+}
+
+fn write_range<H: Host>(
+    call: &Call<'_, H>,
+    array: u64,
+    index: u32,
+    range: IommuIovaRange,
+) -> Result<(), Refusal> {
+    let at = range_at(array, index).ok_or(rule::IOVA_RANGES_ARRAY)?;
+    call.caller.memory.put(at, &range).map_err(|_| rule::IOVA_RANGES_ARRAY)
 }
 
 /// Reads disjoint ranges from the caller's array.
 fn read_ranges<H: Host>(call: &Call<'_, H>, array: u64, count: u32) -> Result<IntervalMap<()>, Refusal> {
     let mut ranges = IntervalMap::new();
-    for index in 0..u64::from(count) {
-        let at = index.saturating_mul(size_of::<IommuIovaRange>() as u64).checked_add(array);
-        let range: IommuIovaRange = at
+    for index in 0..count {
+        let range: IommuIovaRange = range_at(array, index)
             .ok_or(rule::ALLOW_IOVAS_ARRAY)
             .and_then(|at| call.caller.memory.get(at).map_err(|_| rule::ALLOW_IOVAS_ARRAY))?;
         if range.start >= range.last {

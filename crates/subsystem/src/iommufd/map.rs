@@ -16,12 +16,12 @@ use super::records::Named;
 use super::span::Span;
 use crate::mem::List;
 use crate::rules::iommufd as rule;
-use crate::{Account, Host, Mutex, Refusal, RwLock, Source};
+use crate::{Account, Host, Mutex, Refusal, Rights, RwLock, Source};
 
 /// How a mapping is to be made: what MAP, MAP_FILE and COPY have in common.
 #[derive(Clone, Copy)]
 struct How {
-    writable: bool,
+    rights: Rights,
     placement: Placement,
 }
 
@@ -29,7 +29,7 @@ impl How {
     fn new(flags: u32, iova: u64) -> Self {
         let has = |flag| flags & flag != 0;
         Self {
-            writable: has(IOMMU_IOAS_MAP_WRITEABLE),
+            rights: Rights { read: has(IOMMU_IOAS_MAP_READABLE), write: has(IOMMU_IOAS_MAP_WRITEABLE) },
             placement: if has(IOMMU_IOAS_MAP_FIXED_IOVA) {
                 Placement::Fixed(iova)
             } else {
@@ -119,14 +119,14 @@ impl<H: Host> Context<H> {
         let named = Named {
             source,
             pages: Span::of_bytes(offset, length).last.saturating_add(1),
-            writable: how.writable,
+            writable: how.rights.write,
             task: call.caller.task,
             account: if call.caller.caps.ipc_lock { Account::None } else { objects.account },
         };
         self.with_areas(call.host, ioas, |areas, linker| {
             let record = linker.records.create(call.host, named)?;
             let slice = Slice { record, offset, length };
-            let mapped = areas.map(linker, how.placement, how.writable, &[slice]);
+            let mapped = areas.map(linker, how.placement, how.rights, &[slice]);
             if mapped.is_err() {
                 linker.records.put(call.host, record);
             }
@@ -146,7 +146,7 @@ impl<H: Host> Context<H> {
             self.collect(call, source, command.src_iova, command.length, &mut slices)?;
             let target = objects.ioas(command.dst_ioas_id)?;
             self.with_areas(call.host, target, |areas, linker| {
-                areas.map(linker, how.placement, how.writable, slices.iter().as_slice())
+                areas.map(linker, how.placement, how.rights, slices.iter().as_slice())
             })
         });
         match copied {

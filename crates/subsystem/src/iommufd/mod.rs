@@ -8,37 +8,43 @@
 //! * a **fault queue** for each one that was asked for, with a file of its own.
 //!
 //! An area is a slice of a *record*: the memory that one MAP call named. COPY makes more areas of one record. While
-//! an IOAS has a page table, the pages of its areas are pinned and granted to the devices of the context; a page is
-//! pinned once per record, however many areas share it.
+//! an IOAS has page tables, the pages of its areas are pinned, and mapped in the domain of each; a page is pinned once per
+//! record, however many areas share it.
 //!
-//! No device here is behind an IOMMU: a page table is a promise that memory stays where it is, and
-//! `IOMMU_IOAS_NOIOMMU_GET_PA` tells where that is.
+//! The page table of a device behind an IOMMU is a domain that translates. That of a device without one is a promise
+//! that memory stays where it is, and `IOMMU_IOAS_NOIOMMU_GET_PA` tells where that is: all of them in a context are one
+//! domain, for what any of them keeps in place may be reached.
 //!
 //! Order of locks: object table, IOAS, records. Source of all behaviour: Linux 7.3, `drivers/iommu/iommufd` as
 //! observed, and `Documentation/userspace-api/iommufd.rst`.
 #![forbid(unsafe_code)]
 
 mod areas;
+mod attach;
 mod call;
 mod change_process;
 mod compat;
 mod context;
 mod device;
+mod dirty;
 pub(crate) mod fault_queue;
 mod get_pa;
 mod hardware;
 mod hwpt;
 mod ioas;
+mod link;
 mod map;
 mod objects;
 mod option;
 mod pinned;
 mod placement;
 mod records;
+mod reserved;
 mod span;
 
 pub use context::{Context, Usage};
-pub use device::DeviceObject;
+pub(crate) use device::NO_PASID;
+pub use device::{Binding, DeviceObject};
 
 /// The page size, of the CPU and of every page table here. [`Context::new`] holds the host's against it.
 const PAGE: u64 = 4096;

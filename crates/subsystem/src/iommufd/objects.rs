@@ -19,7 +19,7 @@ const LAST_ID: u32 = i32::MAX as u32;
 pub(super) enum Object<H: Host> {
     Device(Device),
     Ioas(Ioas<H>),
-    Hwpt(Hwpt),
+    Hwpt(Hwpt<H>),
     FaultQueue(FaultQueue),
 }
 
@@ -82,6 +82,13 @@ impl<H: Host> Objects<H> {
         })
     }
 
+    pub(super) fn devices(&self) -> impl Iterator<Item = (u32, &Device)> {
+        self.table.iter().filter_map(|(id, object)| match object {
+            Object::Device(device) => Some((id, device)),
+            _ => None,
+        })
+    }
+
     pub(super) fn device(&self, id: u32) -> Option<&Device> {
         match self.table.get(id) {
             Some(Object::Device(device)) => Some(device),
@@ -115,14 +122,14 @@ impl<H: Host> Objects<H> {
         }
     }
 
-    pub(super) fn hwpt(&self, id: u32) -> Option<&Hwpt> {
+    pub(super) fn hwpt(&self, id: u32) -> Option<&Hwpt<H>> {
         match self.table.get(id) {
             Some(Object::Hwpt(hwpt)) => Some(hwpt),
             _ => None,
         }
     }
 
-    pub(super) fn hwpt_mut(&mut self, id: u32) -> Option<&mut Hwpt> {
+    pub(super) fn hwpt_mut(&mut self, id: u32) -> Option<&mut Hwpt<H>> {
         match self.table.get_mut(id) {
             Some(Object::Hwpt(hwpt)) => Some(hwpt),
             _ => None,
@@ -136,8 +143,8 @@ impl<H: Host> Context<H> {
         let id = call.take::<IommuDestroy>()?.value.id;
         self.objects.write(|objects| match objects.get(id).ok_or(rule::DESTROY_UNKNOWN)? {
             Object::Device(_) => Err(rule::DESTROY_DEVICE),
-            Object::Ioas(ioas) if ioas.hwpts > 0 => Err(rule::DESTROY_IOAS_IN_USE),
-            Object::Hwpt(hwpt) if hwpt.devices > 0 => Err(rule::DESTROY_HWPT_IN_USE),
+            Object::Ioas(ioas) if !ioas.hwpts.is_empty() => Err(rule::DESTROY_IOAS_IN_USE),
+            Object::Hwpt(hwpt) if hwpt.users > 0 => Err(rule::DESTROY_HWPT_IN_USE),
             Object::FaultQueue(queue) if queue.open => Err(rule::DESTROY_FAULT_QUEUE_OPEN),
             Object::FaultQueue(queue) if queue.hwpts > 0 => Err(rule::DESTROY_FAULT_QUEUE_IN_USE),
             Object::Ioas(_) => {

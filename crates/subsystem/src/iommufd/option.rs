@@ -77,7 +77,7 @@ fn rlimit_mode<H: Host>(
 }
 
 /// Whether page tables of an IOAS may use large pages.
-fn huge_pages(areas: &mut Areas, operation: Operation) -> Result<Option<u64>, Refusal> {
+fn huge_pages<H: Host>(areas: &mut Areas<H>, operation: Operation) -> Result<Option<u64>, Refusal> {
     match operation {
         Operation::Get => return Ok(Some(u64::from(areas.huge_pages()))),
         Operation::Set(0) => areas.disable_huge_pages()?,

@@ -1,6 +1,7 @@
 //! Where a new mapping goes.
 
 use super::PAGE;
+use super::reserved::Reserved;
 use crate::Refusal;
 use crate::mem::IntervalMap;
 use crate::rules::iommufd as rule;
@@ -14,9 +15,10 @@ pub(super) enum Placement {
     Lowest,
 }
 
-/// Checks a fixed IOVA: aligned, in bounds, free.
+/// Checks a fixed IOVA: aligned, in bounds, not kept free, not mapped.
 pub(super) fn check_fixed<V: Copy>(
     areas: &IntervalMap<V>,
+    reserved: &Reserved,
     alignment: u64,
     iova: u64,
     length: u64,
@@ -25,6 +27,9 @@ pub(super) fn check_fixed<V: Copy>(
         return Err(rule::MAP_IOVA_ALIGNMENT);
     }
     let last = iova.checked_add(length.saturating_sub(1)).ok_or(rule::MAP_IOVA_WRAPS)?;
+    if reserved.overlaps(iova, last) {
+        return Err(rule::MAP_RESERVED);
+    }
     if areas.overlaps(iova, last) { Err(rule::MAP_OVERLAP) } else { Ok(()) }
 }
 
@@ -34,7 +39,7 @@ pub(super) fn check_fixed<V: Copy>(
 /// the page is that of the memory. An empty list of allowed ranges allows everything; the first page and the last
 /// one are never chosen.
 pub(super) fn lowest<V: Copy>(
-    areas: &mut IntervalMap<V>,
+    mut free: Free<'_, V>,
     allowed: &IntervalMap<()>,
     alignment: u64,
     huge: u64,
@@ -51,12 +56,12 @@ pub(super) fn lowest<V: Copy>(
     const FIRST: u64 = PAGE;
     const LAST: u64 = u64::MAX - PAGE;
     let found = if allowed.is_empty() {
-        fit.between(areas, FIRST, LAST)
+        fit.between(&mut free, FIRST, LAST)
     } else {
         allowed
             .iter_from(FIRST)
             .take_while(|range| range.first <= LAST)
-            .find_map(|range| fit.between(areas, range.first.max(FIRST), range.last.min(LAST)))
+            .find_map(|range| fit.between(&mut free, range.first.max(FIRST), range.last.min(LAST)))
     };
     found.ok_or(rule::MAP_NO_ROOM)
 }
@@ -75,6 +80,26 @@ pub(super) fn is_aligned(value: u64, alignment: u64) -> bool {
     value & alignment.saturating_sub(1) == 0
 }
 
+/// What is free: what is neither mapped nor kept free.
+pub(super) struct Free<'a, V: Copy> {
+    pub(super) areas: &'a mut IntervalMap<V>,
+    pub(super) reserved: &'a Reserved,
+}
+
+impl<V: Copy> Free<'_, V> {
+    /// The lowest hole of at least `length` from `from` to `last`, as large as it is there.
+    fn hole(&mut self, from: u64, last: u64, length: u64) -> Option<(u64, u64)> {
+        let mut from = from;
+        loop {
+            let open = self.reserved.open_from(from, last)?;
+            if let Some(hole) = self.areas.hole(open.0, open.1, length) {
+                return Some(hole);
+            }
+            from = open.1.checked_add(1)?;
+        }
+    }
+}
+
 /// What the place of a mapping must fulfil.
 struct Fit {
     want: u64,
@@ -83,11 +108,11 @@ struct Fit {
 }
 
 impl Fit {
-    /// The lowest place from `first` to `last` that no area touches.
-    fn between<V: Copy>(&self, areas: &mut IntervalMap<V>, first: u64, last: u64) -> Option<u64> {
+    /// The lowest place from `first` to `last` that is free.
+    fn between<V: Copy>(&self, free: &mut Free<'_, V>, first: u64, last: u64) -> Option<u64> {
         let mut from = self.start(first, last)?;
         loop {
-            let hole = areas.hole(from, last, self.length)?;
+            let hole = free.hole(from, last, self.length)?;
             if let Some(start) = self.start(hole.0, hole.1) {
                 return Some(start);
             }

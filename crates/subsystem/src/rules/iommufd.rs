@@ -27,6 +27,7 @@ rules! {
     ALLOW_IOVAS_RESERVED = EOPNOTSUPP, "allow-iovas.reserved", "the reserved field is zero";
     ALLOW_IOVAS_ARRAY = EFAULT, "allow-iovas.array", "the array is in memory that the caller can read";
     ALLOW_IOVAS_RANGE = EINVAL, "allow-iovas.range", "each range ends behind its start";
+    ALLOW_IOVAS_RESERVED_REGION = EADDRINUSE, "allow-iovas.reserved-region", "no range has IOVAs that a device or the aperture of a page table keeps free";
     ALLOW_IOVAS_OVERLAP = EINVAL, "allow-iovas.overlap", "no two ranges overlap";
 
     // Placing a mapping: MAP, MAP_FILE, COPY.
@@ -38,6 +39,7 @@ rules! {
     MAP_LENGTH_ALIGNMENT = EINVAL, "map.length-alignment", "the length is a multiple of the alignment of the IOAS";
     MAP_IOVA_ALIGNMENT = EINVAL, "map.iova-alignment", "a fixed IOVA is a multiple of the alignment of the IOAS";
     MAP_IOVA_WRAPS = EOVERFLOW, "map.iova-wraps", "a mapping at a fixed IOVA ends below 2^64";
+    MAP_RESERVED = EINVAL, "map.reserved", "a fixed IOVA is in the aperture of each page table, and outside the windows of each device";
     MAP_OVERLAP = EEXIST, "map.overlap", "nothing is mapped at the IOVAs of a new mapping";
     MAP_SOURCE_ALIGNMENT = EINVAL, "map.source-alignment", "the offset of the memory in its page is a multiple of the alignment of the IOAS";
     MAP_PIECE_ALIGNMENT = EINVAL, "map.piece-alignment", "each piece of a copy begins and ends at a multiple of the alignment of the IOAS";
@@ -81,19 +83,30 @@ rules! {
     OPTION_HUGE_ALIGNMENT = EADDRINUSE, "option.huge-alignment", "without large pages, every mapping is page-aligned";
 
     // Devices.
-    BIND_IOMMU = EINVAL, "bind.iommu", "a device behind an IOMMU is bound only if the IOMMU keeps its DMA coherent, which no host of this subsystem offers";
+    BIND_INTERRUPTS = EPERM, "bind.interrupts", "the IOMMU isolates the interrupts of the device, or allow_unsafe_interrupts of iommufd is on";
+    BIND_OWNER = EPERM, "bind.dma-owner", "the DMA of the device's iommu_group belongs to nobody else: to no other context, and to no driver of the host";
     DEVICE_GONE = EINVAL, "attach.unbound", "a device that is attached is bound";
     ATTACH_UNKNOWN = ENOENT, "attach.unknown", "pt_id is that of an object of the context that the device is bound to";
     ATTACH_TYPE = EINVAL, "attach.type", "pt_id is that of an IOAS or a page table";
+    ATTACH_GROUP = EINVAL, "attach.group", "all devices of an iommu_group are attached to the same page table";
+    ATTACH_RESERVED = EADDRINUSE, "attach.reserved", "nothing is mapped, and nothing allowed, in the windows of the device, such as that of its interrupts";
+    ATTACH_PASID_TABLE = EINVAL, "attach.pasid-table", "a page table for a PASID is one that was made with the PASID flag, and so is the one that the device has without";
+    ATTACH_NOIOMMU_TABLE = EINVAL, "attach.noiommu-table", "the page table of a device behind an IOMMU was made for one";
+    REPLACE_NOIOMMU_TABLE = ENODEV, "attach.replace-noiommu-table", "the page table that replaces that of a device behind an IOMMU was made for one";
+    ATTACH_FAULTS = ENODEV, "attach.faults", "behind an IOMMU, a page table that names a fault queue is for a device that has page faults";
     LINK_ALIGNMENT = EADDRINUSE, "attach.alignment", "every mapping of an IOAS that gets a page table is page-aligned: IOVA, length and address";
+    LINK_APERTURE = EADDRINUSE, "attach.aperture", "nothing is mapped, and nothing allowed, beyond the IOVAs that a page table translates";
 
     // Page tables.
     HWPT_ALLOC_RESERVED = EOPNOTSUPP, "hwpt-alloc.reserved", "the reserved field is zero";
     HWPT_ALLOC_DATA = EINVAL, "hwpt-alloc.data", "there is data exactly if data_type names its kind";
     HWPT_ALLOC_DEVICE = ENOENT, "hwpt-alloc.device", "dev_id is that of a bound device";
     HWPT_ALLOC_PARENT = EINVAL, "hwpt-alloc.parent", "pt_id is that of an IOAS, a page table or a vIOMMU";
-    HWPT_ALLOC_FLAGS = EOPNOTSUPP, "hwpt-alloc.flags", "a page table for a device without IOMMU has no flags but FAULT_ID_VALID, and no data";
-    HWPT_ALLOC_NESTED = EOPNOTSUPP, "hwpt-alloc.nested", "a page table is nested in another only for a device behind an IOMMU";
+    HWPT_ALLOC_FLAGS_NOIOMMU = EOPNOTSUPP, "hwpt-alloc.flags-noiommu", "a page table for a device without IOMMU has no flags but FAULT_ID_VALID, and no data";
+    HWPT_ALLOC_FLAGS = EOPNOTSUPP, "hwpt-alloc.flags", "a page table has no flags but DIRTY_TRACKING, FAULT_ID_VALID and PASID, and no data: no IOMMU here nests page tables";
+    HWPT_ALLOC_DIRTY = EOPNOTSUPP, "hwpt-alloc.dirty", "a page table tracks dirty pages only if the IOMMU can";
+    HWPT_ALLOC_NESTED = EOPNOTSUPP, "hwpt-alloc.nested", "a page table is nested in another only for a device behind an IOMMU, with data, and with no flags but FAULT_ID_VALID and PASID";
+    HWPT_ALLOC_NESTED_PARENT = EINVAL, "hwpt-alloc.nested-parent", "a page table is nested in one that was made with the flag NEST_PARENT, which no IOMMU here allows";
     HWPT_ALLOC_FAULT_QUEUE = ENOENT, "hwpt-alloc.fault-queue", "fault_id is that of a fault queue";
     HWPT_UNKNOWN = ENOENT, "hwpt.unknown", "the id is that of a page table of an IOAS";
 
@@ -112,19 +125,21 @@ rules! {
     HW_INFO_FIELDS = EOPNOTSUPP, "hw-info.fields", "flags are known and the reserved field is zero";
     HW_INFO_DEVICE = ENOENT, "hw-info.device", "dev_id is that of a bound device";
     HW_INFO_NOIOMMU = EOPNOTSUPP, "hw-info.noiommu", "only an IOMMU has hardware information";
+    HW_INFO_TYPE = EOPNOTSUPP, "hw-info.type", "the wanted description is that of an Intel VT-d unit, or whichever there is";
+    HW_INFO_BUFFER = EFAULT, "hw-info.buffer", "the buffer is in memory that the caller can write";
     DIRTY_FIELDS = EOPNOTSUPP, "dirty.fields", "flags are known and the reserved field is zero";
     DIRTY_LENGTH = EINVAL, "dirty.length", "the length is not 0";
     DIRTY_WRAPS = EOVERFLOW, "dirty.wraps", "the range ends below 2^64";
     DIRTY_ALIGNMENT = EINVAL, "dirty.alignment", "the range is a multiple of the alignment of the IOAS and of page_size, which is not 0";
-    DIRTY_NOIOMMU = EOPNOTSUPP, "dirty.noiommu", "only the page table of an IOMMU tracks dirty pages";
+    DIRTY_UNSUPPORTED = EOPNOTSUPP, "dirty.unsupported", "the page table was made with the flag DIRTY_TRACKING";
     INVALIDATE_RESERVED = EOPNOTSUPP, "invalidate.reserved", "the reserved field is zero";
     INVALIDATE_ARRAY = EINVAL, "invalidate.array", "there is an array, of at most 2^19 entries of at most a page";
     INVALIDATE_UNKNOWN = ENOENT, "invalidate.unknown", "the id is that of an object of this context";
     INVALIDATE_TYPE = EINVAL, "invalidate.type", "the id is that of a nested page table or a vIOMMU";
     VIOMMU_FIELDS = EOPNOTSUPP, "viommu.fields", "flags is zero and the type is not";
     VIOMMU_DEVICE = ENOENT, "viommu.device", "dev_id is that of a bound device";
-    VIOMMU_NOIOMMU = EOPNOTSUPP, "viommu.noiommu", "only an IOMMU can be virtualised";
-    VIOMMU_UNKNOWN = ENOENT, "viommu.unknown", "the id is that of a vIOMMU, which only an IOMMU can have";
+    VIOMMU_UNSUPPORTED = EOPNOTSUPP, "viommu.unsupported", "the device is behind an IOMMU that can be virtualised, which none here can";
+    VIOMMU_UNKNOWN = ENOENT, "viommu.unknown", "the id is that of a vIOMMU";
     EVENT_QUEUE_FIELDS = EOPNOTSUPP, "event-queue.fields", "flags and the reserved field are zero and the type is not";
     EVENT_QUEUE_DEPTH = EINVAL, "event-queue.depth", "the depth is between 1 and 2^19";
     HW_QUEUE_FIELDS = EOPNOTSUPP, "hw-queue.fields", "flags is zero and the type is not";

@@ -12,6 +12,7 @@ rules! {
     PROBE_TWICE = EBUSY, "probe.twice", "the driver is bound to a function once";
     PROBE_BRIDGE = EINVAL, "probe.bridge", "the function has a header of type 0: it is no bridge";
     PROBE_NO_IOMMU = EINVAL, "probe.no-iommu", "the function is behind an IOMMU, or enable_unsafe_noiommu_mode is on";
+    PROBE_COHERENCY = EINVAL, "probe.coherency", "the IOMMU keeps the DMA of the function coherent";
     PROBE_NO_INDEX = ENOSPC, "probe.no-index", "fewer than 2^20 devices are registered";
     PROBE_NODE = ENOMEM, "probe.node", "the host can make the nodes of the device";
 
@@ -53,7 +54,6 @@ rules! {
     ATTACH_ARGSZ = EINVAL, "attach.argsz", "argsz is at least 12, and 16 with a PASID";
     ATTACH_FLAGS = EINVAL, "attach.flags", "no flag but VFIO_DEVICE_ATTACH_PASID is set";
     ATTACH_PASID_RANGE = ENOSPC, "attach.pasid-range", "a PASID is below 2^31";
-    ATTACH_PASID = EINVAL, "attach.pasid", "a device without an IOMMU has no PASID but 0";
     ATTACH_BUSY = EBUSY, "attach.busy", "the device is not attached both plainly and as PASID 0";
     DETACH_ARGSZ = EINVAL, "detach.argsz", "argsz is at least 8, and 12 with a PASID";
     DETACH_FLAGS = EINVAL, "detach.flags", "no flag but VFIO_DEVICE_DETACH_PASID is set";

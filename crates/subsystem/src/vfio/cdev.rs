@@ -18,7 +18,8 @@ use super::hot_reset::{self, Asker};
 use super::pci::token::{Token, check_token};
 use super::set::{Attachment, Binding, Hold, Opened};
 use crate::ctx::CallCtx;
-use crate::host::Host;
+use crate::host::{DmaOwner, Host};
+use crate::iommufd::{self, DeviceObject, NO_PASID};
 use crate::rules::{Refusal, vfio as rules};
 use crate::tables::{SharedContext, SharedId, Tables};
 
@@ -84,7 +85,7 @@ impl<'a, H: Host> Call<'a, H> {
             if slot.is_some() {
                 return Err(rules::BIND_DEVICE_OPEN);
             }
-            let object = shared.object.bind(host, device.identity.function, device.identity.noiommu)?;
+            let object = bind_to(self.tables, host, device, number)?;
             self.open_device(object.id()).inspect_err(|_| shared.object.unbind(host, object))?;
             shared.hold();
             let binding = Binding { context: number, object, attachment: Attachment::None };
@@ -149,7 +150,8 @@ impl<'a, H: Host> Call<'a, H> {
         };
         self.with_binding(|shared, binding| {
             let form = check_slot(shared, binding, argument.pt_id, pasid)?;
-            let table = shared.object.attach(self.host, binding.object, argument.pt_id)?;
+            let slot = pasid.unwrap_or(NO_PASID);
+            let table = shared.object.attach(self.host, binding.object, slot, argument.pt_id)?;
             binding.attachment = form;
             let reply = offset_of!(VfioDeviceAttachIommufdPt, pt_id);
             args::reply_at(self.ctx.memory, self.address, reply, &table)
@@ -175,9 +177,8 @@ impl<'a, H: Host> Call<'a, H> {
         self.with_binding(|shared, binding| {
             match pasid {
                 None => detach_form(shared, self.host, binding, Attachment::Plain),
-                Some(0) => detach_form(shared, self.host, binding, Attachment::PasidZero),
-                // None but 0 can be attached.
-                Some(_) => {}
+                Some(NO_PASID) => detach_form(shared, self.host, binding, Attachment::PasidZero),
+                Some(pasid) => shared.object.detach(self.host, binding.object, pasid),
             }
             Ok(0)
         })
@@ -215,8 +216,8 @@ impl<'a, H: Host> Call<'a, H> {
     }
 }
 
-/// Checks that the one slot for a page table can be taken, or what is in it replaced, by ATTACH with or without a PASID;
-/// the form of attachment that it makes.
+/// Checks that the plain slot for a page table can be taken, or what is in it replaced, by ATTACH with or without a PASID;
+/// the form of attachment that it is in then. PASIDs other than 0 have slots of their own.
 fn check_slot<H: Host>(
     shared: &SharedContext<H>,
     binding: &Binding,
@@ -225,9 +226,9 @@ fn check_slot<H: Host>(
 ) -> Result<Attachment, Refusal> {
     let form = match pasid {
         None => Attachment::Plain,
-        Some(0) => Attachment::PasidZero,
+        Some(NO_PASID) => Attachment::PasidZero,
         Some(PASIDS..) => return Err(rules::ATTACH_PASID_RANGE),
-        Some(_) => return shared.object.page_table(pt_id).and(Err(rules::ATTACH_PASID)),
+        Some(_) => return Ok(binding.attachment),
     };
     if binding.attachment != Attachment::None && binding.attachment != form {
         return shared.object.page_table(pt_id).and(Err(rules::ATTACH_BUSY));
@@ -238,7 +239,7 @@ fn check_slot<H: Host>(
 /// Detaches the device if it is attached in that form.
 fn detach_form<H: Host>(shared: &SharedContext<H>, host: &H, binding: &mut Binding, form: Attachment) {
     if binding.attachment == form {
-        shared.object.detach(host, binding.object);
+        shared.object.detach(host, binding.object, NO_PASID);
         binding.attachment = Attachment::None;
     }
 }
@@ -267,11 +268,26 @@ pub(crate) fn close<H: Host>(tables: &Tables<H>, host: &H, file: &DeviceFile) ->
     unbound
 }
 
+/// Makes an object for a device in a context.
+pub(super) fn bind_to<H: Host>(
+    tables: &Tables<H>,
+    host: &H,
+    device: &Device<H>,
+    context: u32,
+) -> Result<DeviceObject, Refusal> {
+    let how = match device.identity.noiommu {
+        true => iommufd::Binding::Noiommu,
+        false => iommufd::Binding::Iommu {
+            owner: DmaOwner::Context(context),
+            unsafe_interrupts: tables.unsafe_interrupts(),
+        },
+    };
+    tables.context(context)?.object.bind(host, device.identity.function, how)
+}
+
 /// Takes a device's object out of the context that it is bound to, which is to be put.
-pub(super) fn unbind<H: Host>(tables: &Tables<H>, host: &H, mut binding: Binding) -> SharedId {
+pub(super) fn unbind<H: Host>(tables: &Tables<H>, host: &H, binding: Binding) -> SharedId {
     if let Ok(shared) = tables.context(binding.context) {
-        detach_form(shared, host, &mut binding, Attachment::PasidZero);
-        detach_form(shared, host, &mut binding, Attachment::Plain);
         shared.object.unbind(host, binding.object);
     }
     SharedId::Context(binding.context)

@@ -55,7 +55,8 @@ pub(crate) fn info<H: Host>(
             (Asker::Context(_), None) => Ok(VFIO_PCI_DEVID_NOT_OWNED),
             (Asker::Group, device) => {
                 let group = device.and_then(|device| tables.group(device.identity.group?));
-                let number = group.map(Group::number).or_else(|| host.iommu_group(function));
+                let number =
+                    group.map(Group::number).or_else(|| host.iommu(function).map(|iommu| iommu.group));
                 number.ok_or(rules::HOT_RESET_INFO_GROUPS)
             }
         };

@@ -5,7 +5,7 @@ use crate::kconfig::{Kconfig, Symbol};
 use crate::rules::{Refusal, vfio as rules};
 
 /// Whether a function that is being registered counts as one without an IOMMU: `true` if it does, `false` if an IOMMU
-/// serves it; refused if there is none and none may be missing.
+/// serves it; refused if there is none and none may be missing, or if DMA through it is not coherent.
 ///
 /// Asked once, at registration. Group and device file take the answer from the device ever after, whatever the module
 /// parameter (`parameter`) says then.
@@ -15,10 +15,11 @@ pub(crate) fn decide<H: Host>(
     parameter: bool,
     function: Function,
 ) -> Result<bool, Refusal> {
-    match (host.iommu_group(function).is_some(), kconfig.has(Symbol::VfioNoiommu) && parameter) {
-        (true, _) => Ok(false),
-        (false, true) => Ok(true),
-        (false, false) => Err(rules::PROBE_NO_IOMMU),
+    match (host.iommu(function), kconfig.has(Symbol::VfioNoiommu) && parameter) {
+        (Some(iommu), _) if iommu.coherent => Ok(false),
+        (Some(_), _) => Err(rules::PROBE_COHERENCY),
+        (None, true) => Ok(true),
+        (None, false) => Err(rules::PROBE_NO_IOMMU),
     }
 }
 

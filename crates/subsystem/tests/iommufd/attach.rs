@@ -1,6 +1,7 @@
 //! Attaching and detaching devices, and page tables.
 
 use subsystem::Function;
+use subsystem::iommufd::Binding;
 use uapi::iommufd::*;
 use uapi::{Command, Errno};
 
@@ -47,7 +48,7 @@ fn b101_to_b103_replacing() {
 fn b105_to_b111_the_page_table_lives_as_long_as_a_device_is_attached() {
     let host = TestHost::new();
     let (client, device, ioas, hwpt) = Client::attached(&host);
-    let other = client.context.bind(&host, Function(8), true).unwrap();
+    let other = client.context.bind(&host, Function(8), Binding::Noiommu).unwrap();
     client.memory(BUFFER, 1, Layout::Scattered);
     client.map_at(ioas, BUFFER, 4096, 0x1000).unwrap();
     assert_eq!(client.attach(other, ioas), Ok(hwpt), "it is shared");
@@ -131,7 +132,7 @@ fn b579_b581_unbinding_leaves_ioas_and_areas() {
     client.map_any(ioas, BUFFER, pages(4)).unwrap();
     client.context.unbind(&host, device);
     assert_eq!((client.pinned(), client.context.usage().areas), (0, 1));
-    assert!(!host.ram(|ram| ram.may_reach(FUNCTION, ram.physical(client.caller.task, BUFFER).unwrap())));
+    assert!(!host.may_reach(FUNCTION, client.pagemap(BUFFER)));
     assert_refused!(client.attach(device, ioas), EINVAL, "attach.unbound");
     let device = client.bind();
     assert!(client.attach(device, ioas).is_ok());
@@ -178,12 +179,12 @@ fn what_hwpt_alloc_refuses() {
     assert_refused!(call(IommuHwptAlloc { pt_id: device.id(), ..good }), EINVAL, "hwpt-alloc.parent");
     assert_refused!(call(IommuHwptAlloc { pt_id: hwpt, ..good }), EOPNOTSUPP, "hwpt-alloc.nested");
     for flags in [1, 2, 8, 16] {
-        assert_refused!(call(IommuHwptAlloc { flags, ..good }), EOPNOTSUPP, "hwpt-alloc.flags");
+        assert_refused!(call(IommuHwptAlloc { flags, ..good }), EOPNOTSUPP, "hwpt-alloc.flags-noiommu");
     }
     assert_refused!(
         call(IommuHwptAlloc { data_type: 1, data_len: 8, ..good }),
         EOPNOTSUPP,
-        "hwpt-alloc.flags"
+        "hwpt-alloc.flags-noiommu"
     );
     assert_refused!(call(IommuHwptAlloc { flags: 4, ..good }), ENOENT, "hwpt-alloc.fault-queue");
     assert_eq!(client.state(), before);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use subsystem::iommufd::{Context, DeviceObject, Usage};
-use subsystem::{Function, Kconfig, Refusal, Rule, UserMemory};
+use subsystem::iommufd::{Binding, Context, DeviceObject, Usage};
+use subsystem::{DmaOwner, Function, Kconfig, Refusal, Rule, UserMemory};
 use uapi::Command;
 use uapi::iommufd::*;
 
@@ -16,6 +16,10 @@ pub(crate) const FIXED: u32 = IOMMU_IOAS_MAP_FIXED_IOVA;
 
 /// Where tests have their memory.
 pub(crate) const BUFFER: u64 = 0x4000_0000;
+
+/// How a device behind an IOMMU is bound to the context.
+pub(crate) const BEHIND_IOMMU: Binding =
+    Binding::Iommu { owner: DmaOwner::Context(1), unsafe_interrupts: false };
 
 /// The function that tests bind.
 pub(crate) const FUNCTION: Function = Function(7);
@@ -73,15 +77,15 @@ impl<'a> Client<'a> {
     }
 
     pub(crate) fn bind(&self) -> DeviceObject {
-        self.context.bind(self.host, FUNCTION, true).expect("bind")
+        self.context.bind(self.host, FUNCTION, Binding::Noiommu).expect("bind")
     }
 
     pub(crate) fn attach(&self, device: DeviceObject, pt_id: u32) -> Result<u32, Refusal> {
-        self.context.attach(self.host, device, pt_id)
+        self.context.attach(self.host, device, 0, pt_id)
     }
 
     pub(crate) fn detach(&self, device: DeviceObject) {
-        self.context.detach(self.host, device);
+        self.context.detach(self.host, device, 0);
     }
 
     pub(crate) fn try_ioas(&self) -> Result<u32, Refusal> {
@@ -205,7 +209,7 @@ impl<'a> Client<'a> {
     }
 
     pub(crate) fn state(&self) -> State {
-        State { usage: self.context.usage(), in_use: self.host.ram(|ram| ram.in_use()) }
+        State { usage: self.context.usage(), in_use: self.host.in_use() }
     }
 
     /// Takes the capabilities that lift the limit, and sets the limit in pages.
@@ -218,7 +222,7 @@ impl<'a> Client<'a> {
     pub(crate) fn close(self) {
         self.context.close(self.host);
         assert_eq!(self.context.usage(), Usage::default());
-        let in_use = self.host.ram(|ram| ram.in_use());
+        let in_use = self.host.in_use();
         let charged = vec![(0, 0, 0); in_use.charged.len()];
         assert_eq!(in_use, InUse { charged, ..InUse::default() }, "something was not given back");
     }

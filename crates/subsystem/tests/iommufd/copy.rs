@@ -1,5 +1,6 @@
 //! COPY, and memory that areas share.
 
+use subsystem::iommufd::Binding;
 use uapi::Command;
 use uapi::iommufd::*;
 
@@ -78,7 +79,7 @@ fn b504_memory_that_was_mapped_read_only() {
 fn b510_b511_a_copy_shares_the_pinned_pages() {
     let host = TestHost::new();
     let (client, _, src, _) = Client::attached(&host);
-    let other = client.context.bind(&host, subsystem::Function(8), true).unwrap();
+    let other = client.context.bind(&host, subsystem::Function(8), Binding::Noiommu).unwrap();
     let dst = client.ioas();
     client.attach(other, dst).unwrap();
     client.memory(BUFFER, 8, Layout::Scattered);

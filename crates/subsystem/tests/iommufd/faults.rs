@@ -1,16 +1,17 @@
 //! The n-th allocation or pin of a sequence that works is made to fail, for every n.
 
-use subsystem::iommufd::{Context, DeviceObject};
-use subsystem::{Function, Kconfig, Refusal};
+use subsystem::iommufd::{Binding, Context, DeviceObject};
+use subsystem::{Function, IommuInfo, Kconfig, Refusal};
 use uapi::Errno;
 
-use crate::client::{BUFFER, Client, FUNCTION, pages};
+use crate::client::{BEHIND_IOMMU, BUFFER, Client, FUNCTION, pages};
 use crate::support::host::TestHost;
+use crate::support::iommu::IOMMU;
 use crate::support::memory::Layout;
 
-/// What the steps of the sequence leave for later ones.
-#[derive(Default)]
+/// How the two devices are bound, and what the steps of the sequence leave for later ones.
 struct Ids {
+    bindings: [Binding; 2],
     device: Option<DeviceObject>,
     other: Option<DeviceObject>,
     first: u32,
@@ -20,6 +21,10 @@ struct Ids {
 }
 
 impl Ids {
+    fn new(bindings: [Binding; 2]) -> Self {
+        Ids { bindings, device: None, other: None, first: 0, second: 0, hwpt: 0, iova: 0 }
+    }
+
     fn device(&self) -> DeviceObject {
         self.device.expect("bound")
     }
@@ -30,16 +35,16 @@ type Step = fn(&Client<'_>, &mut Ids) -> Result<(), Refusal>;
 /// The main path, with everything that takes memory or pins. In an order in which each step has something to lose.
 const STEPS: &[(&str, Step)] = &[
     ("bind", |client, ids| {
-        ids.device = Some(client.context.bind(client.host, FUNCTION, true)?);
+        ids.device = Some(client.context.bind(client.host, FUNCTION, ids.bindings[0])?);
         Ok(())
     }),
     ("bind another", |client, ids| {
-        ids.other = Some(client.context.bind(client.host, Function(8), true)?);
+        ids.other = Some(client.context.bind(client.host, Function(8), ids.bindings[1])?);
         Ok(())
     }),
     ("IOAS_ALLOC", |client, ids| client.try_ioas().map(|id| ids.first = id)),
     ("IOAS_ALLOC again", |client, ids| client.try_ioas().map(|id| ids.second = id)),
-    ("ALLOW_IOVAS", |client, ids| client.allow(ids.first, &[(0x1000, 0x7fff), (0x10_0000, u64::MAX)])),
+    ("ALLOW_IOVAS", |client, ids| client.allow(ids.first, &[(0x1000, 0x7fff), (0x10_0000, 0xfedf_ffff)])),
     ("MAP before ATTACH", |client, ids| {
         client.map_any(ids.first, BUFFER, pages(16)).map(|iova| ids.iova = iova)
     }),
@@ -56,11 +61,15 @@ const STEPS: &[(&str, Step)] = &[
             client.unmap(ids.second, 0x5000, pages(4)).expect("UNMAP takes nothing");
         })
     }),
-    ("GET_PA", |client, ids| client.physical(ids.first, ids.iova, pages(16)).map(drop)),
+    ("GET_PA", |client, ids| match ids.bindings[0] {
+        Binding::Noiommu => client.physical(ids.first, ids.iova, pages(16)).map(drop),
+        Binding::Iommu { .. } => Ok(()),
+    }),
     ("HWPT_ALLOC", |client, ids| client.hwpt(ids.device(), ids.second).map(|id| ids.hwpt = id)),
     ("replace", |client, ids| client.attach(ids.device(), ids.second).map(drop)),
     ("replace back", |client, ids| client.attach(ids.device(), ids.first).map(drop)),
     ("share", |client, ids| client.attach(ids.other.expect("bound"), ids.first).map(drop)),
+    ("MAP for both", |client, ids| client.map_at(ids.first, BUFFER, pages(2), 0x6000_0000).map(drop)),
     ("UNMAP", |client, ids| client.unmap(ids.first, ids.iova, pages(16)).map(drop)),
     ("DESTROY", |client, ids| client.destroy(ids.hwpt)),
     ("DETACH", |client, ids| {
@@ -84,12 +93,15 @@ const PIN: Failure = Failure { arm: TestHost::fail_pin, rule: "pin.no-memory" };
 
 /// Runs the sequence with the `n`-th allocation or pin failing, each refused step again afterwards; returns the step
 /// that was refused.
-fn run(n: u64, failure: &Failure) -> Option<&'static str> {
+fn run(bindings: [Binding; 2], n: u64, failure: &Failure) -> Option<&'static str> {
     let host = TestHost::new();
+    for (group, function) in [(1, FUNCTION), (2, Function(8))] {
+        host.put_behind(function, IommuInfo { group, ..IOMMU });
+    }
     let client = Client::new(&host);
     client.memory(BUFFER, 8, Layout::Scattered);
     client.memory(BUFFER + pages(8), 8, Layout::Contiguous);
-    let mut ids = Ids::default();
+    let mut ids = Ids::new(bindings);
     let mut refused = None;
     (failure.arm)(&host, Some(n));
     for (name, step) in STEPS {
@@ -110,15 +122,23 @@ fn run(n: u64, failure: &Failure) -> Option<&'static str> {
 }
 
 /// Runs the sequence until nothing fails any more; which steps were refused, without repetition.
-fn run_all(failure: &Failure) -> Vec<&'static str> {
-    let mut steps: Vec<_> = (0..).map_while(|n| run(n, failure)).collect();
+fn run_all(bindings: [Binding; 2], failure: &Failure) -> Vec<&'static str> {
+    let mut steps: Vec<_> = (0..).map_while(|n| run(bindings, n, failure)).collect();
     steps.dedup();
     steps
 }
 
+/// Devices without an IOMMU, behind one, and one of each, whose IOAS has two page tables then.
+const BOTH: [[Binding; 2]; 3] =
+    [[Binding::Noiommu, Binding::Noiommu], [BEHIND_IOMMU, BEHIND_IOMMU], [Binding::Noiommu, BEHIND_IOMMU]];
+
 #[test]
 fn every_allocation() {
-    let refused = run_all(&ALLOCATION);
+    BOTH.into_iter().for_each(every_allocation_of);
+}
+
+fn every_allocation_of(bindings: [Binding; 2]) {
+    let refused = run_all(bindings, &ALLOCATION);
     for step in [
         "bind",
         "ALLOW_IOVAS",
@@ -129,10 +149,12 @@ fn every_allocation() {
         "COPY of several areas into an IOAS with one",
         "HWPT_ALLOC",
         "replace back",
+        "share",
+        "MAP for both",
     ] {
         assert!(refused.contains(&step), "{step} takes memory, but was never refused it: {refused:?}");
     }
-    for step in ["UNMAP", "DESTROY", "DETACH", "unbind", "GET_PA", "share"] {
+    for step in ["UNMAP", "DESTROY", "DETACH", "unbind", "GET_PA"] {
         assert!(!refused.contains(&step), "{step} takes no memory");
     }
 }
@@ -145,8 +167,11 @@ fn every_pin() {
         "COPY of several areas into an IOAS with one",
         "HWPT_ALLOC",
         "replace back",
+        "MAP for both",
     ];
-    assert_eq!(run_all(&PIN), steps);
+    for bindings in BOTH {
+        assert_eq!(run_all(bindings, &PIN), steps);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! IOAS_NOIOMMU_GET_PA.
 
+use subsystem::iommufd::Binding;
 use uapi::Command;
 use uapi::iommufd::*;
 use zerocopy::IntoBytes;
@@ -94,7 +95,7 @@ fn b534_an_answer_never_crosses_an_area() {
     assert_eq!(client.physical(ioas, 0x1_0000, pages(8)), Ok((client.pagemap(BUFFER), pages(3))));
     // Also where the two areas are slices of one record.
     let dst = client.ioas();
-    let device = client.context.bind(&host, subsystem::Function(8), true).unwrap();
+    let device = client.context.bind(&host, subsystem::Function(8), Binding::Noiommu).unwrap();
     client.attach(device, dst).unwrap();
     client.copy_at((ioas, 0x1_3000), pages(2), (dst, 0x1000)).unwrap();
     client.copy_at((ioas, 0x1_5000), pages(2), (dst, 0x3000)).unwrap();

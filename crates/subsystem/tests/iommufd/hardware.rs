@@ -34,7 +34,7 @@ fn dirty_pages() {
     unchanged(|client, device, hwpt| {
         let track =
             |flags, hwpt_id| client.call(&mut IommuHwptSetDirtyTracking { flags, hwpt_id, ..Command::new() });
-        assert_refused!(track(1, hwpt), EOPNOTSUPP, "dirty.noiommu");
+        assert_refused!(track(1, hwpt), EOPNOTSUPP, "dirty.unsupported");
         assert_refused!(track(1, device), ENOENT, "hwpt.unknown");
         assert_refused!(track(2, device), EOPNOTSUPP, "dirty.fields");
         let bitmap = |flags, hwpt_id, iova, length, page_size| {
@@ -53,7 +53,7 @@ fn dirty_pages() {
         assert_refused!(bitmap(0, hwpt, 4096, u64::MAX, 0), EOVERFLOW, "dirty.wraps");
         assert_refused!(bitmap(0, hwpt, 100, 4096, 4096), EINVAL, "dirty.alignment");
         assert_refused!(bitmap(0, hwpt, 4096, 4096, 0), EINVAL, "dirty.alignment");
-        assert_refused!(bitmap(0, hwpt, 4096, 8192, 4096), EOPNOTSUPP, "dirty.noiommu");
+        assert_refused!(bitmap(0, hwpt, 4096, 8192, 4096), EOPNOTSUPP, "dirty.unsupported");
     });
 }
 
@@ -85,7 +85,7 @@ fn virtual_iommus_and_their_queues() {
             |type_, dev_id| client.call(&mut IommuViommuAlloc { type_, dev_id, hwpt_id, ..Command::new() });
         assert_refused!(viommu(0, dev_id), EOPNOTSUPP, "viommu.fields");
         assert_refused!(viommu(1, hwpt_id), ENOENT, "viommu.device");
-        assert_refused!(viommu(1, dev_id), EOPNOTSUPP, "viommu.noiommu");
+        assert_refused!(viommu(1, dev_id), EOPNOTSUPP, "viommu.unsupported");
         let mut vdevice = IommuVdeviceAlloc { viommu_id: hwpt_id, dev_id, ..Command::new() };
         assert_refused!(client.call(&mut vdevice), ENOENT, "viommu.unknown");
         let events = |type_, veventq_depth| {

@@ -1,6 +1,7 @@
 //! MAP, UNMAP, COPY, GET_PA, attaching and detaching against a model that is slow and simple.
 
 use std::collections::{BTreeMap, BTreeSet};
+use subsystem::iommufd::Binding;
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -321,7 +322,7 @@ proptest! {
         client.memory(BUFFER, 10, Layout::Scattered);
         client.memory(BUFFER + pages(10), 10, Layout::Contiguous);
         client.memory(BUFFER + HOLE.1, 20, Layout::Contiguous);
-        let devices = [0, 1].map(|function| client.context.bind(&host, Function(function), true).unwrap());
+        let devices = [0, 1].map(|function| client.context.bind(&host, Function(function), Binding::Noiommu).unwrap());
         let spaces = [client.ioas(), client.ioas()];
         let real = Real { client, spaces, devices };
         let mut model = Model::default();

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use subsystem::iommufd::Binding;
 use subsystem::iommufd::DeviceObject;
 use subsystem::{Function, UserMemory};
 use uapi::Errno;
@@ -161,7 +162,7 @@ fn act(client: &Client<'_>, bound: &mut [Option<DeviceObject>; 3], action: &Acti
         Action::Bind(function) => {
             let slot = &mut bound[*function];
             if slot.is_none() {
-                *slot = client.context.bind(client.host, Function(*function as u32), true).ok();
+                *slot = client.context.bind(client.host, Function(*function as u32), Binding::Noiommu).ok();
             }
         }
         Action::Unbind(function) => {

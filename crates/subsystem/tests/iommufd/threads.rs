@@ -1,6 +1,7 @@
 //! Several threads work on one context.
 
 use std::thread;
+use subsystem::iommufd::Binding;
 
 use subsystem::Function;
 
@@ -29,7 +30,7 @@ fn work(client: &Client<'_>, number: u64, [first, second]: [u32; 2]) {
 /// Attaches and detaches a device, and makes and destroys objects.
 fn disturb(client: &Client<'_>, [first, second]: [u32; 2]) {
     for round in 0..ROUNDS {
-        let device = client.context.bind(client.host, Function(3), true).unwrap();
+        let device = client.context.bind(client.host, Function(3), Binding::Noiommu).unwrap();
         client.attach(device, if round % 2 == 0 { first } else { second }).unwrap();
         let ioas = client.ioas();
         client.attach(device, ioas).unwrap();

@@ -38,10 +38,15 @@ pub(crate) struct Functions {
 impl TestHost {
     /// Adds a function.
     pub(crate) fn add_function(&self, function: TestFunction) -> Function {
-        self.bus(|bus| {
+        let iommu = function.iommu;
+        let function = self.bus(|bus| {
             bus.functions.push(function);
             Function(u32::try_from(bus.functions.len() - 1).unwrap())
-        })
+        });
+        if let Some(info) = iommu {
+            self.put_behind(function, info);
+        }
+        function
     }
 
     /// Works on the bus.
@@ -94,10 +99,6 @@ impl Bus for TestHost {
         event.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn iommu_group(&self, function: Function) -> Option<u32> {
-        self.function(function, |function| function.iommu_group)
-    }
-
     fn name(&self, function: Function, write: &mut dyn FnMut(&str)) {
         write("0000:00:");
         write(&format!("{:02x}.0", function.0));
@@ -141,7 +142,7 @@ impl Bus for TestHost {
 
     fn reset(&self, function: Function) -> Result<(), Errno> {
         self.note("reset".into());
-        let pinned = self.ram(|ram| ram.in_use().pinned_pages);
+        let pinned = self.in_use().pinned_pages;
         self.bus(|bus| bus.pinned_at_reset.lock().unwrap().push(pinned));
         self.function(function, TestFunction::reset)
     }

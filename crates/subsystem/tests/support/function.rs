@@ -1,6 +1,6 @@
 //! Simulated PCI functions.
 
-use subsystem::{IrqKind, Region, RegionKind, Watch};
+use subsystem::{IommuInfo, IrqKind, Region, RegionKind, Watch};
 use uapi::Errno;
 
 use super::bus::Event;
@@ -15,7 +15,8 @@ pub(crate) struct TestFunction {
     pub(crate) regions: [Option<Region>; 7],
     /// The bytes of each region.
     pub(crate) bytes: [Vec<u8>; 7],
-    pub(crate) iommu_group: Option<u32>,
+    /// What serves it.
+    pub(crate) iommu: Option<IommuInfo>,
     pub(crate) can_reset: bool,
     /// What the next resets answer.
     pub(crate) reset_error: Option<Errno>,
@@ -68,7 +69,7 @@ impl TestFunction {
             writable: vec![0; size],
             regions: [None; 7],
             bytes: Default::default(),
-            iommu_group: None,
+            iommu: None,
             can_reset: false,
             reset_error: None,
             line: None,

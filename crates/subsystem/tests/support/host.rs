@@ -9,6 +9,7 @@ use uapi::Errno;
 
 use super::bus::Event;
 use super::bus::Functions;
+use super::iommu::Iommus;
 use super::memory::Ram;
 
 /// A simulated host.
@@ -16,6 +17,7 @@ use super::memory::Ram;
 pub(crate) struct TestHost {
     pub(crate) ram: Mutex<Ram>,
     pub(crate) functions: Mutex<Functions>,
+    pub(crate) iommus: Mutex<Iommus>,
     allocations: Countdown,
     pub(crate) pins: Countdown,
 }

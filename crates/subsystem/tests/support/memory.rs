@@ -1,11 +1,12 @@
-//! Memory of the simulated host: frames, address spaces, files, pins, accounts and views.
+//! Memory of the simulated host: frames, address spaces, files, pins and accounts.
 
 use std::collections::{BTreeMap, HashMap};
 
-use subsystem::{Account, Backing, Function, Grant, Memory, PinError, Run, Source, Task};
+use subsystem::{Account, Backing, Memory, PinError, Run, Source, Task};
 use uapi::Errno;
 
 use super::host::TestHost;
+use super::iommu::DomainsInUse;
 
 pub(crate) const PAGE: u64 = 4096;
 
@@ -61,17 +62,11 @@ struct Pinned {
     pages: u64,
     /// What was given back, as first page and how many.
     returned: Vec<(u64, u64)>,
-    /// What devices may reach, and in which view.
-    granted: Vec<(View, Grant<Pin>)>,
 }
 
 /// A pin: its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pin(u32);
-
-/// A view: its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct View(u32);
 
 /// All memory.
 #[derive(Default)]
@@ -84,22 +79,16 @@ pub(crate) struct Ram {
     backings: Vec<Option<Option<usize>>>,
     pins: Vec<Option<Pinned>>,
     free_pins: Vec<u32>,
-    /// How many grants each view has.
-    views: HashMap<View, u64>,
-    next_view: u32,
-    function_views: HashMap<Function, View>,
 }
 
 /// What of a host's memory the subsystem uses, for comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InUse {
     pub(crate) pinned_pages: u64,
-    pub(crate) granted_pages: u64,
     pub(crate) charged: Vec<(u64, u64, u64)>,
     pub(crate) task_holders: u64,
     pub(crate) backings: usize,
-    pub(crate) views: usize,
-    pub(crate) functions_with_view: usize,
+    pub(crate) domains: DomainsInUse,
 }
 
 impl Ram {
@@ -214,29 +203,26 @@ impl Ram {
         Backing(u32::try_from(free).unwrap())
     }
 
-    /// What of the memory is in use.
-    pub(crate) fn in_use(&self) -> InUse {
+    /// What of the memory is in use; of the domains, [`TestHost::in_use`] knows.
+    fn ram_in_use(&self) -> InUse {
         let pins = || self.pins.iter().flatten();
         InUse {
             pinned_pages: pins().map(Pinned::held).sum(),
-            granted_pages: pins().flat_map(|pin| &pin.granted).map(|(_, grant)| grant.pages).sum(),
             charged: self.tasks.iter().map(|task| (task.user, task.space, task.pinned)).collect(),
             task_holders: self.tasks.iter().map(|task| task.holders).sum(),
             backings: self.backings.iter().flatten().count(),
-            views: self.views.len(),
-            functions_with_view: self.function_views.len(),
+            domains: DomainsInUse::default(),
         }
     }
 
-    /// Whether a device of a function may reach a physical address.
-    pub(crate) fn may_reach(&self, function: Function, physical: u64) -> bool {
-        let Some(view) = self.function_views.get(&function) else { return false };
-        self.pins.iter().flatten().any(|pin| {
-            pin.granted.iter().filter(|(granted, _)| granted == view).any(|(_, grant)| {
-                (grant.first..grant.first + grant.pages)
-                    .any(|page| find(&pin.runs, page).is_some_and(|(frame, _)| frame == physical / PAGE))
-            })
-        })
+    /// The physical address of a page of a pin.
+    pub(crate) fn pin_physical(&mut self, pin: Pin, page: u64) -> u64 {
+        find(&self.pin_mut(pin).runs, page).expect("a page of the pin").0 * PAGE
+    }
+
+    /// How many pages a pin has.
+    pub(crate) fn pin_pages(&mut self, pin: Pin) -> u64 {
+        self.pin_mut(pin).pages
     }
 
     fn pin_mut(&mut self, pin: Pin) -> &mut Pinned {
@@ -266,7 +252,7 @@ impl Ram {
             runs.insert(page, Frames { frame, pages: run, writable: write });
             page += run;
         }
-        let pinned = Some(Pinned { runs, pages, returned: Vec::new(), granted: Vec::new() });
+        let pinned = Some(Pinned { runs, pages, returned: Vec::new() });
         Ok(match self.free_pins.pop() {
             Some(free) => {
                 self.pins[free as usize] = pinned;
@@ -287,8 +273,6 @@ impl Ram {
             !pinned.returned.iter().any(|&(first, pages)| overlaps(first, pages)),
             "a page is given back twice"
         );
-        let granted = pinned.granted.iter().any(|(_, grant)| overlaps(grant.first, grant.pages));
-        assert!(!granted, "a page is unpinned while a device may reach it");
         pinned.returned.push((first, pages));
         if pinned.held() == 0 {
             self.pins[pin.0 as usize] = None;
@@ -312,9 +296,16 @@ fn find(pages: &Pages, page: u64) -> Option<(u64, Frames)> {
     (skipped < frames.pages).then(|| (frame, Frames { frame, pages: frames.pages - skipped, ..*frames }))
 }
 
+impl TestHost {
+    /// What of the host the subsystem uses.
+    pub(crate) fn in_use(&self) -> InUse {
+        let domains = self.iommus(|iommus| iommus.in_use());
+        InUse { domains, ..self.ram(|ram| ram.ram_in_use()) }
+    }
+}
+
 impl Memory for TestHost {
     type Pin = Pin;
-    type View = View;
 
     fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
         assert!(pages > 0, "nothing is pinned");
@@ -325,6 +316,8 @@ impl Memory for TestHost {
     }
 
     fn unpin(&self, pin: Pin, first: u64, pages: u64) {
+        let mapped = self.iommus(|iommus| iommus.has_mapped(pin, first, pages));
+        assert!(!mapped, "a page is unpinned while a device may reach it");
         self.ram(|ram| ram.unpin(pin, first, pages));
     }
 
@@ -382,57 +375,5 @@ impl Memory for TestHost {
     fn put_backing(&self, backing: Backing) {
         let file = self.ram(|ram| ram.backings[backing.0 as usize].take());
         assert!(file.is_some(), "a backing is put twice");
-    }
-
-    fn view_new(&self) -> Option<View> {
-        if !subsystem::Alloc::permit(self) {
-            return None;
-        }
-        self.ram(|ram| {
-            let view = View(ram.next_view);
-            ram.next_view += 1;
-            ram.views.insert(view, 0);
-            Some(view)
-        })
-    }
-
-    fn view_drop(&self, view: View) {
-        self.ram(|ram| {
-            assert_eq!(ram.views.remove(&view), Some(0), "a view goes with everything revoked");
-            assert!(!ram.function_views.values().any(|used| *used == view), "a view goes before its devices");
-        });
-    }
-
-    fn grant(&self, view: View, grant: Grant<Pin>) -> bool {
-        if !subsystem::Alloc::permit(self) {
-            return false;
-        }
-        self.ram(|ram| {
-            let pinned = ram.pin_mut(grant.pin);
-            assert!(grant.first + grant.pages <= pinned.pages, "more is granted than is pinned");
-            pinned.granted.push((view, grant));
-            *ram.views.get_mut(&view).expect("a grant in a view that is gone") += 1;
-        });
-        true
-    }
-
-    fn revoke(&self, view: View, grant: Grant<Pin>) {
-        self.ram(|ram| {
-            let granted = &mut ram.pin_mut(grant.pin).granted;
-            let found = granted.iter().position(|granted| *granted == (view, grant));
-            granted.swap_remove(found.expect("what is revoked is exactly what was granted"));
-            *ram.views.get_mut(&view).unwrap() -= 1;
-        });
-    }
-
-    fn device_view(&self, function: Function, view: Option<View>) {
-        self.ram(|ram| match view {
-            Some(view) => {
-                ram.function_views.insert(function, view);
-            }
-            None => {
-                ram.function_views.remove(&function);
-            }
-        });
     }
 }

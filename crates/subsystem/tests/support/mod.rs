@@ -6,5 +6,6 @@
 pub(crate) mod bus;
 pub(crate) mod function;
 pub(crate) mod host;
+pub(crate) mod iommu;
 pub(crate) mod locks;
 pub(crate) mod memory;

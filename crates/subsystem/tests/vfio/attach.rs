@@ -141,7 +141,7 @@ fn pasids_of_a_device_without_an_iommu() {
     assert_refused!(client.attach_pasid(device, 77, 1 << 31), ENOSPC, "attach.pasid-range");
     assert_refused!(client.attach_pasid(device, 77, 1), ENOENT, "attach.unknown");
     assert_refused!(client.attach_pasid(device, 1, 1), EINVAL, "attach.type");
-    assert_refused!(client.attach_pasid(device, ioas, 1), EINVAL, "attach.pasid");
+    assert_refused!(client.attach_pasid(device, ioas, 1), EINVAL, "attach.pasid-table");
 
     // PASID 0 is the ordinary slot, but what one form attached the other does not detach.
     let table = client.attach_pasid(device, ioas, 0).unwrap();

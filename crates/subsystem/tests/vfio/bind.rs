@@ -8,6 +8,7 @@ use zerocopy::IntoBytes;
 use crate::client::{Client, assert_refused, machine};
 use crate::support::function::TestFunction;
 use crate::support::host::{ARGUMENT, Descriptor};
+use crate::support::iommu::IOMMU;
 use crate::support::memory::{Layout, Ram};
 
 fn argument(iommufd: i32) -> VfioDeviceBindIommufd {
@@ -193,8 +194,7 @@ fn a_reset_that_is_contended_refuses_the_bind() {
 fn regression_a_bind_that_succeeds_has_made_a_device_object() {
     // Regression: the bug that no-IOMMU device files once had: BIND answered 0 and made no device, and ATTACH found nothing.
     for noiommu in [true, false] {
-        let vfio =
-            machine(&[TestFunction { iommu_group: (!noiommu).then_some(7), ..TestFunction::express() }]);
+        let vfio = machine(&[TestFunction { iommu: (!noiommu).then_some(IOMMU), ..TestFunction::express() }]);
         let mut client = Client::new(&vfio);
         let (iommufd, fd) = client.iommufd();
         let device = client.open(0);

@@ -19,8 +19,12 @@ use crate::support::memory::InUse;
 
 pub(crate) type Vfio = Subsystem<TestHost>;
 
-pub(crate) const PARAMETERS: Parameters =
-    Parameters { kconfig: Kconfig::FULL, unsafe_noiommu_mode: true, dynamic_msix: true };
+pub(crate) const PARAMETERS: Parameters = Parameters {
+    kconfig: Kconfig::FULL,
+    unsafe_noiommu_mode: true,
+    unsafe_interrupts: false,
+    dynamic_msix: true,
+};
 
 /// The size of the spacing of regions in a device file.
 pub(crate) const REGION: u64 = 1 << 40;
@@ -78,7 +82,7 @@ pub(crate) struct State {
 pub(crate) fn state(vfio: &Vfio) -> State {
     State {
         usage: vfio.usage(),
-        in_use: vfio.host().ram(|ram| ram.in_use()),
+        in_use: vfio.host().in_use(),
         nodes: vfio.host().bus(|bus| bus.nodes.clone()),
         masters: vfio
             .host()

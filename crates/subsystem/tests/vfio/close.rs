@@ -26,7 +26,7 @@ fn live(vfio: &Vfio) -> (Client<'_>, subsystem::FileId, subsystem::FileId, u32) 
 }
 
 fn pinned(vfio: &Vfio) -> u64 {
-    vfio.host().ram(|ram| ram.in_use().pinned_pages)
+    vfio.host().in_use().pinned_pages
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn b083_b588_the_device_is_stopped_before_anything_else() {
     assert!(at("mappings off") < at("reset"));
     let function = Function(0);
     assert_eq!(vfio.host().function(function, |function| function.command() & 4), 0);
-    assert!(!vfio.host().ram(|ram| ram.may_reach(function, 0)));
+    assert!(!vfio.host().may_reach(function, 0));
 }
 
 #[test]

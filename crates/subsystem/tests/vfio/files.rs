@@ -7,6 +7,7 @@ use uapi::vfio::*;
 
 use crate::client::{CONFIG, Client, assert_refused, device_node, machine};
 use crate::support::function::TestFunction;
+use crate::support::iommu::IOMMU;
 
 const READ_ONLY: Access = Access { read: true, write: false };
 const WRITE_ONLY: Access = Access { read: false, write: true };
@@ -25,7 +26,7 @@ fn b028_b029_opening_needs_the_capability() {
 
 #[test]
 fn b029_a_device_behind_an_iommu_needs_no_capability() {
-    let vfio = machine(&[TestFunction { iommu_group: Some(7), ..TestFunction::express() }]);
+    let vfio = machine(&[TestFunction { iommu: Some(IOMMU), ..TestFunction::express() }]);
     let mut client = Client::new(&vfio);
     client.caller.caps.sys_rawio = false;
     client.open(0);

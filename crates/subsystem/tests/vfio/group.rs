@@ -1,6 +1,6 @@
 //! Groups: opening, joining a container or an iommufd, giving out devices, and what they exclude.
 
-use subsystem::{FileId, Function, NodeKind, Refusal, UserMemory};
+use subsystem::{FileId, Function, IommuInfo, NodeKind, Refusal, UserMemory};
 use uapi::Command;
 use uapi::vfio::*;
 use zerocopy::IntoBytes;
@@ -8,13 +8,14 @@ use zerocopy::IntoBytes;
 use crate::client::{Client, Vfio, assert_refused, machine};
 use crate::support::function::TestFunction;
 use crate::support::host::{ARGUMENT, Descriptor};
+use crate::support::iommu::IOMMU;
 
 /// The name of the first function.
 pub(crate) const NAME: &str = "0000:00:00.0";
 
 /// A function behind an IOMMU that has put it in this iommu_group.
 pub(crate) fn behind_iommu(group: u32) -> TestFunction {
-    TestFunction { iommu_group: Some(group), ..TestFunction::express() }
+    TestFunction { iommu: Some(IommuInfo { group, ..IOMMU }), ..TestFunction::express() }
 }
 
 /// What a group can join.

@@ -162,8 +162,8 @@ fn random_calls_leave_nothing_behind() {
         queues += files.iter().filter(|file| !vfio.poll(**file).read).count();
         files.drain(..).for_each(|file| vfio.release(file));
         assert_eq!(vfio.usage(), Usage { devices: 1, groups: 1, ..Usage::default() }, "seed {seed}");
-        let in_use = vfio.host().ram(|ram| ram.in_use());
-        assert_eq!((in_use.pinned_pages, in_use.views, in_use.functions_with_view), (0, 0, 0), "seed {seed}");
+        let in_use = vfio.host().in_use();
+        assert_eq!((in_use.pinned_pages, in_use.domains), (0, Default::default()), "seed {seed}");
         vfio.host().function(Function(0), |function| {
             assert_eq!((function.enabled, function.watches.len()), (None, 0), "seed {seed}");
             assert_eq!(function.command() & 4, 0, "seed {seed}");

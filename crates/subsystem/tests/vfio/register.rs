@@ -1,11 +1,14 @@
 //! Registration: names, indices, groups, taint, and removal.
 
 use subsystem::kconfig::Tristate;
-use subsystem::{Function, Kconfig, Level, Node, NodeKind, Parameters, Slept, Subsystem, Symbol, Usage};
+use subsystem::{
+    Function, IommuInfo, Kconfig, Level, Node, NodeKind, Parameters, Slept, Subsystem, Symbol, Usage,
+};
 
 use crate::client::{Client, PARAMETERS, assert_refused, device_node, machine, state, take};
 use crate::support::function::TestFunction;
 use crate::support::host::TestHost;
+use crate::support::iommu::IOMMU;
 
 fn index_of(vfio: &crate::client::Vfio, function: u32) -> Option<(u32, bool)> {
     match device_node(vfio, Function(function))?.kind {
@@ -87,7 +90,7 @@ fn b008_b010_b013_the_taint_and_its_lines() {
 
 #[test]
 fn b016_b017_b585_indices_are_shared_and_the_lowest_free_one_is_taken() {
-    let behind_iommu = TestFunction { iommu_group: Some(7), ..TestFunction::express() };
+    let behind_iommu = TestFunction { iommu: Some(IOMMU), ..TestFunction::express() };
     let vfio = machine(&[TestFunction::express(), behind_iommu, TestFunction::conventional()]);
     assert_eq!(index_of(&vfio, 0), Some((0, true)));
     assert_eq!(index_of(&vfio, 1), Some((1, false)));
@@ -255,4 +258,13 @@ fn b087_a_device_that_is_gone_wins_over_the_capability() {
     let mut client = Client::new(&vfio);
     client.caller.caps.sys_rawio = false;
     assert_refused!(client.open_node(node), ENXIO, "open.no-device");
+}
+
+#[test]
+fn a_device_whose_dma_is_not_coherent_is_refused() {
+    let vfio = machine(&[]);
+    let iommu = Some(IommuInfo { coherent: false, ..IOMMU });
+    let function = vfio.host().add_function(TestFunction { iommu, ..TestFunction::express() });
+    assert_refused!(vfio.probe(function), EINVAL, "probe.coherency");
+    assert_eq!(vfio.usage(), Usage::default());
 }

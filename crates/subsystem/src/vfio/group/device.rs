@@ -8,6 +8,7 @@ use core::str;
 use super::Group;
 use crate::ctx::{CallCtx, UserMemory};
 use crate::host::{Host, Level, Mutex as _};
+use crate::iommufd::NO_PASID;
 use crate::mem::List;
 use crate::rules::{Refusal, group as rules, vfio as vfio_rules};
 use crate::tables::{SharedId, Tables};
@@ -125,9 +126,10 @@ fn open_in_context<H: Host>(
         device.pci.open(host)?;
         return Ok(Hold::Nothing);
     }
-    let object = shared.object.bind(host, device.identity.function, false)?;
+    let object = cdev::bind_to(tables, host, device, number)?;
     device.pci.open(host).inspect_err(|_| shared.object.unbind(host, object))?;
-    let attached = shared.object.compat_ioas().and_then(|ioas| shared.object.attach(host, object, ioas));
+    let attached =
+        shared.object.compat_ioas().and_then(|ioas| shared.object.attach(host, object, NO_PASID, ioas));
     attached.inspect_err(|_| {
         device.pci.close(host);
         shared.object.unbind(host, object);

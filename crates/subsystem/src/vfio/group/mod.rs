@@ -52,8 +52,8 @@ pub(super) struct State {
 impl<H: Host> Group<H> {
     /// A group for a function, whose node appears; with an iommu_group of its own if no IOMMU gave the function one.
     pub(crate) fn create(host: &H, function: Function, minor: u32) -> Result<Self, Refusal> {
-        let (number, noiommu) = match host.iommu_group(function) {
-            Some(number) => (number, false),
+        let (number, noiommu) = match host.iommu(function) {
+            Some(iommu) => (iommu.group, false),
             None => (host.iommu_group_add(function).map_err(|_| vfio_rules::PROBE_NODE)?, true),
         };
         let state = H::Mutex::new(State { holders: 0, joined: None, bound: 0 });
@@ -195,19 +195,20 @@ impl<H: Host> Group<H> {
         argument: u64,
     ) -> Result<u32, Refusal> {
         match command {
-            VFIO_GROUP_GET_STATUS => self.get_status(ctx, argument),
+            VFIO_GROUP_GET_STATUS => self.get_status(host, ctx, argument),
             VFIO_GROUP_SET_CONTAINER => self.set_container(tables, host, ctx, argument),
             _ => Err(rules::GROUP_COMMAND),
         }
     }
 
-    fn get_status(&self, ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
+    fn get_status(&self, host: &H, ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
         let mut status: VfioGroupStatus = args::take(ctx.memory, address, rules::STATUS_ARGSZ)?;
         if self.registered == 0 {
             return Err(rules::GROUP_GONE);
         }
         status.flags = match self.state.with(|state| state.joined) {
             Some(_) => VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE,
+            None if !self.noiommu && host.dma_claimed(self.number) => 0,
             None => VFIO_GROUP_FLAGS_VIABLE,
         };
         args::reply(ctx.memory, address, &status, size_of::<VfioGroupStatus>())?;

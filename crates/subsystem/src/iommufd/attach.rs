@@ -1,0 +1,254 @@
+//! Attaching devices to page tables, and leaving them.
+//!
+//! All devices of an iommu_group that are bound here share their page table: the first one to be attached brings the
+//! group there, the others join it one by one, and replacing it moves them all.
+
+use super::areas::Areas;
+use super::context::Context;
+use super::device::{Attachment, Device, DeviceObject, NO_PASID};
+use super::hwpt::{Hwpt, Origin, Plan};
+use super::objects::{Object, Objects};
+use crate::mem::OutOfMemory;
+use crate::rules::iommufd as rule;
+use crate::{Host, Mutex, Refusal, RwLock};
+
+/// A device under a PASID.
+#[derive(Clone, Copy)]
+struct Slot {
+    device: u32,
+    pasid: u32,
+}
+
+impl<H: Host> Context<H> {
+    /// Attaches a device, under a PASID or none, to the page table of this id, or to one of the IOAS of this id; a device
+    /// that is attached changes over. Returns the id of the page table.
+    ///
+    /// Refused if there is no such object, if the page table does not suit the device, or if what is mapped there cannot be
+    /// pinned. The device stays attached as it was then.
+    pub fn attach(&self, host: &H, device: DeviceObject, pasid: u32, pt_id: u32) -> Result<u32, Refusal> {
+        self.objects.write(|objects| {
+            let slot = Slot { device: device.id, pasid };
+            objects.device(slot.device).ok_or(rule::DEVICE_GONE)?;
+            match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
+                Object::Hwpt(_) => self.change(host, objects, slot, pt_id).map(|()| pt_id),
+                Object::Ioas(_) => self.attach_to_ioas(host, objects, slot, pt_id),
+                Object::Device(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
+            }
+        })
+    }
+
+    /// Checks that an id is one that a device can be attached to.
+    ///
+    /// Refused as [`Context::attach`] refuses it.
+    pub fn page_table(&self, pt_id: u32) -> Result<(), Refusal> {
+        self.objects.read(|objects| match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
+            Object::Hwpt(_) | Object::Ioas(_) => Ok(()),
+            Object::Device(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
+        })
+    }
+
+    /// Detaches a device, under a PASID or none, if it is attached.
+    pub fn detach(&self, host: &H, device: DeviceObject, pasid: u32) {
+        self.objects.write(|objects| self.detach_locked(host, objects, device.id, pasid));
+    }
+
+    pub(super) fn detach_locked(&self, host: &H, objects: &mut Objects<H>, device: u32, pasid: u32) {
+        if let Some(hwpt) = leave(host, objects, Slot { device, pasid }) {
+            self.put_hwpt(host, objects, hwpt);
+        }
+    }
+
+    /// Attaches to one of the page tables that attaching has made for the IOAS, the first that suits the device; if none
+    /// does, to a new one.
+    fn attach_to_ioas(
+        &self,
+        host: &H,
+        objects: &mut Objects<H>,
+        slot: Slot,
+        ioas: u32,
+    ) -> Result<u32, Refusal> {
+        let mut tried = 0;
+        while let Some(id) = objects.ioas(ioas)?.hwpts.get(tried).copied() {
+            tried = tried.saturating_add(1);
+            if objects.hwpt(id).is_none_or(|hwpt| hwpt.origin == Origin::Request) {
+                continue;
+            }
+            match self.change(host, objects, slot, id) {
+                Err(refusal) if refusal.errno() == uapi::Errno::EINVAL => {}
+                done => return done.map(|()| id),
+            }
+        }
+        let id = self.new_hwpt(
+            host,
+            objects,
+            Plan { ioas, device: slot.device, origin: Origin::Attach, flags: 0 },
+        )?;
+        // A device that is attached already stays so until the new page table is filled.
+        let replaces = objects.device(slot.device).and_then(|device| device.table(slot.pasid)).is_some();
+        let done = if replaces {
+            self.link_hwpt(host, objects, id).and_then(|()| self.change(host, objects, slot, id))
+        } else {
+            self.change(host, objects, slot, id).and_then(|()| {
+                self.link_hwpt(host, objects, id).inspect_err(|_| {
+                    leave(host, objects, slot);
+                })
+            })
+        };
+        done.map(|()| id).inspect_err(|_| self.destroy_hwpt(host, objects, id))
+    }
+
+    /// Attaches to a page table, or changes over to it.
+    fn change(&self, host: &H, objects: &mut Objects<H>, slot: Slot, id: u32) -> Result<(), Refusal> {
+        match objects.device(slot.device).and_then(|device| device.table(slot.pasid)) {
+            Some(before) if before == id => Ok(()),
+            Some(before) => {
+                replace(host, objects, slot, before, id)?;
+                self.put_hwpt(host, objects, before);
+                Ok(())
+            }
+            None => enter(host, objects, slot, id),
+        }
+    }
+}
+
+/// Attaches a device that is not attached yet.
+fn enter<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot, id: u32) -> Result<(), Refusal> {
+    let device = objects.device_mut(slot.device).ok_or(rule::DEVICE_GONE)?;
+    device.attached.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
+    let (first, window) = (group_table(objects, slot).is_none(), window(objects, slot));
+    if group_table(objects, slot).is_some_and(|before| before != id) {
+        return Err(rule::ATTACH_GROUP);
+    }
+    let hwpt = objects.hwpt(id).ok_or(rule::ATTACH_UNKNOWN)?;
+    let areas = &objects.ioas(hwpt.ioas)?.areas;
+    if let Some(window) = window {
+        areas.with(|areas| areas.keep_free(host, window, slot.device, rule::ATTACH_RESERVED))?;
+    }
+    if first {
+        if let Err(refusal) = check_suits(objects, slot, hwpt, rule::ATTACH_NOIOMMU_TABLE) {
+            areas.with(|areas| areas.reserved.remove(slot.device));
+            return Err(refusal);
+        }
+        translate(host, objects, slot, Some(hwpt.domain));
+    }
+    if let Some(device) = objects.device_mut(slot.device) {
+        device.attached.push_reserved(Attachment { pasid: slot.pasid, hwpt: id });
+    }
+    if let Some(hwpt) = objects.hwpt_mut(id) {
+        hwpt.users = hwpt.users.saturating_add(1);
+    }
+    Ok(())
+}
+
+/// Moves a device that is attached, and with it all of its iommu_group, from one page table to another.
+fn replace<H: Host>(
+    host: &H,
+    objects: &mut Objects<H>,
+    slot: Slot,
+    before: u32,
+    id: u32,
+) -> Result<(), Refusal> {
+    let window = window(objects, slot);
+    let old = objects.hwpt(before).ok_or(rule::ATTACH_UNKNOWN)?;
+    let new = objects.hwpt(id).ok_or(rule::ATTACH_UNKNOWN)?;
+    let (from, to) = (&objects.ioas(old.ioas)?.areas, &objects.ioas(new.ioas)?.areas);
+    let members = || objects.siblings(slot.device).filter(|(_, device)| device.table(slot.pasid).is_some());
+    let give_up = |areas: &H::Mutex<Areas<H>>| {
+        areas.with(|areas| members().for_each(|(member, _)| areas.reserved.remove(member)));
+    };
+    let moves = window.filter(|_| old.ioas != new.ioas);
+    let kept = moves.map_or(Ok(()), |window| {
+        to.with(|areas| {
+            members().try_for_each(|(member, _)| areas.keep_free(host, window, member, rule::ATTACH_RESERVED))
+        })
+    });
+    // Linux finds out too late for the errno of a first attach.
+    if let Err(refusal) = kept.and_then(|()| check_suits(objects, slot, new, rule::REPLACE_NOIOMMU_TABLE)) {
+        if window.is_some() {
+            give_up(to);
+        }
+        return Err(refusal);
+    }
+    translate(host, objects, slot, Some(new.domain));
+    if moves.is_some() {
+        give_up(from);
+    }
+    let mut moved = 0_u32;
+    objects.for_each_sibling(slot.device, |device| {
+        if let Some(attachment) = device.attached.iter_mut().find(|it| it.pasid == slot.pasid) {
+            attachment.hwpt = id;
+            moved = moved.saturating_add(1);
+        }
+    });
+    if let Some(old) = objects.hwpt_mut(before) {
+        old.users = old.users.saturating_sub(moved);
+    }
+    if let Some(new) = objects.hwpt_mut(id) {
+        new.users = new.users.saturating_add(moved);
+    }
+    Ok(())
+}
+
+/// Detaches a device; the page table that it was attached to.
+fn leave<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot) -> Option<u32> {
+    let device = objects.device_mut(slot.device)?;
+    let at = device.attached.iter().position(|attachment| attachment.pasid == slot.pasid)?;
+    let id = device.attached.remove(at)?.hwpt;
+    if group_table(objects, slot).is_none() {
+        translate(host, objects, slot, None);
+    }
+    let hwpt = objects.hwpt_mut(id)?;
+    hwpt.users = hwpt.users.saturating_sub(1);
+    let ioas = hwpt.ioas;
+    if slot.pasid == NO_PASID
+        && let Ok(ioas) = objects.ioas(ioas)
+    {
+        ioas.areas.with(|areas| areas.reserved.remove(slot.device));
+    }
+    Some(id)
+}
+
+/// Has the DMA of a device and its iommu_group go through a domain. No device here has DMA with a PASID.
+fn translate<H: Host>(host: &H, objects: &Objects<H>, slot: Slot, domain: Option<H::Domain>) {
+    if let Some(device) = objects.device(slot.device).filter(|device| device.iommu.is_some())
+        && slot.pasid == NO_PASID
+    {
+        host.domain_attach(device.function, domain);
+    }
+}
+
+/// What a device keeps free in the IOAS that it is attached to.
+fn window<H: Host>(objects: &Objects<H>, slot: Slot) -> Option<(u64, u64)> {
+    let iommu = objects.device(slot.device)?.iommu.filter(|_| slot.pasid == NO_PASID)?;
+    Some(iommu.msi_window)
+}
+
+/// The page table that devices of the iommu_group are attached to.
+fn group_table<H: Host>(objects: &Objects<H>, slot: Slot) -> Option<u32> {
+    objects.siblings(slot.device).find_map(|(_, device)| device.table(slot.pasid))
+}
+
+/// Checks that a page table suits a device: it is refused with `noiommu` if it translates nothing, and the device's IOMMU
+/// has to be told.
+fn check_suits<H: Host>(
+    objects: &Objects<H>,
+    slot: Slot,
+    hwpt: &Hwpt<H>,
+    noiommu: Refusal,
+) -> Result<(), Refusal> {
+    let plain = group_table(objects, Slot { pasid: NO_PASID, ..slot }).and_then(|id| objects.hwpt(id));
+    let with_pasid = |(_, device): (u32, &Device)| device.attached.iter().any(|it| it.pasid != NO_PASID);
+    let agree = match slot.pasid {
+        NO_PASID => hwpt.pasid || !objects.siblings(slot.device).any(with_pasid),
+        _ => hwpt.pasid && plain.is_none_or(|plain| plain.pasid),
+    };
+    if !agree {
+        return Err(rule::ATTACH_PASID_TABLE);
+    }
+    match objects.device(slot.device).and_then(|device| device.iommu) {
+        Some(_) if hwpt.aperture_last.is_none() => Err(noiommu),
+        // No device here has page faults.
+        Some(_) if hwpt.fault_queue.is_some() && slot.pasid == NO_PASID => Err(rule::ATTACH_FAULTS),
+        _ => Ok(()),
+    }
+}

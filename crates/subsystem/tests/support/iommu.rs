@@ -1,0 +1,251 @@
+//! The IOMMU of the simulated host: domains, who is attached to them, and who has the DMA of groups.
+
+use std::collections::{BTreeSet, HashMap};
+
+use subsystem::{Alloc, DmaOwner, DomainKind, Function, Iommu, IommuInfo, Mapping};
+
+use super::host::TestHost;
+use super::memory::{PAGE, Pin};
+
+/// A domain: its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Domain(u32);
+
+struct State {
+    kind: DomainKind,
+    mapped: Vec<Mapping<Pin>>,
+    tracking: bool,
+    /// IOVAs of pages that were written.
+    dirty: BTreeSet<u64>,
+}
+
+/// All domains, and the functions behind an IOMMU.
+#[derive(Default)]
+pub(crate) struct Iommus {
+    behind: HashMap<Function, IommuInfo>,
+    domains: HashMap<Domain, State>,
+    next: u32,
+    attached: HashMap<Function, Domain>,
+    /// By group.
+    owners: HashMap<u32, (DmaOwner, u32)>,
+}
+
+/// What an IOMMU offers unless a test says otherwise.
+pub(crate) const IOMMU: IommuInfo = IommuInfo {
+    group: 7,
+    aperture_last: 0x7f_ffff_ffff,
+    page_sizes: 0x4020_1000,
+    msi_window: (0xfee0_0000, 0xfeef_ffff),
+    coherent: true,
+    enforces_coherency: false,
+    isolated_msi: true,
+    dirty_tracking: false,
+    registers: [0x1122, 0x3344],
+};
+
+/// How many domains, attached functions, claims and mapped pages there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DomainsInUse {
+    pub(crate) domains: usize,
+    pub(crate) attached: usize,
+    pub(crate) claims: u32,
+    pub(crate) pages: u64,
+}
+
+impl Iommus {
+    pub(crate) fn in_use(&self) -> DomainsInUse {
+        DomainsInUse {
+            domains: self.domains.len(),
+            attached: self.attached.len(),
+            claims: self.owners.values().map(|(_, claims)| claims).sum(),
+            pages: self.domains.values().flat_map(|state| &state.mapped).map(|it| it.pages).sum(),
+        }
+    }
+
+    /// Whether a page of a pin is mapped anywhere.
+    pub(crate) fn has_mapped(&self, pin: Pin, first: u64, pages: u64) -> bool {
+        let mut mapped = self.domains.values().flat_map(|state| &state.mapped);
+        mapped.any(|it| it.pin == pin && first < it.first + it.pages && it.first < first + pages)
+    }
+
+    /// The functions that move together with one.
+    fn members(&self, function: Function) -> Vec<Function> {
+        let Some(group) = self.behind.get(&function).map(|info| info.group) else { return vec![function] };
+        self.behind.iter().filter(|(_, info)| info.group == group).map(|(member, _)| *member).collect()
+    }
+
+    /// What is mapped in the domain that a function is attached to.
+    fn mapped(&self, function: Function) -> impl Iterator<Item = &Mapping<Pin>> {
+        let state = self.attached.get(&function).map(|domain| &self.domains[domain]);
+        state.into_iter().flat_map(|state| &state.mapped)
+    }
+
+    fn translated(&self, function: Function) -> bool {
+        let state = self.attached.get(&function).map(|domain| &self.domains[domain]);
+        state.is_some_and(|state| matches!(state.kind, DomainKind::Translated(_)))
+    }
+}
+
+impl TestHost {
+    /// Puts a function behind an IOMMU.
+    pub(crate) fn put_behind(&self, function: Function, info: IommuInfo) {
+        self.iommus(|iommus| iommus.behind.insert(function, info));
+    }
+
+    /// Works on the domains.
+    pub(crate) fn iommus<R>(&self, f: impl FnOnce(&mut Iommus) -> R) -> R {
+        f(&mut self.iommus.lock().unwrap())
+    }
+
+    /// Whether a device without an IOMMU may reach a physical address.
+    pub(crate) fn may_reach(&self, function: Function, physical: u64) -> bool {
+        let mapped: Vec<_> = self.iommus(|iommus| {
+            assert!(!iommus.translated(function), "the device uses IOVAs");
+            iommus.mapped(function).copied().collect()
+        });
+        let frame = |mapping: &Mapping<Pin>, page| self.ram(|ram| ram.pin_physical(mapping.pin, page));
+        mapped.iter().any(|mapping| {
+            (mapping.first..mapping.first + mapping.pages)
+                .any(|page| frame(mapping, page) == physical / PAGE * PAGE)
+        })
+    }
+
+    /// Where the IOVA of a device behind an IOMMU is in memory, and whether the device may write there.
+    pub(crate) fn translate(&self, function: Function, iova: u64) -> Option<(u64, bool)> {
+        let mapping = self.iommus(|iommus| {
+            let mut mapped = iommus.mapped(function);
+            let found = mapped.find(|it| (it.iova..it.iova + it.pages * PAGE).contains(&iova)).copied();
+            assert!(found.is_none() || iommus.translated(function), "the device uses physical addresses");
+            found
+        })?;
+        let page = mapping.first + (iova - mapping.iova) / PAGE;
+        let physical = self.ram(|ram| ram.pin_physical(mapping.pin, page)) + iova % PAGE;
+        Some((physical, mapping.rights.write))
+    }
+
+    /// A device behind an IOMMU writes to a page: whether it may.
+    pub(crate) fn device_writes(&self, function: Function, iova: u64) -> bool {
+        let may = self.translate(function, iova).is_some_and(|(_, write)| write);
+        self.iommus(|iommus| {
+            if let Some(domain) = iommus.attached.get(&function).filter(|_| may) {
+                let state = iommus.domains.get_mut(domain).unwrap();
+                if state.tracking {
+                    state.dirty.insert(iova / PAGE * PAGE);
+                }
+            }
+        });
+        may
+    }
+}
+
+impl Iommu for TestHost {
+    type Domain = Domain;
+
+    fn iommu(&self, function: Function) -> Option<IommuInfo> {
+        self.iommus(|iommus| iommus.behind.get(&function).copied())
+    }
+
+    fn domain_new(&self, kind: DomainKind) -> Option<Domain> {
+        if !self.permit() {
+            return None;
+        }
+        self.iommus(|iommus| {
+            let domain = Domain(iommus.next);
+            iommus.next += 1;
+            let state = State { kind, mapped: Vec::new(), tracking: false, dirty: BTreeSet::new() };
+            iommus.domains.insert(domain, state);
+            Some(domain)
+        })
+    }
+
+    fn domain_free(&self, domain: Domain) {
+        self.iommus(|iommus| {
+            let state = iommus.domains.remove(&domain).expect("a domain is freed twice");
+            assert!(state.mapped.is_empty(), "a domain goes with everything unmapped");
+            assert!(!iommus.attached.values().any(|it| *it == domain), "a domain goes before its devices");
+        });
+    }
+
+    fn domain_map(&self, domain: Domain, mapping: Mapping<Pin>) -> bool {
+        if !self.permit() {
+            return false;
+        }
+        self.ram(|ram| {
+            assert!(mapping.first + mapping.pages <= ram.pin_pages(mapping.pin), "more is mapped than pinned")
+        });
+        self.iommus(|iommus| {
+            let state = iommus.domains.get_mut(&domain).expect("a domain that is gone");
+            if let DomainKind::Translated(function) = state.kind {
+                let last = |it: &Mapping<Pin>| it.iova + (it.pages * PAGE - 1);
+                let aperture = iommus.behind[&function].aperture_last;
+                assert!(last(&mapping) <= aperture, "the IOMMU cannot translate that");
+                let overlaps = |it: &Mapping<Pin>| it.iova <= last(&mapping) && mapping.iova <= last(it);
+                assert!(!state.mapped.iter().any(overlaps), "mappings of a domain overlap");
+            }
+            state.mapped.push(mapping);
+        });
+        true
+    }
+
+    fn domain_unmap(&self, domain: Domain, mapping: Mapping<Pin>) {
+        self.iommus(|iommus| {
+            let mapped = &mut iommus.domains.get_mut(&domain).expect("a domain that is gone").mapped;
+            let found = mapped.iter().position(|it| *it == mapping);
+            mapped.swap_remove(found.expect("what is unmapped is exactly what was mapped"));
+        });
+    }
+
+    fn domain_attach(&self, function: Function, domain: Option<Domain>) {
+        self.iommus(|iommus| {
+            for member in iommus.members(function) {
+                match domain {
+                    Some(domain) => iommus.attached.insert(member, domain),
+                    None => iommus.attached.remove(&member),
+                };
+            }
+        });
+    }
+
+    fn dirty_tracking(&self, domain: Domain, on: bool) {
+        self.iommus(|iommus| iommus.domains.get_mut(&domain).unwrap().tracking = on);
+    }
+
+    fn dirty_read(&self, domain: Domain, iova: u64, last: u64, clear: bool, each: &mut dyn FnMut(u64, u64)) {
+        let found: Vec<u64> = self.iommus(|iommus| {
+            let dirty = &mut iommus.domains.get_mut(&domain).unwrap().dirty;
+            let found = dirty.range(iova..=last).copied().collect();
+            if clear {
+                dirty.retain(|page| !(iova..=last).contains(page));
+            }
+            found
+        });
+        found.into_iter().for_each(|page| each(page, page + (PAGE - 1)));
+    }
+
+    fn dma_claim(&self, group: u32, owner: DmaOwner) -> bool {
+        self.iommus(|iommus| {
+            let (holder, claims) = iommus.owners.entry(group).or_insert((owner, 0));
+            *claims += u32::from(*holder == owner);
+            *holder == owner
+        })
+    }
+
+    fn dma_release(&self, group: u32) {
+        self.iommus(|iommus| {
+            let (_, claims) = iommus.owners.get_mut(&group).expect("what is released was claimed");
+            *claims -= 1;
+            if *claims == 0 {
+                iommus.owners.remove(&group);
+                let mut attached = iommus.attached.keys().filter_map(|function| iommus.behind.get(function));
+                assert!(
+                    !attached.any(|info| info.group == group),
+                    "a group is released while it is attached"
+                );
+            }
+        });
+    }
+
+    fn dma_claimed(&self, group: u32) -> bool {
+        self.iommus(|iommus| iommus.owners.contains_key(&group))
+    }
+}

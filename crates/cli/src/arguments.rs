@@ -147,7 +147,7 @@ pub(crate) struct Conform {
     /// Devices that are bound to vfio-pci and that nobody else needs: they are opened, reset, unbound and bound again
     #[arg(long, value_name = "ADDRESS", num_args = 1..)]
     pub(crate) device: Vec<PciAddress>,
-    /// Only the rows that contain this text, such as an id or an area
+    /// Only the rows that contain this text, such as an id, an area or a mode
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
     /// Shows the rows, and asks nothing

@@ -1,7 +1,7 @@
 //! Calls with arguments that no driver would pass: wrong sizes, bad addresses, unknown numbers.
 
 use std::ffi::c_void;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -60,30 +60,29 @@ pub(crate) fn export_dma_buf_with<S: Suite>(
     sys: &S,
     device: &S::File,
     region_index: u32,
-    change: impl FnOnce(&mut VfioDeviceFeatureDmaBuf, &mut VfioRegionDmaRange),
+    change: impl FnOnce(&mut VfioDeviceFeatureDmaBuf, &mut Vec<VfioRegionDmaRange>),
 ) -> Result<OwnedFd> {
-    #[derive(IntoBytes, FromBytes)]
-    #[repr(C)]
-    struct Export {
-        feature: VfioDeviceFeature,
-        dma_buf: VfioDeviceFeatureDmaBuf,
-        range: VfioRegionDmaRange,
-    }
-    let mut export = Export {
-        feature: VfioDeviceFeature {
-            argsz: size_of::<Export>() as u32,
-            flags: VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
-        },
-        dma_buf: VfioDeviceFeatureDmaBuf {
-            region_index,
-            open_flags: OFlags::RDWR.union(OFlags::CLOEXEC).bits(),
-            flags: 0,
-            nr_ranges: 1,
-        },
-        range: VfioRegionDmaRange { offset: 0, length: 4096 },
+    let open_flags = OFlags::RDWR.union(OFlags::CLOEXEC).bits();
+    let mut dma_buf = VfioDeviceFeatureDmaBuf { region_index, open_flags, flags: 0, nr_ranges: 1 };
+    let mut ranges = vec![VfioRegionDmaRange { offset: 0, length: 4096 }];
+    change(&mut dma_buf, &mut ranges);
+    let data = [dma_buf.as_bytes(), ranges.as_bytes()].concat();
+    let feature = VfioDeviceFeature {
+        argsz: (size_of::<VfioDeviceFeature>() + data.len()) as u32,
+        flags: VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF,
     };
-    change(&mut export.dma_buf, &mut export.range);
-    let fd = ioctl_value(sys, device, VFIO_DEVICE_FEATURE, &mut export)?;
+    let fd = ioctl_bytes(sys, device, VFIO_DEVICE_FEATURE, &mut [feature.as_bytes(), &data].concat())?;
     // SAFETY: the call answered with a descriptor that it has opened for its caller, and nobody else knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Makes the first page of a memfd that cannot shrink a dma-buf (`UDMABUF_CREATE` on `/dev/udmabuf`, `linux/udmabuf.h`).
+pub(crate) fn udmabuf<S: Suite>(sys: &S, device: &S::File, memfd: &OwnedFd) -> Result<OwnedFd> {
+    const UDMABUF_CREATE: u32 = 0x4018_7542;
+    let [memfd, flags] = [memfd.as_raw_fd(), 0];
+    let [offset, size] = [0u64, 4096];
+    let mut create = [[memfd, flags].as_bytes(), [offset, size].as_bytes()].concat();
+    let fd = ioctl_bytes(sys, device, UDMABUF_CREATE, &mut create)?;
+    // SAFETY: the call answered with a descriptor that it has opened for its caller, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd.cast_signed()) })
 }

@@ -18,8 +18,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long something is given to happen that must not.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// The module parameter, a boolean.
+/// The module parameter that allows devices without an IOMMU, a boolean.
 pub(crate) const NOIOMMU_MODE: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+
+/// The module parameter that allows devices whose message-signalled interrupts are not isolated, a boolean.
+pub(crate) const UNSAFE_INTERRUPTS: &str = "/sys/module/iommufd/parameters/allow_unsafe_interrupts";
 
 /// The driver vfio-pci and one of its devices. Dropping it leaves them bound, as they were.
 pub(crate) struct Driver<'a, S: Suite> {
@@ -27,9 +30,19 @@ pub(crate) struct Driver<'a, S: Suite> {
     address: &'a str,
 }
 
-/// The module parameter, set for a while. Dropping it sets it back.
+/// Another driver of the host, which has a device for a while. Dropping it takes the device away again.
+pub(crate) struct OtherDriver<'a, S: Suite> {
+    sys: &'a S,
+    address: &'a str,
+    folder: PathBuf,
+    /// What `driver_override` said before.
+    before: Vec<u8>,
+}
+
+/// A module parameter, set for a while. Dropping it sets it back.
 pub(crate) struct Parameter<'a, S: Suite> {
     sys: &'a S,
+    path: &'static Path,
     before: Vec<u8>,
 }
 
@@ -45,18 +58,23 @@ impl<'a, S: Suite> Fixture<'a, S> {
         Driver { sys: self.sys, address }
     }
 
-    /// Sets the module parameter.
+    /// Sets the module parameter that allows devices without an IOMMU.
     pub(crate) fn noiommu_mode(&self, on: bool) -> Way<Parameter<'a, S>> {
-        let path = Path::new(NOIOMMU_MODE);
-        self.needs_path(path, "a no-IOMMU mode")?;
+        self.needs_path(Path::new(NOIOMMU_MODE), "a no-IOMMU mode")?;
+        self.parameter(NOIOMMU_MODE, on)
+    }
+
+    /// Sets a module parameter.
+    pub(crate) fn parameter(&self, path: &'static str, on: bool) -> Way<Parameter<'a, S>> {
+        let path = Path::new(path);
         let before = self.sys.read(path)?;
-        let parameter = Parameter { sys: self.sys, before };
+        let parameter = Parameter { sys: self.sys, path, before };
         parameter.set(on)?;
         Ok(parameter)
     }
 }
 
-impl<S: Suite> Driver<'_, S> {
+impl<'a, S: Suite> Driver<'a, S> {
     /// Takes the driver away; returns when nobody uses the device any more.
     pub(crate) fn unbind(&self) -> Result<()> {
         self.sys.write(&driver("unbind"), self.address.as_bytes())
@@ -65,6 +83,21 @@ impl<S: Suite> Driver<'_, S> {
     /// Gives it back.
     pub(crate) fn bind(&self) -> Result<()> {
         self.sys.write(&driver("bind"), self.address.as_bytes())
+    }
+
+    /// Gives the device to another driver of the host, as `driver_override` allows; not applicable where there is none or
+    /// it does not take the device.
+    pub(crate) fn lend(&self, f: &Fixture<'a, S>, name: &str) -> Way<OtherDriver<'a, S>> {
+        let folder = Path::new("/sys/bus/pci/drivers").join(name);
+        f.needs_path(&folder, name)?;
+        self.unbind()?;
+        let only = f.sysfs(self.address).join("driver_override");
+        let other =
+            OtherDriver { sys: self.sys, address: self.address, folder, before: self.sys.read(&only)? };
+        self.sys.write(&only, name.as_bytes())?;
+        self.sys.write(Path::new("/sys/bus/pci/drivers_probe"), self.address.as_bytes())?;
+        f.needs_path(&other.folder.join(self.address), "a device for it")?;
+        Ok(other)
     }
 
     /// Takes the driver away on another thread; returns when the device's `node` is gone.
@@ -90,17 +123,28 @@ impl<S: Suite> Drop for Driver<'_, S> {
     }
 }
 
+impl<S: Suite> Drop for OtherDriver<'_, S> {
+    fn drop(&mut self) {
+        // Cases that find the device with another driver say so.
+        let _unbound = self.sys.write(&self.folder.join("unbind"), self.address.as_bytes());
+        // What nothing was written to shows this, and takes an empty line for it.
+        let before = if self.before == b"(null)\n" { b"\n" } else { &self.before[..] };
+        let only = Path::new("/sys/bus/pci/devices").join(self.address).join("driver_override");
+        let _restored = self.sys.write(&only, before);
+    }
+}
+
 impl<S: Suite> Parameter<'_, S> {
     /// Sets it to another value.
     pub(crate) fn set(&self, on: bool) -> Result<()> {
-        self.sys.write(Path::new(NOIOMMU_MODE), if on { b"Y" } else { b"N" })
+        self.sys.write(self.path, if on { b"Y" } else { b"N" })
     }
 }
 
 impl<S: Suite> Drop for Parameter<'_, S> {
     fn drop(&mut self) {
         // Cases that need another value set it.
-        let _set = self.sys.write(Path::new(NOIOMMU_MODE), &self.before);
+        let _set = self.sys.write(self.path, &self.before);
     }
 }
 
@@ -127,9 +171,11 @@ impl Unbinding {
 
     /// What the write answers, once every file of the device is closed.
     pub(crate) fn end(self) -> Way<Result<()>> {
-        self.answer
-            .recv_timeout(PATIENCE)
-            .map_err(|_| Stop::Broken("the driver is not unbound though every file is closed".into()))
+        let late = || Stop::Broken("the driver is not unbound though every file is closed".into());
+        let answer = self.answer.recv_timeout(PATIENCE).map_err(|_| late())?;
+        // It has nothing left to do; a process that makes a child has no other threads.
+        self.writer.join().map_err(|_| late())?;
+        Ok(answer)
     }
 }
 

@@ -14,6 +14,7 @@ mod group;
 mod interrupts;
 mod memory;
 mod outcome;
+mod process;
 mod row;
 mod run;
 mod space;

@@ -4,7 +4,9 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::null_mut;
 
-use rustix::fs::{FsWord, MemfdFlags, Mode, OFlags, fstatfs, ftruncate, memfd_create, open};
+use rustix::fs::{
+    FsWord, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fstatfs, ftruncate, memfd_create, open,
+};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
 use crate::outcome::Way;
@@ -100,6 +102,14 @@ impl Drop for Pages {
 pub(crate) fn memfd(length: u64) -> Way<OwnedFd> {
     let file = memfd_create("conformance", MemfdFlags::CLOEXEC)?;
     ftruncate(&file, length)?;
+    Ok(file)
+}
+
+/// A memfd of so many bytes that cannot shrink.
+pub(crate) fn sealed_memfd(length: u64) -> Way<OwnedFd> {
+    let file = memfd_create("conformance", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&file, length)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK)?;
     Ok(file)
 }
 

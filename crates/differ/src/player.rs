@@ -147,7 +147,7 @@ impl<'a, S: Suite> Player<'a, S> {
             Call::Map { file, offset, length, writable, shared } => {
                 let Some(Open::File(file)) = self.slots.get(file) else { return Ok(none(Errno::EBADF)) };
                 let (length, writable, shared) = (*length as usize, *writable, *shared);
-                let mapping = Mapping { offset: *offset, length, writable, shared };
+                let mapping = Mapping { offset: *offset, length, writable, executable: false, shared };
                 let region = self.sys.map_region(file, mapping);
                 self.keep(into, region.map(|region| Open::Mapped { _region: region }))
             }

@@ -28,7 +28,9 @@ use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio
 use crate::tables::{Kind, SharedId, Tables};
 use crate::vfio::device::{Device, wait_for_users};
 use crate::vfio::file::{DeviceFile, File, FileKind};
-use crate::vfio::{Access, FileId, MappedRegion, Ready, cdev, container, group, hot_reset, noiommu, pci};
+use crate::vfio::{
+    Access, FileId, MappedRegion, Mapping, Ready, cdev, container, group, hot_reset, noiommu, pci,
+};
 
 /// How a subsystem starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -437,16 +439,14 @@ impl<H: Host> Subsystem<H> {
         })
     }
 
-    /// `mmap(2)` of `length` bytes from `offset` on; the file is not released while the mapping lives.
+    /// `mmap(2)`; the file is not released while the mapping lives.
     pub fn map(
         &self,
         _ctx: &CallCtx<'_, H>,
         file: FileId,
-        offset: u64,
-        length: u64,
-        shared: bool,
-        writable: bool,
+        mapping: Mapping,
     ) -> Result<MappedRegion, Refusal> {
+        let Mapping { offset, length, shared, writable, executable } = mapping;
         self.tables.read(|tables| {
             let File { access, kind } = tables.file(file)?;
             match kind {
@@ -455,6 +455,7 @@ impl<H: Host> Subsystem<H> {
                 _ if shared && writable && !access.write => Err(rules::MAP_NOT_WRITABLE),
                 _ if !access.read => Err(rules::MAP_NOT_READABLE),
                 FileKind::Iommufd(_) if !shared => Err(rules::IOMMUFD_MAP_PRIVATE),
+                FileKind::Iommufd(_) if executable => Err(rules::IOMMUFD_MAP_EXECUTABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
                 FileKind::Device(file) => bound(tables, file)?.pci.map(&self.host, offset, length, shared),

@@ -94,6 +94,8 @@ pub struct Mapping {
     pub length: usize,
     /// `PROT_READ | PROT_WRITE` or `PROT_READ` alone.
     pub writable: bool,
+    /// `PROT_EXEC` besides. Only the suite asks for it.
+    pub executable: bool,
     /// `MAP_SHARED` or `MAP_PRIVATE`. Registers are mapped shared; only the suite asks otherwise.
     pub shared: bool,
 }
@@ -102,7 +104,7 @@ impl Mapping {
     /// Registers to read and write: shared.
     #[must_use]
     pub const fn registers(offset: u64, length: usize) -> Self {
-        Mapping { offset, length, writable: true, shared: true }
+        Mapping { offset, length, writable: true, executable: false, shared: true }
     }
 }
 

@@ -40,8 +40,18 @@ pub trait Suite: Sys {
     /// Runs `f` with the system calls of this thread made with other credentials.
     fn as_caller<R>(&self, creds: &Creds, f: impl FnOnce(&Self) -> R) -> Result<R>;
 
-    /// Runs `f` as another process would run it: its own identity, descriptors and address space.
-    fn second_process<R: Send>(&self, f: impl FnOnce(&Self) -> R + Send) -> Result<R>;
+    /// Runs `f` as another process would run it: its own identity, descriptors and address space. All that comes back
+    /// of it is a number or an errno.
+    fn second_process(
+        &self,
+        f: impl FnOnce(&Self) -> std::result::Result<u64, Errno>,
+    ) -> Result<std::result::Result<u64, Errno>>;
+
+    /// Runs `f` as another process that has every capability in a user namespace of its own, and none outside.
+    fn in_user_namespace(
+        &self,
+        f: impl FnOnce(&Self) -> std::result::Result<u64, Errno>,
+    ) -> Result<std::result::Result<u64, Errno>>;
 
     /// Pages that are pinned for devices on behalf of this process, `VmPin`, in KiB.
     fn vm_pin(&self) -> Result<u64>;

@@ -140,5 +140,6 @@ fn what_the_suite_asks_of_proc() {
     let file = Linux.open_handle(&handle, Access::Read).unwrap();
     assert_eq!(Linux.path_of(&file), Path::new("/dev/null"));
     assert_eq!(Linux.seek(&file, 0).unwrap(), 0);
-    assert_eq!(Linux.second_process(|_| ()).unwrap_err().errno(), Errno::ENOSYS);
+    // Tests run on threads of their own, and a process that has several makes no child.
+    assert_eq!(Linux.second_process(|_| Ok(0)).unwrap_err().errno(), Errno::EBUSY);
 }

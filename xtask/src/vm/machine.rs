@@ -14,41 +14,66 @@ pub(crate) enum Device {
     Nvme,
     /// 0000:00:05.0, BARs in memory and I/O space without DMA
     PciTestdev,
-    /// 0000:00:06.0, a network card with several BARs and MSI-X
+    /// 0000:00:06.0, a network card with several BARs, MSI, MSI-X and a ROM
     E1000e,
+    /// 0000:00:09.0, a USB controller with 16 MSI vectors and MSI-X
+    Xhci,
     /// 0000:01:00.0, an NVMe controller below a root port, over an empty image
     NvmeBehindPort,
+    /// 0000:02:00.0 and 0000:02:00.1, a network card of two functions below a slow root port
+    E1000ePair,
+    /// 0000:21:00.0, a network card below a host bridge that the IOMMU does not see; not there unless it is named
+    E1000eBypassing,
 }
 
 impl Device {
-    /// Every device.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Edu, Self::Nvme, Self::PciTestdev, Self::E1000e, Self::NvmeBehindPort];
+    /// The devices that are there if none is named.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Edu,
+        Self::Nvme,
+        Self::PciTestdev,
+        Self::E1000e,
+        Self::Xhci,
+        Self::NvmeBehindPort,
+        Self::E1000ePair,
+    ];
 
-    /// Its address in the guest.
-    pub(crate) fn address(self) -> &'static str {
+    /// Where its functions are in the guest.
+    pub(crate) fn addresses(self) -> &'static [&'static str] {
         match self {
-            Self::Edu => "0000:00:03.0",
-            Self::Nvme => "0000:00:04.0",
-            Self::PciTestdev => "0000:00:05.0",
-            Self::E1000e => "0000:00:06.0",
-            Self::NvmeBehindPort => "0000:01:00.0",
+            Self::Edu => &["0000:00:03.0"],
+            Self::Nvme => &["0000:00:04.0"],
+            Self::PciTestdev => &["0000:00:05.0"],
+            Self::E1000e => &["0000:00:06.0"],
+            Self::Xhci => &["0000:00:09.0"],
+            Self::NvmeBehindPort => &["0000:01:00.0"],
+            Self::E1000ePair => &["0000:02:00.0", "0000:02:00.1"],
+            Self::E1000eBypassing => &["0000:21:00.0"],
         }
     }
 
-    fn push(self, image: &Path, spare_image: &Path, words: &mut Words) {
+    fn push(self, machine: &Machine<'_>, words: &mut Words) {
         match self {
             Self::Edu => words.pair("-device", "edu,addr=3,dma_mask=0xffffffff"),
             Self::Nvme => {
-                words.option("-drive", "id=image,if=none,format=raw,file=", image);
+                words.option("-drive", "id=image,if=none,format=raw,file=", &machine.image);
                 words.pair("-device", "nvme,addr=4,drive=image,serial=ioasis0");
             }
             Self::PciTestdev => words.pair("-device", "pci-testdev,addr=5"),
-            Self::E1000e => words.pair("-device", "e1000e,addr=6,romfile="),
+            Self::E1000e => words.option("-device", "e1000e,addr=6,romfile=", &machine.rom),
+            Self::Xhci => words.pair("-device", "nec-usb-xhci,addr=9,msi=on,msix=on"),
             Self::NvmeBehindPort => {
-                words.pair("-device", "pcie-root-port,id=root0,addr=7,chassis=1,slot=1");
-                words.option("-drive", "id=spare,if=none,format=raw,file=", spare_image);
+                words.option("-drive", "id=spare,if=none,format=raw,file=", &machine.spare_image);
                 words.pair("-device", "nvme,bus=root0,drive=spare,serial=ioasis1");
+            }
+            Self::E1000ePair => {
+                words.pair("-device", "e1000e,bus=root1,addr=0.0,multifunction=on,romfile=");
+                words.pair("-device", "e1000e,bus=root1,addr=0.1,romfile=");
+            }
+            Self::E1000eBypassing => {
+                words.pair("-device", "pxb-pcie,id=pxb0,addr=a,bus_nr=32,bypass_iommu=on");
+                words.pair("-device", "pcie-root-port,id=root2,bus=pxb0,chassis=3,slot=3");
+                words.pair("-device", "e1000e,bus=root2,romfile=");
             }
         }
     }
@@ -63,6 +88,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) image: PathBuf,
     /// Behind `nvme-behind-port`.
     pub(crate) spare_image: PathBuf,
+    /// Behind the ROM of `e1000e`.
+    pub(crate) rom: PathBuf,
     /// The folder that the guest mounts, or that what it prints goes to.
     pub(crate) share: &'a Path,
     /// The disk for the answers of a guest that cannot mount the folder.
@@ -71,6 +98,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) console: &'a Path,
     /// Whether there is an IOMMU; without one the kernel's no-IOMMU mode is switched on.
     pub(crate) iommu: bool,
+    /// Whether it remaps interrupts.
+    pub(crate) interrupt_remapping: bool,
     pub(crate) accelerator: &'a str,
     pub(crate) cpus: u32,
     pub(crate) memory_mib: u64,
@@ -92,7 +121,8 @@ impl Machine<'_> {
         words.option("-chardev", "file,id=console,path=", self.console);
         words.pair("-serial", "chardev:console");
         if self.iommu {
-            words.pair("-device", "intel-iommu,intremap=on,caching-mode=on");
+            let remapping = if self.interrupt_remapping { "on" } else { "off" };
+            words.pair("-device", &format!("intel-iommu,intremap={remapping},caching-mode=on"));
         }
         match &self.disk {
             None => {
@@ -109,8 +139,12 @@ impl Machine<'_> {
                 words.pair("-device", "virtio-blk-pci,addr=1e,drive=answers");
             }
         }
+        // The ports are always there, so that addresses do not depend on which devices are. A faster one does not report its
+        // link as up again after a reset.
+        words.pair("-device", "pcie-root-port,id=root0,addr=7,chassis=1,slot=1");
+        words.pair("-device", "pcie-root-port,id=root1,addr=8,chassis=2,slot=2,x-speed=5");
         for device in self.devices {
-            device.push(&self.image, &self.spare_image, &mut words);
+            device.push(self, &mut words);
         }
         words.words.extend(["-kernel".into(), self.kernel.into(), "-initrd".into(), self.initramfs.into()]);
         words.pair("-append", &self.command_line());
@@ -119,8 +153,15 @@ impl Machine<'_> {
 
     /// A panic ends the machine at once (`-no-reboot`).
     fn command_line(&self) -> String {
-        let mode = if self.iommu { "intel_iommu=on" } else { "vfio.enable_unsafe_noiommu_mode=1" };
-        let mut line = format!("console=ttyS0,115200 earlyprintk=ttyS0 panic=-1 random.trust_cpu=on {mode}");
+        // Where the host is busy, a check of the timer takes it for a broken one.
+        let mut line =
+            "console=ttyS0,115200 earlyprintk=ttyS0 panic=-1 random.trust_cpu=on no_timer_check".to_owned();
+        if self.iommu {
+            line.push_str(" intel_iommu=on");
+        }
+        if !self.iommu || self.devices.contains(&Device::E1000eBypassing) {
+            line.push_str(" vfio.enable_unsafe_noiommu_mode=1");
+        }
         for parameter in self.parameters {
             line.push(' ');
             line.push_str(parameter);
@@ -171,10 +212,12 @@ mod tests {
             devices,
             image: PathBuf::from("/disk,1.img"),
             spare_image: PathBuf::from("/spare.img"),
+            rom: PathBuf::from("/rom"),
             share: Path::new("/share"),
             disk,
             console: Path::new("/console"),
             iommu,
+            interrupt_remapping: true,
             accelerator: "tcg",
             cpus: 2,
             memory_mib: 1024,
@@ -185,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn no_iommu_mode_is_on_exactly_where_there_is_no_iommu() {
+    fn no_iommu_mode_is_on_exactly_where_a_device_is_without_an_iommu() {
         let without = arguments(false, &Device::ALL, None);
         assert!(without.contains("vfio.enable_unsafe_noiommu_mode=1 hugepages=8"), "{without}");
         assert!(!without.contains("intel"), "{without}");
@@ -195,6 +238,8 @@ mod tests {
             "{with}"
         );
         assert!(!with.contains("noiommu"), "{with}");
+        let both = arguments(true, &[Device::E1000eBypassing], None);
+        assert!(both.contains("intel_iommu=on vfio.enable_unsafe_noiommu_mode=1"), "{both}");
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// With an Intel IOMMU, switched on; without this the kernel's no-IOMMU mode is on
     #[arg(long)]
     iommu: bool,
+    /// With an IOMMU that does not remap interrupts
+    #[arg(long, requires = "iommu")]
+    no_interrupt_remapping: bool,
     /// Leave the devices without a driver
     #[arg(long)]
     no_bind: bool,
@@ -98,10 +101,12 @@ pub(crate) fn run(options: &Options) -> Result<u8> {
         devices: devices(options),
         image: disk(options, &scratch)?,
         spare_image: empty_disk(scratch.file("spare.img"))?,
+        rom: rom(scratch.file("rom"))?,
         share: share.path(),
         disk: if kernel.mounts { None } else { Some(share.make_disk()?) },
         console: &scratch.file("console"),
         iommu: options.iommu,
+        interrupt_remapping: !options.no_interrupt_remapping,
         accelerator: &options.accel,
         cpus: options.cpus,
         // The archive is in memory twice while the kernel unpacks it.
@@ -186,6 +191,23 @@ fn disk(options: &Options, scratch: &Scratch) -> Result<PathBuf> {
 
 fn empty_disk(path: PathBuf) -> Result<PathBuf> {
     File::create(&path)?.set_len(64 * MIB)?;
+    Ok(path)
+}
+
+/// An expansion ROM with one image that does nothing (PCI Firmware Specification, 5.1).
+fn rom(path: PathBuf) -> Result<PathBuf> {
+    /// Where its data structure starts.
+    const DATA: usize = 0x1c;
+    let mut bytes = [0; 1024];
+    bytes[..2].copy_from_slice(&[0x55, 0xaa]);
+    bytes[0x18] = DATA as u8;
+    bytes[DATA..DATA + 4].copy_from_slice(b"PCIR");
+    // The structure's length in bytes, and the image's in units of 512.
+    bytes[DATA + 0x0a] = 0x18;
+    bytes[DATA + 0x10] = 2;
+    // The last image.
+    bytes[DATA + 0x15] = 0x80;
+    fs::write(&path, bytes)?;
     Ok(path)
 }
 

@@ -40,7 +40,7 @@ impl Share {
         wanted: &[Wanted],
     ) -> Result<Self> {
         fs::create_dir_all(folder.join("fetched"))?;
-        fs::write(folder.join("bind"), lines(bind.iter().map(|device| device.address())))?;
+        fs::write(folder.join("bind"), lines(bind.iter().flat_map(|device| device.addresses()).copied()))?;
         fs::write(folder.join("command"), script(command))?;
         fs::write(folder.join("fetch"), lines(wanted.iter().map(|file| file.guest.as_str())))?;
         for stream in ["stdout", "stderr"] {

@@ -22,7 +22,7 @@ struct Boot {
     script: &'static str,
 }
 
-const BOOTS: [Boot; 7] = [
+const BOOTS: [Boot; 16] = [
     Boot {
         name: "kernel A without an IOMMU",
         options: "--kernel A --append hugepages=64",
@@ -46,6 +46,39 @@ const BOOTS: [Boot; 7] = [
         options: "--kernel debian --iommu",
         script: "debian-iommu.sh",
     },
+    Boot {
+        name: "the suite on kernel A without an IOMMU",
+        options: "--kernel A --append hugepages=16",
+        script: "conform.sh",
+    },
+    Boot { name: "the suite on kernel A with an IOMMU", options: "--kernel A --iommu", script: "conform.sh" },
+    Boot {
+        name: "the suite on kernel A with devices of both kinds",
+        options: "--kernel A --iommu --device edu,nvme,e1000e,e1000e-bypassing",
+        script: "both-kinds.sh",
+    },
+    Boot {
+        name: "the suite on kernel A with interrupts that are not remapped",
+        options: "--kernel A --iommu --no-interrupt-remapping",
+        script: "open-interrupts.sh",
+    },
+    Boot {
+        name: "the suite on kernel B without an IOMMU",
+        options: "--kernel B --append hugepages=16",
+        script: "conform.sh",
+    },
+    Boot {
+        name: "the suite on kernel C without an IOMMU",
+        options: "--kernel C --append hugepages=16",
+        script: "conform.sh",
+    },
+    Boot { name: "the suite on kernel C with an IOMMU", options: "--kernel C --iommu", script: "conform.sh" },
+    Boot {
+        name: "the suite on kernel D without an IOMMU",
+        options: "--kernel D --append hugepages=16",
+        script: "conform.sh",
+    },
+    Boot { name: "the suite on kernel D with an IOMMU", options: "--kernel D --iommu", script: "conform.sh" },
 ];
 
 /// The disk behind the controller that is read.

@@ -1,6 +1,7 @@
 //! `ioasis conform`: the conformance suite on a kernel or on a machine.
 
 mod compare;
+mod host;
 mod results;
 mod table;
 
@@ -8,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 use conformance::{Report, Row, Target, Verdict, rows};
-use ioasis::{Linux, PciAddress, Sys};
+use ioasis::{Linux, PciAddress, Sys as _};
 use machine::Machine;
 use sys::Suite;
 
@@ -75,7 +76,8 @@ fn is_failure(report: &Report) -> bool {
 
 impl Conform {
     fn wants(&self, row: &Row) -> bool {
-        let text = row.to_string().to_lowercase();
+        let modes: Vec<&str> = row.modes.iter().map(|mode| mode.name()).collect();
+        let text = format!("{row} {}", modes.join(" ")).to_lowercase();
         self.filter.as_ref().is_none_or(|part| text.contains(&part.to_lowercase()))
     }
 }
@@ -108,9 +110,7 @@ pub(crate) fn host_target(named: &[PciAddress]) -> Result<Target> {
         "nothing was named to ask: --machine FILE asks an embedded machine, without hardware and privileges; \
          --device ADDRESS asks the host's kernel, with devices that are bound to vfio-pci and that nobody else needs"
     );
-    for address in named {
-        check_bound(*address)?;
-    }
+    host::check(named)?;
     let devices: Vec<String> = named.iter().map(PciAddress::to_string).collect();
     complain(&format!(
         "{}, with {}: the devices are opened, reset and allowed to master the bus, vfio-pci is taken from them and \
@@ -120,19 +120,4 @@ pub(crate) fn host_target(named: &[PciAddress]) -> Result<Target> {
         devices.join(" ")
     ));
     Ok(Target { devices })
-}
-
-/// Nothing is unbound from a driver of the host: the device has to be bound to vfio-pci already.
-fn check_bound(address: PciAddress) -> Result<()> {
-    let folder = Path::new("/sys/bus/pci/devices").join(address.to_string());
-    ensure!(Linux.stat(&folder).is_ok(), "there is no PCI device {address}: no {}", folder.display());
-    let bind = format!("bind it to vfio-pci first (driverctl set-override {address} vfio-pci)");
-    match Linux.read_link(&folder.join("driver")) {
-        Ok(driver) if driver.ends_with("vfio-pci") => Ok(()),
-        Ok(driver) => {
-            let driver = driver.file_name().unwrap_or_default().display();
-            bail!("{address} is in use by the driver {driver}; if nobody needs it, {bind}")
-        }
-        Err(_) => bail!("{address} has no driver; {bind}"),
-    }
 }

@@ -139,6 +139,17 @@ fn two_runs_are_held_against_each_other() {
 }
 
 #[test]
+fn the_host_is_asked_by_root_alone() {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = ioasis();
+    command.args(["conform", "--device", "0000:00:03.0"]);
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534);
+    }
+    assert!(fail(&mut command).ends_with("it has to run as root"));
+}
+
+#[test]
 fn bad_input_is_named() {
     let empty = Machine::file("[memory]\nsize = \"1GiB\"\n");
     assert!(

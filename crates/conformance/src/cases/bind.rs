@@ -11,10 +11,12 @@ use zerocopy::IntoBytes;
 use super::{answer, case};
 use crate::call::{CLOSED, ioctl_at, ioctl_bytes, ioctl_value};
 use crate::config::{command, register};
+use crate::driver::UNSAFE_INTERRUPTS;
 use crate::fixture::{Bound, Fixture};
 use crate::group::Container;
 use crate::memory::{NOWHERE, PAGE, Pages, Protection, regular_file};
 use crate::outcome::{Got, Outcome, Stop, Way};
+use crate::process::Child;
 use crate::run::Case;
 use crate::space::caller;
 
@@ -31,6 +33,7 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     cases.extend(lifetimes());
     cases.extend(groups());
     cases.extend(several());
+    cases.extend(interrupts());
     cases
 }
 
@@ -164,11 +167,17 @@ fn groups<S: Suite>() -> Vec<Case<S>> {
 fn several<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-077", |f| {
-            let parameter = Path::new("/sys/module/iommufd/parameters/allow_unsafe_interrupts");
+            let parameter = Path::new(UNSAFE_INTERRUPTS);
             if f.exists(parameter)? && f.text(parameter)? != "N" {
                 return Err(Stop::NotApplicable("iommufd is told to allow unsafe interrupts".into()));
             }
             answer(changed(f, |_| ())?)
+        }),
+        case("B-079", |f| {
+            let (first, second) = one_group(f)?;
+            let driver = f.driver(second);
+            let _other = driver.lend(f, "uio_pci_generic")?;
+            answer(f.bind(&f.open_at(first)?, &f.iommufd()?))
         }),
         case("B-080", |f| {
             let (first, second) = one_group(f)?;
@@ -205,6 +214,36 @@ fn one_group<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<(&'a str, &'a str)> {
         }
     }
     Err(Stop::NotApplicable("every device that was named is in a group of its own".into()))
+}
+
+/// Where any device can raise every interrupt: this is asked of x86, which shows remapped ones as such.
+fn interrupts<S: Suite>() -> Vec<Case<S>> {
+    const WARNING: &str = "MSI interrupts are not secure";
+    vec![
+        case("B-078", |f| {
+            needs_open_interrupts(f)?;
+            let _off = f.parameter(UNSAFE_INTERRUPTS, false)?;
+            answer(changed(f, |_| ())?)
+        }),
+        case("B-608", |f| {
+            needs_open_interrupts(f)?;
+            let _on = f.parameter(UNSAFE_INTERRUPTS, true)?;
+            let mark = f.sys.log_mark()?;
+            let bound = changed(f, |_| ())?;
+            let lines = f.sys.log_since(mark)?;
+            let warned = lines.iter().any(|line| line.contains(WARNING));
+            Ok(Got::from(bound).provided(Got::truth(WARNING, lines, warned)))
+        }),
+    ]
+}
+
+fn needs_open_interrupts<S: Suite>(f: &Fixture<S>) -> Way<()> {
+    let interrupts = Path::new("/proc/interrupts");
+    f.needs_path(interrupts, "a list of its interrupts")?;
+    if f.text(interrupts)?.contains("IR-") {
+        return Err(Stop::NotApplicable("the platform isolates message-signalled interrupts".into()));
+    }
+    Ok(())
 }
 
 /// A refused call leaves no trace.
@@ -259,6 +298,11 @@ fn lifetimes<S: Suite>() -> Vec<Case<S>> {
             let before: Way<u16> = real();
             drop(device);
             Ok(Got::equal((MASTER, 0), (before?, real()?)))
+        }),
+        case("B-086", |f| {
+            let Bound { device, iommufd: _iommufd, .. } = f.bound()?;
+            drop(Child::new()?);
+            answer(f.device_info(&device).map(|_| 0u32))
         }),
         case("B-087", open_while_unbinding),
     ]

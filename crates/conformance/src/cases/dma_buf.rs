@@ -1,15 +1,17 @@
 //! GETPA: a BAR of the device itself, mapped as a dma-buf.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
-use sys::Suite;
+use sys::{Access, Result, Suite};
 use uapi::vfio::*;
 use uapi::{Command, Errno};
 
 use super::{answer, case};
-use crate::call::{export_dma_buf, ioctl_at};
+use crate::call::{export_dma_buf, export_dma_buf_with, ioctl_at, udmabuf};
 use crate::config::command;
 use crate::fixture::{Bound, Fixture, Need, Target};
+use crate::memory::sealed_memfd;
 use crate::outcome::{Got, Stop, Way};
 use crate::run::Case;
 use crate::space::{P, Space};
@@ -123,6 +125,28 @@ fn refused<S: Suite>() -> Vec<Case<S>> {
             let dma_buf = export(f, space.device()?)?;
             answer(space.map_file_with(dma_buf.as_raw_fd(), |map| map.length = 2 * P))
         }),
+        case("B-548", |f| {
+            let space = f.attached_space()?;
+            let device = space.device()?;
+            let bar = f.mappable_bar(device)?;
+            if bar.size < 2 * P {
+                return Err(Stop::NotApplicable(
+                    "the device has no BAR of two pages that can be mapped".into(),
+                ));
+            }
+            let dma_buf = exported(export_dma_buf_with(f.sys, device, bar.index, |dma_buf, ranges| {
+                ranges.push(VfioRegionDmaRange { offset: P, length: P });
+                dma_buf.nr_ranges = 2;
+            }))?;
+            answer(space.map_file_with(dma_buf.as_raw_fd(), |map| map.length = 2 * P))
+        }),
+        case("B-549", |f| {
+            let exporter = Path::new("/dev/udmabuf");
+            f.needs_path(exporter, "dma-bufs of memory")?;
+            let memfd = sealed_memfd(P)?;
+            let dma_buf = udmabuf(f.sys, &f.sys.open(exporter, Access::ReadWrite)?, &memfd)?;
+            answer(f.attached_space()?.map_file_with(dma_buf.as_raw_fd(), |_| ()))
+        }),
     ]
 }
 
@@ -138,7 +162,11 @@ fn with_dma_buf<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<(Space<'a, S>, OwnedFd)
 /// Exports a page of the device's first BAR that can be mapped.
 fn export<S: Suite>(f: &Fixture<S>, device: &S::File) -> Way<OwnedFd> {
     let index = f.mappable_bar(device)?.index;
-    export_dma_buf(f.sys, device, index).map_err(|error| match error.errno() {
+    exported(export_dma_buf(f.sys, device, index))
+}
+
+fn exported(dma_buf: Result<OwnedFd>) -> Way<OwnedFd> {
+    dma_buf.map_err(|error| match error.errno() {
         Errno::ENOTTY => Stop::NotApplicable("the system does not export dma-bufs of BARs".into()),
         _ => error.into(),
     })

@@ -96,12 +96,12 @@ fn dma_bufs<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-201", |f| answer(export(f, |dma_buf, _| dma_buf.nr_ranges = 0)?.map(|_| 0u32))),
         case("B-202", |f| {
-            let no_bar = |dma_buf: &mut VfioDeviceFeatureDmaBuf, _: &mut VfioRegionDmaRange| {
+            let no_bar = |dma_buf: &mut VfioDeviceFeatureDmaBuf, _: &mut Vec<VfioRegionDmaRange>| {
                 dma_buf.region_index = VFIO_PCI_CONFIG_REGION_INDEX;
             };
             answer(export(f, no_bar)?.map(|_| 0u32))
         }),
-        case("B-203", |f| answer(export(f, |_, range| range.offset = 0x800)?.map(|_| 0u32))),
+        case("B-203", |f| answer(export(f, |_, ranges| ranges[0].offset = 0x800)?.map(|_| 0u32))),
         case("B-636", |f| {
             let exported = export(f, |_, _| ());
             match exported {
@@ -117,7 +117,7 @@ fn dma_bufs<S: Suite>() -> Vec<Case<S>> {
 /// Exports the first page of a BAR, with one change.
 fn export<S: Suite>(
     f: &Fixture<S>,
-    change: fn(&mut VfioDeviceFeatureDmaBuf, &mut VfioRegionDmaRange),
+    change: fn(&mut VfioDeviceFeatureDmaBuf, &mut Vec<VfioRegionDmaRange>),
 ) -> Way<Result<OwnedFd>> {
     let device = f.bound_with(Need::Any)?.device;
     match feature(f, &device, PROBE | GET | VFIO_DEVICE_FEATURE_DMA_BUF) {

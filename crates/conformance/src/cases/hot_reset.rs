@@ -45,17 +45,22 @@ fn arguments<S: Suite>() -> Vec<Case<S>> {
 
 /// A device that has its bus to itself.
 fn alone<S: Suite>() -> Vec<Case<S>> {
-    vec![case("B-174", |f| {
-        for address in &f.target.devices {
-            let Bound { device, iommufd: _iommufd, devid } = f.bound_at(address)?;
-            if let Ok(Info { flags, devices }) = info(f, &device)
-                && let [only] = devices[..]
-            {
-                return Ok(Got::equal((OWNED, devid), (flags, only.devid)));
-            }
-        }
-        Err(Stop::NotApplicable("needs a device alone behind a port".into()))
-    })]
+    vec![
+        case("B-174", |f| {
+            let Bound { device, iommufd: _iommufd, devid } = f.bound_at(alone_behind_port(f)?)?;
+            let Info { flags, devices } = info(f, &device)?;
+            let ids = devices.iter().map(|device| device.devid).collect();
+            Ok(Got::equal((OWNED, vec![devid]), (flags, ids)))
+        }),
+        case("B-628", |f| {
+            let address = alone_behind_port(f)?;
+            needs_stalling_port(f, address)?;
+            let Bound { device, iommufd: _iommufd, .. } = f.bound_at(address)?;
+            let refused = reset(f, &device, &[]);
+            let usable = f.config_read::<4>(&device, 0)? != [0xff; 4];
+            Ok(Got::from(refused).provided(Got::truth("the device answers", usable, usable)))
+        }),
+    ]
 }
 
 /// Two functions behind a port. Each is the whole of its group.
@@ -217,6 +222,22 @@ fn find<'a, S: Suite>(f: &Fixture<'a, S>, right: fn(&str) -> bool, place: &str) 
     Err(Stop::NotApplicable(format!("no device that was named is {place}")))
 }
 
+/// A device that has the bus behind a port to itself.
+fn alone_behind_port<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<&'a str> {
+    for address in &f.target.devices {
+        let parent = parent(f, address)?;
+        if parent.starts_with("pci") {
+            continue;
+        }
+        let entries = f.sys.read_dir(&f.sysfs(&parent))?;
+        if entries.iter().filter(|name| name.matches(':').count() == 2 && !name.contains("pcie")).count() == 1
+        {
+            return Ok(address);
+        }
+    }
+    Err(Stop::NotApplicable("needs a device alone behind a port".into()))
+}
+
 /// Two functions of one device behind a port.
 fn sibling_addresses<'a, S: Suite>(f: &Fixture<'a, S>) -> Way<(&'a str, &'a str)> {
     let devices = &f.target.devices;
@@ -245,10 +266,33 @@ fn needs_one_group<S: Suite>(f: &Fixture<S>, first: &str, second: &str) -> Way<(
 
 /// QEMU's faster ports do not report their link as up again after a reset, and the reset then fails.
 fn needs_slow_port<S: Suite>(f: &Fixture<S>, address: &str) -> Way<()> {
-    let port = f.sysfs(&parent(f, address)?);
-    let speed = f.text(&port.join("max_link_speed"))?;
-    if ["2.5 GT/s", "5.0 GT/s"].iter().any(|slow| speed.starts_with(slow)) {
-        return Ok(());
+    match port_speed(f, address)? {
+        (_, true) => Ok(()),
+        (speed, false) => {
+            Err(Stop::NotApplicable(format!("needs a port of at most 5 GT/s, this one has {speed}")))
+        }
     }
-    Err(Stop::NotApplicable(format!("needs a port of at most 5 GT/s, this one has {speed}")))
+}
+
+/// The opposite: one of QEMU's faster ports, with an NVMe controller behind it. With a network card the link comes back.
+fn needs_stalling_port<S: Suite>(f: &Fixture<S>, address: &str) -> Way<()> {
+    /// Red Hat's vendor id, and the id of the port.
+    const QEMU_PORT: [u8; 4] = [0x36, 0x1b, 0x0c, 0x00];
+    const NVME_CLASS: [u8; 3] = [0x02, 0x08, 0x01];
+    let (_, slow) = port_speed(f, address)?;
+    let known =
+        f.real_config(&parent(f, address)?, 0)? == QEMU_PORT && f.real_config(address, 9)? == NVME_CLASS;
+    if slow || !known {
+        return Err(Stop::NotApplicable(
+            "needs an NVMe controller behind a fast port that QEMU emulates".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The speed of the port that a device is behind, and whether that is at most 5 GT/s.
+fn port_speed<S: Suite>(f: &Fixture<S>, address: &str) -> Way<(String, bool)> {
+    let speed = f.text(&f.sysfs(&parent(f, address)?).join("max_link_speed"))?;
+    let slow = ["2.5 GT/s", "5.0 GT/s"].iter().any(|slow| speed.starts_with(slow));
+    Ok((speed, slow))
 }

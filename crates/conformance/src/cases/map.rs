@@ -5,8 +5,9 @@ use uapi::iommufd::*;
 
 use super::{answer, case};
 use crate::fixture::Fixture;
-use crate::memory::NOWHERE;
+use crate::memory::{NOWHERE, PAGE, Pages};
 use crate::outcome::{Got, Stop, Way};
+use crate::process::Child;
 use crate::run::Case;
 use crate::space::{P, RW, Space, UNKNOWN};
 
@@ -98,17 +99,33 @@ fn behind_iommu<S: Suite>() -> Vec<Case<S>> {
     ]
 }
 
-/// A mapping belongs to the IOAS, not to the process that made it.
+/// A mapping belongs to the IOAS, not to the process that made it; its pages stay those of the process that pinned them.
 fn processes<S: Suite>() -> Vec<Case<S>> {
-    vec![case("B-674", |f| {
+    let kept = case("B-673", |f: &mut Fixture<S>| {
+        let memory = Pages::new(PAGE)?;
+        memory.write(0, b"before");
+        let space = f.attached_space()?;
+        space.map_at(P, memory.address(), P)?;
+        let (pinned, _) = space.get_pa(P, P)?;
+        let _child = Child::new()?;
+        memory.write(0, b"after");
+        Ok(Got::equal(pinned, f.sys.physical_address(memory.address() as usize)?))
+    });
+    let shared = case("B-674", |f: &mut Fixture<S>| {
         let space = f.attached_space()?;
         let target = f.target;
         let (iommufd, id, va) = (space.iommufd(), space.id, space.va());
-        let second = f.sys.second_process(|sys| Fixture::new(sys, target).map_at(iommufd, id, va, P, P));
-        second.map_err(|error| Stop::NotApplicable(error.to_string()))??;
+        let second = f.sys.second_process(|sys| {
+            let mapped = Fixture::new(sys, target).map_at(iommufd, id, va, P, P);
+            mapped.map(u64::from).map_err(|error| error.errno())
+        });
+        if let Err(errno) = second.map_err(|error| Stop::NotApplicable(error.to_string()))? {
+            return Err(Stop::Broken(format!("IOAS_MAP in another process: {errno:?}")));
+        }
         let query = space.get_pa_with(|_| ());
         Ok(Got::from(query).provided(Got::equal(P, space.unmap(P, P)?)))
-    })]
+    });
+    vec![kept, shared]
 }
 
 /// An IOAS that a device behind QEMU's Intel IOMMU is attached to: it reaches 39 bits of IOVAs.

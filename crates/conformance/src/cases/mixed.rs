@@ -44,8 +44,10 @@ fn joining<S: Suite>() -> Vec<Case<S>> {
             answer(f.destroy(&pair.iommufd, shared))
         }),
         case("B-620", |f| {
+            let memory = Pages::new(PAGE)?;
             let pair = pair(f)?;
             joined(f, &pair)?;
+            f.map_at(&pair.iommufd, pair.ioas, memory.address(), P, P)?;
             f.detach(&pair.iommu)?;
             answer(f.get_pa(&pair.iommufd, pair.ioas, P, P).map(|(address, _)| address))
         }),
@@ -82,7 +84,9 @@ fn replacing<S: Suite>() -> Vec<Case<S>> {
             answer(f.attach(&pair.iommu, made))
         }),
         case("B-622", |f| {
+            let memory = Pages::new(PAGE)?;
             let pair = pair(f)?;
+            f.map_at(&pair.iommufd, pair.ioas, memory.address(), P, P)?;
             let second = f.ioas(&pair.iommufd)?;
             f.attach(&pair.noiommu, second)?;
             let shared = f.attach(&pair.iommu, pair.ioas)?;

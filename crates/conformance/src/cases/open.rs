@@ -30,6 +30,14 @@ fn opening<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-028", |f| open_as(f, &["CAP_SYS_RAWIO"], &f.cdev_path(f.address()?)?)),
         case("B-029", |f| open_as(f, &[], &f.cdev_path(f.address()?)?)),
+        case("B-031", |f| {
+            let path = f.cdev_path(f.address()?)?;
+            let opened = f.sys.in_user_namespace(|sys| {
+                sys.open(&path, Access::ReadWrite).map(|_| 0).map_err(|error| error.errno())
+            });
+            let opened = opened.map_err(|error| Stop::NotApplicable(error.to_string()))?;
+            Ok(Got::Answer(opened, None))
+        }),
         case("B-030", |f| open_as(f, &[], &f.cdev_path(f.address()?)?)),
         case("B-040", |f| {
             let _unbound = f.opened()?;

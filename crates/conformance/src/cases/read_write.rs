@@ -124,6 +124,7 @@ fn mappings<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-255", |f| map_bar(f, |mapping, _| mapping.shared = false)),
         case("B-256", |f| map_bar(f, |mapping, _| mapping.offset = config(0))),
+        case("B-649", |f| map_bar(f, |mapping, _| (mapping.writable, mapping.executable) = (false, true))),
         case("B-258", |f| map_bar(f, |mapping, size| mapping.length = size as usize + PAGE)),
         case("B-259", |f| map_bar(f, |mapping, size| mapping.offset += size)),
     ]

@@ -40,8 +40,9 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
         }),
         case("B-379", |f| answer(f.space()?.as_caller(&caller(&[], None), short_get_pa)?)),
         case("B-380", |f| answer(f.sys.pread(&f.iommufd()?, &mut [0; 4], 0).map(|count| count as u64))),
-        case("B-381", |f| answer(mmap(f, true)?)),
-        case("B-382", |f| answer(mmap(f, false)?)),
+        case("B-381", |f| answer(mmap(f, |_| ())?)),
+        case("B-382", |f| answer(mmap(f, |mapping| mapping.shared = false)?)),
+        case("B-666", |f| answer(mmap(f, |mapping| (mapping.writable, mapping.executable) = (false, true))?)),
         case("B-663", |f| answer(f.sys.pwrite(&f.iommufd()?, &[0; 4], 0).map(|count| count as u64))),
         case("B-664", |f| answer(f.sys.seek(&f.iommufd()?, 0))),
         case("B-665", |f| Ok(Got::equal(Readiness::IN | Readiness::OUT, f.sys.poll(&f.iommufd()?)?))),
@@ -82,7 +83,9 @@ fn short_get_pa<S: Suite>(space: &Space<S>) -> Result<u32> {
     space.get_pa_with(|get| get.size = 39)
 }
 
-fn mmap<S: Suite>(f: &Fixture<S>, shared: bool) -> Way<Result<u32>> {
-    let mapping = Mapping { offset: 0, length: PAGE, writable: true, shared };
+/// Maps a page of a fresh context, with one change.
+fn mmap<S: Suite>(f: &Fixture<S>, change: fn(&mut Mapping)) -> Way<Result<u32>> {
+    let mut mapping = Mapping::registers(0, PAGE);
+    change(&mut mapping);
     Ok(f.sys.map_region(&f.iommufd()?, mapping).map(|_| 0))
 }

@@ -106,6 +106,22 @@ fn without_groups<S: Suite>() -> Vec<Case<S>> {
             let said = lines.iter().any(|line| line.contains(GROUP_TAINT));
             Ok(Got::truth("nothing of a group", lines, !said))
         }),
+        case("B-024", |f| {
+            f.needs_path(Path::new(NOIOMMU_MODE), "a no-IOMMU mode")?;
+            needs_groups(f)?;
+            if !f.lacks_noiommu()? {
+                let reason = "IOMMUFD_NOIOMMU is built, as on every architecture with 64-bit atomics";
+                return Err(Stop::NotApplicable(reason.into()));
+            }
+            let folder = f.sysfs(f.address()?).join("vfio-dev");
+            let names = f.sys.read_dir(&folder)?;
+            let [name] = &names[..] else {
+                return Ok(Got::truth("one device of the class", names, false));
+            };
+            let attribute = f.exists(&folder.join(name).join("dev"))?;
+            let node = f.exists(&Path::new("/dev/vfio/devices").join(name))?;
+            Ok(Got::equal((true, false, false), (name.starts_with("vfio"), attribute, node)))
+        }),
         case("B-023", |f| {
             // A device without an IOMMU that has a driver is enough to tell.
             if f.noiommu_address().is_ok() || !f.lacks_noiommu()? {

@@ -63,7 +63,7 @@ fn without_nodes_of_devices() {
 /// Nodes of devices are built, but not for those without an IOMMU.
 #[test]
 fn without_64_bit_atomics() {
-    behaves(&[(Symbol::GenericAtomic64, Tristate::Y)], &[Mode::NoiommuGroup], &["B-551", "B-552"]);
+    behaves(&[(Symbol::GenericAtomic64, Tristate::Y)], &[Mode::NoiommuGroup], &["B-024", "B-551", "B-552"]);
 }
 
 /// What IOMMUFD says without a device can be asked.

@@ -158,7 +158,7 @@ impl Sys for Machine {
 
     fn map_region(&self, file: &File, mapping: Mapping) -> Result<Mmio> {
         let failed = |errno| Error::new("mmap", file.path().display(), errno);
-        let Mapping { offset, length, writable, shared } = mapping;
+        let Mapping { offset, length, writable, executable, shared } = mapping;
         let pages = length.checked_next_multiple_of(FRAME as usize).filter(|&pages| pages != 0);
         let pages = pages.ok_or_else(|| failed(Errno::EINVAL))?;
         if !offset.is_multiple_of(FRAME) {
@@ -170,7 +170,10 @@ impl Sys for Machine {
         }
         let id = node(open).ok_or_else(|| failed(Errno::ENODEV))?;
         let region = self
-            .call(&NoMemory, |subsystem, ctx| subsystem.map(ctx, id, offset, pages as u64, shared, writable))
+            .call(&NoMemory, |subsystem, ctx| {
+                let length = pages as u64;
+                subsystem.map(ctx, id, subsystem::Mapping { offset, length, shared, writable, executable })
+            })
             .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
         let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
         registers::map(Arc::clone(function), region, length, Arc::clone(open))

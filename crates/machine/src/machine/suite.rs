@@ -11,6 +11,9 @@ use crate::file::File;
 use crate::process::NoMemory;
 use crate::spec::CAPABILITIES;
 
+/// What comes back of another process.
+type Answer = std::result::Result<u64, Errno>;
+
 /// A path that was looked up and not opened.
 #[derive(Debug)]
 pub struct Handle {
@@ -55,13 +58,17 @@ impl Suite for Machine {
 
     /// The handle that `f` gets has an identity of its own, to which memory is accounted. Address space and descriptors are
     /// those of the one real process, so what depends on their being different is not shown by this.
-    fn second_process<R: Send>(&self, f: impl FnOnce(&Self) -> R + Send) -> Result<R> {
+    fn second_process(&self, f: impl FnOnce(&Self) -> Answer) -> Result<Answer> {
         let accounts = self.world().ram().accounts();
         let uid = rustix::process::getuid().as_raw();
         let task = accounts.task(uid, self.caller.memlock);
         let _task = Ended { machine: self, task };
         let caller = Caller { task, ..self.caller.clone() };
         Ok(f(&Machine { caller, ..self.clone() }))
+    }
+
+    fn in_user_namespace(&self, _: impl FnOnce(&Self) -> Answer) -> Result<Answer> {
+        Err(Error::new("unshare", "an embedded machine, which has no user namespaces", Errno::ENOSYS))
     }
 
     fn vm_pin(&self) -> Result<u64> {

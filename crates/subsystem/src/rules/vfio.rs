@@ -29,6 +29,7 @@ rules! {
     IOMMUFD_READ = EINVAL, "iommufd.read", "an iommufd is not read from";
     IOMMUFD_WRITE = EINVAL, "iommufd.write", "an iommufd is not written to";
     IOMMUFD_MAP_PRIVATE = EINVAL, "iommufd.map-private", "a mapping of an iommufd is shared";
+    IOMMUFD_MAP_EXECUTABLE = EPERM, "iommufd.map-executable", "a mapping of an iommufd is not executable";
     IOMMUFD_MAP = ENXIO, "iommufd.map", "the offset is that of an object which can be mapped";
 
     // BIND_IOMMUFD.

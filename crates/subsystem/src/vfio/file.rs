@@ -32,6 +32,29 @@ pub struct Ready {
     pub write: bool,
 }
 
+/// What `mmap(2)` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Where it starts in the file, in bytes.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// `MAP_SHARED`, not `MAP_PRIVATE`.
+    pub shared: bool,
+    /// `PROT_WRITE` besides `PROT_READ`.
+    pub writable: bool,
+    /// `PROT_EXEC` besides.
+    pub executable: bool,
+}
+
+impl Mapping {
+    /// One that is shared, and to be read and written.
+    #[must_use]
+    pub const fn shared(offset: u64, length: u64) -> Self {
+        Mapping { offset, length, shared: true, writable: true, executable: false }
+    }
+}
+
 /// A part of a BAR that may be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedRegion {

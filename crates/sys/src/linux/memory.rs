@@ -10,8 +10,10 @@ use crate::{Error, Mapping, Memory, MemoryOptions, PageSize, Result};
 
 /// Maps part of a file.
 pub(super) fn map_file(fd: BorrowedFd<'_>, mapping: Mapping) -> std::result::Result<Memory, Errno> {
-    let Mapping { offset, length, writable, shared } = mapping;
-    let protection = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+    let Mapping { offset, length, writable, executable, shared } = mapping;
+    let mut protection = ProtFlags::READ;
+    protection.set(ProtFlags::WRITE, writable);
+    protection.set(ProtFlags::EXEC, executable);
     let flags = if shared { MapFlags::SHARED } else { MapFlags::PRIVATE };
     // SAFETY: the kernel chooses an address where nothing is mapped.
     let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, fd, offset) }?;

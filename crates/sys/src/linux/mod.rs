@@ -1,5 +1,6 @@
 //! The kernel of the host. `unsafe` is in `ioctl` and `memory`, and in the calls of them here.
 
+mod child;
 mod ioctl;
 mod memory;
 mod suite;

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use uapi::Errno;
 
+use super::child::{self, Answer};
 use super::{Linux, LinuxFile, errno, refused};
 use crate::{Access, Creds, Error, Mmio, Result, Suite, Sys};
 
@@ -60,9 +61,13 @@ impl Suite for Linux {
         Ok(f(self))
     }
 
-    /// Not offered: a child of a process with threads may do next to nothing before it executes another program.
-    fn second_process<R: Send>(&self, _: impl FnOnce(&Self) -> R + Send) -> Result<R> {
-        Err(Error::new("fork", "a process with threads", Errno::ENOSYS))
+    /// A child, which only a process without other threads can make: what they hold, the child would wait for in vain.
+    fn second_process(&self, f: impl FnOnce(&Self) -> Answer) -> Result<Answer> {
+        child::run(|| Ok(()), || f(self))
+    }
+
+    fn in_user_namespace(&self, f: impl FnOnce(&Self) -> Answer) -> Result<Answer> {
+        child::run(child::enter_user_namespace, || f(self))
     }
 
     fn vm_pin(&self) -> Result<u64> {

@@ -40,4 +40,4 @@ pub use host::{
 pub use kconfig::{Kconfig, Symbol};
 pub use rules::{Refusal, Rule};
 pub use subsystem::{Parameters, Subsystem, Usage};
-pub use vfio::{Access, FileId, MappedRegion, Mapping, Ready};
+pub use vfio::{Access, FileId, MapRequest, MappedRegion, Ready};

@@ -29,7 +29,7 @@ use crate::tables::{Kind, SharedId, Tables};
 use crate::vfio::device::{Device, wait_for_users};
 use crate::vfio::file::{DeviceFile, File, FileKind};
 use crate::vfio::{
-    Access, FileId, MappedRegion, Mapping, Ready, cdev, container, group, hot_reset, noiommu, pci,
+    Access, FileId, MapRequest, MappedRegion, Ready, cdev, container, group, hot_reset, noiommu, pci,
 };
 
 /// How a subsystem starts.
@@ -444,9 +444,9 @@ impl<H: Host> Subsystem<H> {
         &self,
         _ctx: &CallCtx<'_, H>,
         file: FileId,
-        mapping: Mapping,
+        request: MapRequest,
     ) -> Result<MappedRegion, Refusal> {
-        let Mapping { offset, length, shared, writable, executable } = mapping;
+        let MapRequest { offset, length, shared, writable, executable } = request;
         self.tables.read(|tables| {
             let File { access, kind } = tables.file(file)?;
             match kind {

@@ -172,7 +172,7 @@ impl Sys for Machine {
         let region = self
             .call(&NoMemory, |subsystem, ctx| {
                 let length = pages as u64;
-                subsystem.map(ctx, id, subsystem::Mapping { offset, length, shared, writable, executable })
+                subsystem.map(ctx, id, subsystem::MapRequest { offset, length, shared, writable, executable })
             })
             .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
         let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;

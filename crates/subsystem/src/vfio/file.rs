@@ -34,7 +34,7 @@ pub struct Ready {
 
 /// What `mmap(2)` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mapping {
+pub struct MapRequest {
     /// Where it starts in the file, in bytes.
     pub offset: u64,
     /// Length in bytes.
@@ -47,11 +47,11 @@ pub struct Mapping {
     pub executable: bool,
 }
 
-impl Mapping {
+impl MapRequest {
     /// One that is shared, and to be read and written.
     #[must_use]
     pub const fn shared(offset: u64, length: u64) -> Self {
-        Mapping { offset, length, shared: true, writable: true, executable: false }
+        MapRequest { offset, length, shared: true, writable: true, executable: false }
     }
 }
 

@@ -11,4 +11,4 @@ pub(crate) mod noiommu;
 pub(crate) mod pci;
 mod set;
 
-pub use file::{Access, FileId, MappedRegion, Mapping, Ready};
+pub use file::{Access, FileId, MapRequest, MappedRegion, Ready};

@@ -1,6 +1,6 @@
 //! Fault queues: their objects, their files, and the page tables that name them.
 
-use subsystem::{FileId, Mapping, Ready, UserMemory};
+use subsystem::{FileId, MapRequest, Ready, UserMemory};
 use uapi::Command;
 use uapi::iommufd::*;
 use zerocopy::IntoBytes;
@@ -133,7 +133,8 @@ fn the_file_has_no_positions_no_ioctls_and_no_memory() {
     assert_refused!(vfio.seek(file), ESPIPE, "fault-queue.position");
     assert_refused!(client.destroy(file, 1), ENOTTY, "fault-queue.ioctl");
     assert_refused!(client.fault_queue(file), ENOTTY, "fault-queue.ioctl");
-    let map = |shared| vfio.map(&client.caller.ctx(), file, Mapping { shared, ..Mapping::shared(0, 4096) });
+    let map =
+        |shared| vfio.map(&client.caller.ctx(), file, MapRequest { shared, ..MapRequest::shared(0, 4096) });
     assert_refused!(map(true), ENODEV, "fault-queue.map");
     assert_refused!(map(false), ENODEV, "fault-queue.map");
     let device = client.open(0);

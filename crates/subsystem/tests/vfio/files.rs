@@ -1,6 +1,6 @@
 //! What any file answers, bound or not.
 
-use subsystem::{Access, Mapping, NodeKind, Usage};
+use subsystem::{Access, MapRequest, NodeKind, Usage};
 use uapi::Command;
 use uapi::iommufd::IommuIoasAlloc;
 use uapi::vfio::*;
@@ -59,7 +59,7 @@ fn b033_to_b039_a_file_that_is_not_bound_does_nothing() {
     assert_refused!(client.read(file, CONFIG, 4), EINVAL, "device.not-bound");
     assert_refused!(client.read(file, CONFIG, 0), EINVAL, "device.not-bound");
     assert_refused!(client.write(file, CONFIG, &[0; 4]), EINVAL, "device.not-bound");
-    let map = vfio.map(&client.caller.ctx(), file, Mapping::shared(0, 4096));
+    let map = vfio.map(&client.caller.ctx(), file, MapRequest::shared(0, 4096));
     assert_refused!(map, EINVAL, "device.not-bound");
 }
 
@@ -95,11 +95,11 @@ fn b380_b663_an_iommufd_is_not_read_written_or_mapped() {
     assert_refused!(client.read(iommufd, 0, 8), EINVAL, "iommufd.read");
     assert_refused!(client.write(iommufd, 0, &[0; 8]), EINVAL, "iommufd.write");
     let map = |mapping| vfio.map(&client.caller.ctx(), iommufd, mapping);
-    let whole = Mapping::shared(0, 4096);
+    let whole = MapRequest::shared(0, 4096);
     // Which comes first where both are broken.
-    let private = Mapping { shared: false, executable: true, ..whole };
+    let private = MapRequest { shared: false, executable: true, ..whole };
     assert_refused!(map(private), EINVAL, "iommufd.map-private");
-    assert_refused!(map(Mapping { executable: true, ..whole }), EPERM, "iommufd.map-executable");
+    assert_refused!(map(MapRequest { executable: true, ..whole }), EPERM, "iommufd.map-executable");
     assert_refused!(map(whole), ENXIO, "iommufd.map");
 }
 
@@ -115,7 +115,7 @@ fn b597_to_b599_the_open_mode_counts_for_reading_writing_and_mapping_only() {
     assert!(client.read(device, CONFIG, 4).is_ok());
     assert_refused!(client.write(device, CONFIG, &[0; 4]), EBADF, "file.not-writable");
     let map = |file, shared, writable| {
-        vfio.map(&client.caller.ctx(), file, Mapping { shared, writable, ..Mapping::shared(0, 4096) })
+        vfio.map(&client.caller.ctx(), file, MapRequest { shared, writable, ..MapRequest::shared(0, 4096) })
     };
     assert_refused!(map(device, true, true), EACCES, "map.not-writable");
     assert!(map(device, true, false).is_ok());

@@ -399,7 +399,7 @@ fn groups_and_containers_are_neither_read_nor_written_nor_mapped() {
         for file in [group, container] {
             assert_refused!(client.read(file, 0, 4), EINVAL, "group.read");
             assert_refused!(client.write(file, 0, &[0; 4]), EINVAL, "group.write");
-            let map = vfio.map(&client.caller.ctx(), file, subsystem::Mapping::shared(0, 4096));
+            let map = vfio.map(&client.caller.ctx(), file, subsystem::MapRequest::shared(0, 4096));
             assert_refused!(map, ENODEV, "group.map");
             assert_refused!(vfio.seek(file), ESPIPE, "file.seek");
         }

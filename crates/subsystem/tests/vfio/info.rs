@@ -1,6 +1,6 @@
 //! GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, reset and features.
 
-use subsystem::{Function, Mapping, Region, RegionKind};
+use subsystem::{Function, MapRequest, Region, RegionKind};
 use uapi::vfio::*;
 use uapi::{Command, Errno};
 
@@ -77,7 +77,7 @@ fn a_small_bar_in_the_middle_of_a_page_is_not_mappable() {
     let vfio = machine(&[function]);
     let (client, device) = Client::bound(&vfio);
     assert_eq!(region(&client, device, 2), (0x100, 3));
-    let map = vfio.map(&client.caller.ctx(), device, Mapping::shared(2 * REGION, 4096));
+    let map = vfio.map(&client.caller.ctx(), device, MapRequest::shared(2 * REGION, 4096));
     assert_refused!(map, EINVAL, "map.unmappable");
 }
 

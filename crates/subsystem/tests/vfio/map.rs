@@ -1,6 +1,6 @@
 //! mmap of BARs.
 
-use subsystem::{Function, MappedRegion, Mapping};
+use subsystem::{Function, MapRequest, MappedRegion};
 
 use crate::client::{CONFIG, Client, REGION, assert_refused, machine};
 use crate::support::function::{TestFunction, express::BAR};
@@ -9,7 +9,7 @@ use crate::support::function::{TestFunction, express::BAR};
 fn a_bar_is_mapped_in_whole_or_in_part() {
     let vfio = machine(&[TestFunction::express()]);
     let (client, device) = Client::bound(&vfio);
-    let map = |offset, length| vfio.map(&client.caller.ctx(), device, Mapping::shared(offset, length));
+    let map = |offset, length| vfio.map(&client.caller.ctx(), device, MapRequest::shared(offset, length));
     let function = Function(0);
     assert_eq!(map(0, BAR), Ok(MappedRegion { function, index: 0, offset: 0, length: BAR }));
     assert_eq!(map(0x3000, 1), Ok(MappedRegion { function, index: 0, offset: 0x3000, length: 0x1000 }));
@@ -19,7 +19,7 @@ fn a_bar_is_mapped_in_whole_or_in_part() {
 fn a_bar_smaller_than_a_page_is_mapped_as_one() {
     let vfio = machine(&[TestFunction::conventional()]);
     let (client, device) = Client::bound(&vfio);
-    let map = |length| vfio.map(&client.caller.ctx(), device, Mapping::shared(0, length));
+    let map = |length| vfio.map(&client.caller.ctx(), device, MapRequest::shared(0, length));
     assert_eq!(map(0x100).map(|region| region.length), Ok(0x1000));
     assert_refused!(map(0x1001), EINVAL, "map.bounds");
 }
@@ -32,7 +32,7 @@ fn b255_to_b259_b647_what_is_not_mapped() {
     let device = client.open(1);
     client.bind(device, fd).unwrap();
     let map = |file, offset, length, shared| {
-        vfio.map(&client.caller.ctx(), file, Mapping { shared, ..Mapping::shared(offset, length) })
+        vfio.map(&client.caller.ctx(), file, MapRequest { shared, ..MapRequest::shared(offset, length) })
     };
     assert_refused!(map(device, 0, BAR, false), EINVAL, "map.private");
     assert_refused!(map(device, CONFIG, 4096, true), EINVAL, "map.not-bar");

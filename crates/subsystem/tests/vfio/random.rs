@@ -1,6 +1,6 @@
 //! Random calls with random arguments: an errno or a result, never a panic, and nothing is left after closing.
 
-use subsystem::{Access, FileId, Function, Mapping, NodeKind, Usage};
+use subsystem::{Access, FileId, Function, MapRequest, NodeKind, Usage};
 use uapi::iommufd::*;
 use uapi::vfio::*;
 use zerocopy::FromBytes;
@@ -108,7 +108,7 @@ fn step(vfio: &Vfio, client: &mut Client<'_>, files: &mut Vec<FileId>, random: &
         4 => {
             let (shared, writable) = (random.below(4) > 0, random.below(2) > 0);
             let offset = offset & !if random.below(2) == 0 { 0xfff } else { 0 };
-            let mapping = Mapping { shared, writable, ..Mapping::shared(offset, random.below(0x5000)) };
+            let mapping = MapRequest { shared, writable, ..MapRequest::shared(offset, random.below(0x5000)) };
             let _ = vfio.map(&client.caller.ctx(), file, mapping);
         }
         5 => {

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -32,6 +33,10 @@ pub(crate) struct System {
     /// The one way in which devices may be taken, where the best one that there is is not wanted
     #[arg(long, global = true, value_parser = mode())]
     pub(crate) mode: Option<Mode>,
+    /// Take the devices that are named from their drivers of the host, bind them to vfio-pci, and give them back afterwards.
+    /// One that the host uses (a mounted file system, swap, a network interface that is up) is not taken
+    #[arg(long, global = true, conflicts_with = "machine")]
+    pub(crate) bind: bool,
 }
 
 #[derive(Subcommand)]
@@ -54,6 +59,31 @@ pub(crate) enum Command {
     /// Makes the same calls on the host's kernel and on the machine that --machine names, drawn at random or from scripts, and
     /// prints the shortest sequences that they answer differently
     Differ(Differ),
+    /// Runs a command without any privilege, by an ordinary user, with a device that is opened for it
+    Open(Open),
+    /// What `open` starts to ask for physical addresses
+    #[command(hide = true)]
+    Translate(Translate),
+}
+
+impl Command {
+    /// The devices that are named.
+    pub(crate) fn devices(&self) -> Vec<PciAddress> {
+        match self {
+            Command::Nvme(Nvme::Identify { address, .. }) => vec![*address],
+            Command::Nvme(Nvme::Read(Read { address, .. })) => vec![*address],
+            Command::Nvme(Nvme::Write(Write { address, .. })) => vec![*address],
+            Command::Nvme(Nvme::Bench(NvmeBench { address, .. })) => vec![*address],
+            Command::Conform(Conform { device, .. }) | Command::Replay(Replay { device, .. }) => {
+                device.clone()
+            }
+            Command::Bench(Bench { device, .. }) => device.iter().copied().collect(),
+            Command::Open(Open { address, .. }) => vec![*address],
+            Command::Demo(Demo { nvme, edu, .. }) => nvme.iter().chain(edu).copied().collect(),
+            // `differ` speaks to a machine too, for which --bind is not.
+            Command::Differ(_) | Command::Kconfig(_) | Command::Translate(_) => Vec::new(),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -70,6 +100,32 @@ pub(crate) struct Demo {
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Open {
+    /// The device's PCI address, such as 0000:01:00.0
+    pub(crate) address: PciAddress,
+    /// Who the command is run by, by name or number: for root, who must not be; default: who ran sudo
+    #[arg(long, value_name = "NAME|UID[:GID]")]
+    pub(crate) user: Option<String>,
+    /// How much memory the command may pin for the device, such as 64M, where that is not to be as it is now (ulimit -l)
+    #[arg(long, value_name = "BYTES", value_parser = |text: &str| bytes(text).map(|bytes| bytes as u64))]
+    pub(crate) memlock: Option<u64>,
+    /// The command. It finds the device in its environment (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES)
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct Translate {
+    /// The process that may ask
+    pub(crate) process: u32,
+    /// Who to become: UID and GID
+    #[arg(num_args = 2)]
+    pub(crate) user: Vec<u32>,
+    #[arg(long)]
+    pub(crate) detached: bool,
 }
 
 #[derive(Subcommand)]

@@ -3,12 +3,14 @@
 
 mod arguments;
 mod bench;
+mod bind;
 mod conform;
 mod demo;
 mod differ;
 mod kconfig;
 mod load;
 mod nvme;
+mod open;
 mod output;
 mod progress;
 mod stop;
@@ -16,26 +18,36 @@ mod system;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = stop::outlive_large_files().and_then(|()| match arguments.command {
-        Command::Demo(demo) => demo::run(&arguments.system, &demo),
-        Command::Nvme(command) => nvme::run(&arguments.system, command),
-        Command::Conform(conform) => conform::run(&arguments.system, &conform),
-        Command::Bench(bench) => bench::run(&arguments.system, &bench),
-        Command::Replay(replay) => differ::replay(&arguments.system, &replay),
-        Command::Differ(differ) => differ::differ(&arguments.system, &differ),
-        Command::Kconfig(asked) => kconfig::run(&arguments.system, &asked),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Arguments::parse()) {
+        Ok(code) => code,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
             if error.is::<stop::Interrupted>() { ExitCode::from(130) } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn run(Arguments { system, command }: Arguments) -> Result<ExitCode> {
+    stop::outlive_large_files()?;
+    if system.bind {
+        return bind::run(&command.devices());
+    }
+    match command {
+        Command::Demo(demo) => demo::run(&system, &demo)?,
+        Command::Nvme(command) => nvme::run(&system, command)?,
+        Command::Conform(conform) => conform::run(&system, &conform)?,
+        Command::Bench(bench) => bench::run(&system, &bench)?,
+        Command::Replay(replay) => differ::replay(&system, &replay)?,
+        Command::Differ(differ) => differ::differ(&system, &differ)?,
+        Command::Kconfig(asked) => kconfig::run(&system, &asked)?,
+        Command::Open(arguments) => open::run(&system, &arguments)?,
+        Command::Translate(arguments) => open::translate(&arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -18,7 +18,7 @@ pub(crate) trait Job {
 /// Runs a job on the system that the command line names.
 pub(crate) fn run(system: &arguments::System, job: impl Job) -> Result<()> {
     match &system.machine {
-        None => job.run(&Linux, &options(system).allow_noiommu(system.allow_noiommu)),
+        None => job.run(&Linux, &host_options(system)),
         Some(path) => run_on(&Machine::from_file(path)?, system, job),
     }
 }
@@ -26,6 +26,11 @@ pub(crate) fn run(system: &arguments::System, job: impl Job) -> Result<()> {
 /// Runs a job on a machine.
 pub(crate) fn run_on(machine: &Machine, system: &arguments::System, job: impl Job) -> Result<()> {
     checked(machine, job.run(machine, &options(system).allow_noiommu(true)))
+}
+
+/// How devices of the host are opened: one that was passed to this process needs no opening.
+pub(crate) fn host_options(system: &arguments::System) -> Options {
+    options(system).allow_noiommu(system.allow_noiommu).passed(true)
 }
 
 fn options(system: &arguments::System) -> Options {

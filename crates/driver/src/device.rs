@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU8;
 
@@ -14,7 +14,8 @@ use crate::interrupts::disable_all;
 use crate::memory::Addressing;
 use crate::reach::Reach;
 use crate::{
-    AddressSpace, Bar, Command, Config, Interrupts, Mode, Options, PassedOver, PciAddress, Result, Trace,
+    AddressSpace, Bar, Command, Config, Interrupts, Mode, Options, Passed, PassedOver, PciAddress, Result,
+    Trace,
 };
 
 /// An open PCI device.
@@ -52,16 +53,16 @@ impl<S: Sys> Device<S> {
         crate::open::open(sys, address, options)
     }
 
-    /// Takes over descriptors that somebody else opened: a device node of `/dev/vfio/devices` that is not bound yet, and
-    /// a context of `/dev/iommu`, which may be shared (pass a duplicate).
+    /// Takes over descriptors that somebody else opened.
     ///
     /// The kernel is asked whether the device has an IOMMU, so that the right mode is taken.
     ///
     /// # Errors
     ///
     /// As for [`Device::open`].
-    pub fn from_fds(sys: &S, device: OwnedFd, iommufd: OwnedFd, options: &Options) -> Result<Self> {
-        crate::open::adopt(sys, device, iommufd, options)
+    pub fn from_fds(sys: &S, passed: Passed, options: &Options) -> Result<Self> {
+        let label = format!("the device of descriptor {}", passed.device.as_raw_fd());
+        crate::open::adopt(sys, label, passed, options)
     }
 
     /// Puts a device together.
@@ -148,6 +149,20 @@ impl<S: Sys> Device<S> {
     /// Resets the function: its registers are as after power-on, configuration space is as it was before.
     pub fn reset(&self) -> Result<()> {
         self.reach.reset().attempt(|| format!("cannot reset {}", self.label))
+    }
+}
+
+impl Device<Linux> {
+    /// Takes over the descriptors that were passed to this process when it was started ([`Passed`]), as `ioasis open ADDRESS --
+    /// COMMAND` does. They can be taken once.
+    ///
+    /// # Errors
+    ///
+    /// [`NotPassed`](crate::Error::NotPassed) if there are none, [`Argument`](crate::Error::Argument) if they are closed or of the
+    /// wrong kind, and those of [`Device::from_fds`].
+    pub fn from_env(options: &Options) -> Result<Self> {
+        let (address, passed) = Passed::take(|_| true)?;
+        crate::open::adopt(&Linux, address.to_string(), passed, options)
     }
 }
 

@@ -50,6 +50,16 @@ pub enum Error {
         looked: Vec<Looked>,
     },
 
+    /// No descriptors of a device were passed to this process.
+    #[error(
+        "no device was passed to this process: {why}; start it by `ioasis open ADDRESS -- COMMAND`, or by what passes \
+         descriptors named vfio-device and iommufd as `sd_listen_fds(3)` describes"
+    )]
+    NotPassed {
+        /// What there was instead.
+        why: String,
+    },
+
     /// The device has no IOMMU, and the caller has not said that this is all right.
     #[error(
         "{device} has no IOMMU: in mode {mode} it reaches all of physical memory; allow it with \

@@ -33,6 +33,12 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::ENOTTY) => {
             "the descriptor is no device node, or the kernel is older than 6.6"
         }
+        ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) if object == crate::translate::NAME => {
+            "only the process that took the device over may ask; a fork of it may not"
+        }
+        ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPIPE | Errno::ECONNRESET) => {
+            "the privileged process that tells physical addresses has ended: start this one anew by `ioasis open`"
+        }
         ("VFIO_SET_IOMMU" | "VFIO_GROUP_GET_DEVICE_FD" | "IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => RAWIO,
         ("VFIO_IOMMU_MAP_DMA", Errno::ENOSPC) => {
             "the container holds as many mappings as it may: map larger pieces, or raise dma_entry_limit of the module \

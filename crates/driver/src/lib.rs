@@ -118,8 +118,25 @@
 //! ```
 //!
 //! Without an IOMMU `vfio-pci` takes it only while `/sys/module/vfio/parameters/enable_unsafe_noiommu_mode` is `Y`,
-//! and the program needs `CAP_SYS_RAWIO`. [`Device::from_fds`] takes over descriptors that somebody with more privileges
-//! has opened.
+//! and the program needs `CAP_SYS_RAWIO`.
+//!
+//! # Without privileges
+//!
+//! A program that `ioasis open ADDRESS -- PROGRAM` starts has no privilege, and finds the device open:
+//!
+//! ```no_run
+//! use ioasis::{Device, Options};
+//!
+//! # fn main() -> ioasis::Result<()> {
+//! let device = Device::from_env(&Options::new().allow_noiommu(true))?;
+//! println!("{} in mode {}", device.name(), device.mode());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything else is as for a device that it opened itself; physical addresses are asked of a [translator](translate). [`Passed`] describes
+//! what is passed and how, [`Device::from_fds`] takes over descriptors that came in another way, and with
+//! [`Options::passed`] a program runs in both ways.
 //!
 //! # Configuration space and registers
 //!
@@ -198,9 +215,11 @@ mod memory;
 mod mode;
 mod open;
 mod options;
+mod passed;
 mod pool;
 mod reach;
 mod trace;
+pub mod translate;
 
 pub use address::{DeviceAddr, Iova, ParseAddressError, PciAddress, PhysAddr, UserVa};
 pub use bar::Bar;
@@ -213,7 +232,9 @@ pub use interrupt::Interrupt;
 pub use interrupts::{InterruptKind, Interrupts};
 pub use memory::{AddressSpace, DmaBuffer, DmaOptions, Segment, Segments};
 pub use mode::{Looked, Mode, PassedOver};
+pub use open::DeviceFiles;
 pub use options::Options;
+pub use passed::Passed;
 pub use pool::{DmaPool, Pooled, Shape};
 pub use trace::{Step, Trace};
 

@@ -13,13 +13,14 @@ pub struct Options {
     pub(crate) allow_noiommu: bool,
     pub(crate) mode: Option<Mode>,
     pub(crate) trace: bool,
+    pub(crate) passed: bool,
 }
 
 impl Options {
     /// The default.
     #[must_use]
     pub const fn new() -> Self {
-        Options { allow_noiommu: false, mode: None, trace: false }
+        Options { allow_noiommu: false, mode: None, trace: false, passed: false }
     }
 
     /// Whether a device without an IOMMU may be taken.
@@ -38,6 +39,14 @@ impl Options {
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = Some(mode);
+        self
+    }
+
+    /// Whether [`Device::open`](crate::Device::open) takes over the descriptors that were passed to this process
+    /// ([`Passed`](crate::Passed)) where they are of the device that it is to open. Only for [`Linux`](crate::Linux).
+    #[must_use]
+    pub const fn passed(mut self, passed: bool) -> Self {
+        self.passed = passed;
         self
     }
 

@@ -11,7 +11,7 @@ use ioasis::machine::LayoutKind;
 use ioasis::machine::{File, Machine};
 use ioasis::{
     Bar, Command, Device, DeviceAddr, DmaOptions, Errno, Error, Interrupt, InterruptKind, Mode, Options,
-    PageSize, Sys,
+    PageSize, Passed, Sys,
 };
 
 /// The device's own buffer, 4096 bytes at this address of its own.
@@ -348,14 +348,14 @@ fn the_trace_has_the_calls_in_order_and_the_end_too() {
 }
 
 /// A device node and a context, as a more privileged program would open them.
-struct Passed {
+struct Opened {
     files: [File; 2],
 }
 
-impl Passed {
+impl Opened {
     fn open(machine: &Machine) -> Self {
         let open = |path: &str| machine.open(Path::new(path), sys::Access::ReadWrite).unwrap();
-        Passed { files: ["/dev/vfio/devices/noiommu-vfio0", "/dev/iommu"].map(open) }
+        Opened { files: ["/dev/vfio/devices/noiommu-vfio0", "/dev/iommu"].map(open) }
     }
 
     fn descriptors(&self) -> [OwnedFd; 2] {
@@ -363,19 +363,24 @@ impl Passed {
     }
 }
 
+fn pair(device: OwnedFd, iommufd: OwnedFd) -> Passed {
+    Passed { device, iommufd, translator: None }
+}
+
 #[test]
 fn descriptors_that_somebody_else_opened_are_taken_over() {
     let machine = machine(LayoutKind::Scattered);
     let before = machine.usage();
-    let passed = Passed::open(&machine);
+    let passed = Opened::open(&machine);
     let [node, iommufd] = passed.descriptors();
-    let error = Device::from_fds(&machine, node, iommufd, &Options::new()).unwrap_err();
+    let error = Device::from_fds(&machine, pair(node, iommufd), &Options::new()).unwrap_err();
     assert!(matches!(error, Error::NoiommuNotAllowed { .. }), "{error}");
     drop(passed);
 
-    let passed = Passed::open(&machine);
+    let passed = Opened::open(&machine);
     let [node, iommufd] = passed.descriptors();
-    let device = Device::from_fds(&machine, node, iommufd, &Options::new().allow_noiommu(true)).unwrap();
+    let device =
+        Device::from_fds(&machine, pair(node, iommufd), &Options::new().allow_noiommu(true)).unwrap();
     drop(passed);
     assert_eq!(device.mode(), Mode::IommufdNoiommu, "as the kernel says");
     let registers = device.bar(0).unwrap();
@@ -390,9 +395,10 @@ fn descriptors_that_somebody_else_opened_are_taken_over() {
 #[test]
 fn a_context_that_is_shared_keeps_nothing_of_the_device() {
     let machine = machine(LayoutKind::Scattered);
-    let Passed { files: [node, iommufd] } = Passed::open(&machine);
+    let Opened { files: [node, iommufd] } = Opened::open(&machine);
     let [first, second] = [&node, &iommufd].map(|file| file.as_fd().try_clone_to_owned().unwrap());
-    let device = Device::from_fds(&machine, first, second, &Options::new().allow_noiommu(true)).unwrap();
+    let device =
+        Device::from_fds(&machine, pair(first, second), &Options::new().allow_noiommu(true)).unwrap();
     drop(node);
     let buffer = device.address_space().allocate(4096, &DmaOptions::new()).unwrap();
     assert!(machine.usage().objects > 0);
@@ -435,9 +441,10 @@ fn whatever_fails_is_an_error_and_leaves_nothing() {
 #[test]
 fn descriptors_of_the_wrong_kind_are_refused() {
     let machine = machine(LayoutKind::Scattered);
-    let passed = Passed::open(&machine);
+    let passed = Opened::open(&machine);
     let [node, iommufd] = passed.descriptors();
-    let error = Device::from_fds(&machine, iommufd, node, &Options::new().allow_noiommu(true)).unwrap_err();
+    let error =
+        Device::from_fds(&machine, pair(iommufd, node), &Options::new().allow_noiommu(true)).unwrap_err();
     assert!(error.to_string().contains("cannot bind"), "{error}");
     assert_eq!(error.refusal().unwrap().call(), "VFIO_DEVICE_BIND_IOMMUFD");
 }

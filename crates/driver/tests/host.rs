@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use ioasis::{Device, Error, Linux, Options, PciAddress};
+use ioasis::{Device, Error, Linux, Options, Passed, PciAddress};
 
 /// An address that no host has a device at.
 fn nowhere() -> PciAddress {
@@ -27,7 +27,8 @@ fn a_missing_device_is_named_with_all_that_was_looked_for() {
 #[test]
 fn descriptors_that_are_no_device_are_refused_with_call_object_and_errno() {
     let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
-    let error = Device::from_fds(&Linux, null(), null(), &Options::new().allow_noiommu(true)).unwrap_err();
+    let passed = Passed { device: null(), iommufd: null(), translator: None };
+    let error = Device::from_fds(&Linux, passed, &Options::new().allow_noiommu(true)).unwrap_err();
     let message = error.to_string();
     for part in ["cannot bind", "VFIO_DEVICE_BIND_IOMMUFD on device (descriptor ", "ENOTTY"] {
         assert!(message.contains(part), "{part} is not in {message}");

@@ -67,6 +67,7 @@ errnos! {
     EMSGSIZE = 90, "message too long";
     EOPNOTSUPP = 95, "operation not supported";
     EADDRINUSE = 98, "address in use";
+    ECONNRESET = 104, "connection reset";
     ETIMEDOUT = 110, "timed out";
 }
 

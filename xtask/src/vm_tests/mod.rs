@@ -22,7 +22,7 @@ struct Boot {
     script: &'static str,
 }
 
-const BOOTS: [Boot; 16] = [
+const BOOTS: [Boot; 18] = [
     Boot {
         name: "kernel A without an IOMMU",
         options: "--kernel A --append hugepages=64",
@@ -79,6 +79,16 @@ const BOOTS: [Boot; 16] = [
         script: "conform.sh",
     },
     Boot { name: "the suite on kernel D with an IOMMU", options: "--kernel D --iommu", script: "conform.sh" },
+    Boot {
+        name: "a driver without privileges",
+        options: "--kernel A --no-bind --append hugepages=64",
+        script: "broker.sh",
+    },
+    Boot {
+        name: "devices taken from their drivers",
+        options: "--kernel debian --iommu --no-bind",
+        script: "bind.sh",
+    },
 ];
 
 /// The disk behind the controller that is read.

@@ -9,6 +9,7 @@ mod demo;
 mod kconfig;
 mod modes;
 mod nvme;
+mod open;
 mod outputs;
 mod signals;
 mod terminal;

@@ -9,6 +9,7 @@ use uapi::iommufd::{
 use uapi::vfio::VfioDeviceBindIommufd;
 
 use super::Calls;
+use crate::translate::{self, Translator};
 use crate::{Iova, PhysAddr};
 
 impl<S: Sys> Calls<S> {
@@ -72,5 +73,18 @@ impl<S: Sys> Calls<S> {
             IommuIoasNoiommuGetPa { ioas_id: ioas, iova: iova.get(), length, ..IommuIoasNoiommuGetPa::new() };
         let words = |done: &IommuIoasNoiommuGetPa| format!("{} bytes at {:#x}", done.length, done.out_phys);
         self.ioctl(iommufd, argument, words).map(|done| (PhysAddr::new(done.out_phys), done.length))
+    }
+
+    /// The same, asked of a translator.
+    pub(crate) fn translated(
+        &self,
+        translator: &Translator,
+        ioas: u32,
+        iova: Iova,
+        length: u64,
+    ) -> sys::Result<(PhysAddr, u64)> {
+        let call = || translator.physical(ioas, iova, length);
+        let words = |(address, run): &(PhysAddr, u64)| format!("{run} bytes at {address}");
+        self.trace.record(IommuIoasNoiommuGetPa::NAME, || translate::NAME.into(), call, words)
     }
 }

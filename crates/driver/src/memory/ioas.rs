@@ -8,6 +8,7 @@ use uapi::iommufd::{IommuDestroy, IommuIoasAlloc};
 use super::addresses::{Segment, join};
 use crate::calls::Calls;
 use crate::error::Attempt;
+use crate::translate::Translator;
 use crate::{Error, Iova, Result};
 
 /// An IOAS, destroyed when it is dropped.
@@ -15,17 +16,26 @@ pub(crate) struct Ioas<S: Sys> {
     calls: Calls<S>,
     iommufd: S::File,
     id: u32,
-    /// Whether an IOMMU translates its IOVAs.
-    translated: bool,
+    translation: Translation,
+}
+
+/// What makes device addresses of IOVAs.
+pub(crate) enum Translation {
+    /// An IOMMU: the device is told IOVAs.
+    Iommu,
+    /// Nothing does; the kernel tells what is behind them.
+    Kernel,
+    /// The same, but this process may not ask.
+    Translator(Translator),
 }
 
 impl<S: Sys> Ioas<S> {
     /// Makes one in a context.
-    pub(crate) fn new(calls: &Calls<S>, iommufd: S::File, translated: bool) -> Result<Self> {
+    pub(crate) fn new(calls: &Calls<S>, iommufd: S::File, translation: Translation) -> Result<Self> {
         let made = calls
             .ioctl(&iommufd, IommuIoasAlloc::new(), |done| format!("IOAS {}", done.out_ioas_id))
             .attempt(|| "cannot make an address space".to_owned())?;
-        Ok(Ioas { calls: calls.clone(), iommufd, id: made.out_ioas_id, translated })
+        Ok(Ioas { calls: calls.clone(), iommufd, id: made.out_ioas_id, translation })
     }
 
     /// Its identifier in the context.
@@ -41,17 +51,18 @@ impl<S: Sys> Ioas<S> {
 
     /// What the device is to be told: the IOVA, or the physical addresses behind it, one after the other.
     pub(super) fn segments(&self, iova: Iova, length: usize) -> Result<Vec<Segment>> {
-        if self.translated {
-            return Ok(vec![Segment { address: iova.into(), length }]);
-        }
         let mut pieces = Vec::new();
         let mut done = 0;
         while done < length {
             let at = Iova::new(iova.get() + done as u64);
-            let (address, run) = self
-                .calls
-                .physical(&self.iommufd, self.id, at, (length - done) as u64)
-                .attempt(|| format!("cannot learn the physical address of IOVA {at}"))?;
+            let left = (length - done) as u64;
+            let answer = match &self.translation {
+                Translation::Iommu => return Ok(vec![Segment { address: iova.into(), length }]),
+                Translation::Kernel => self.calls.physical(&self.iommufd, self.id, at, left),
+                Translation::Translator(translator) => self.calls.translated(translator, self.id, at, left),
+            };
+            let (address, run) =
+                answer.attempt(|| format!("cannot learn the physical address of IOVA {at}"))?;
             // A run of nothing would keep this going for ever; one too long would go past the end.
             let run = (run as usize).min(length - done);
             if run == 0 || !run.is_multiple_of(4096) {

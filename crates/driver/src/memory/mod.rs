@@ -12,7 +12,7 @@ mod space;
 
 pub(crate) use addressing::Addressing;
 pub(crate) use container::Container;
-pub(crate) use ioas::Ioas;
+pub(crate) use ioas::{Ioas, Translation};
 pub(crate) use pagemap::Pagemap;
 
 pub use addresses::Segment;

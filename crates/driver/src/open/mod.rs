@@ -5,6 +5,7 @@ mod group;
 mod iommufd;
 mod survey;
 
+pub use iommufd::DeviceFiles;
 pub(crate) use iommufd::adopt;
 
 use std::path::Path;
@@ -15,32 +16,48 @@ use crate::calls::Calls;
 use crate::error::Attempt;
 use crate::memory::{Addressing, Pagemap};
 use crate::reach::{Reach, SysfsDevice};
-use crate::{Device, Error, Mode, Options, PassedOver, PciAddress, Result};
+use crate::{Device, Error, Mode, Options, Passed, PassedOver, PciAddress, Result};
 use survey::{Survey, Way};
 
 pub(crate) fn open<S: Sys>(sys: &S, address: PciAddress, options: &Options) -> Result<Device<S>> {
+    if options.passed {
+        match Passed::take(|passed| passed == address) {
+            Ok((_, passed)) => return adopt(sys, address.to_string(), passed, options),
+            Err(Error::NotPassed { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
     let found = Survey::make(sys, address)?;
+    let (mode, way, passed_over) = choose(&found, address, &Mode::ALL, Survey::way, options)?;
+    let calls = Calls::new(sys, options.trace);
+    let (reach, addressing) = enter(&calls, address, mode, way)?;
+    Ok(Device::new(calls, address.to_string(), (mode, passed_over), reach, addressing))
+}
+
+/// The best of the modes, which are given from the best on, the way into it, and why better ones are passed over.
+fn choose<'a, W>(
+    found: &'a Survey,
+    address: PciAddress,
+    modes: &[Mode],
+    way: fn(&'a Survey, Mode) -> std::result::Result<W, String>,
+    options: &Options,
+) -> Result<(Mode, W, Vec<PassedOver>)> {
     let mut passed_over = Vec::new();
-    for mode in Mode::ALL {
+    for &mode in modes {
         let way = match options.mode {
             Some(wanted) if mode < wanted => Err(format!("mode {wanted} was asked for")),
             Some(wanted) if mode > wanted => break,
-            _ => found.way(mode),
+            _ => way(found, mode),
         };
         match way {
             Ok(_) if !mode.has_iommu() && !options.allow_noiommu => {
                 return Err(Error::NoiommuNotAllowed { device: address.to_string(), mode });
             }
-            Ok(way) => {
-                let calls = Calls::new(sys, options.trace);
-                let (reach, addressing) = enter(&calls, address, mode, way)?;
-                let label = address.to_string();
-                return Ok(Device::new(calls, label, (mode, passed_over), reach, addressing));
-            }
+            Ok(way) => return Ok((mode, way, passed_over)),
             Err(reason) => passed_over.push(PassedOver { mode, reason }),
         }
     }
-    Err(Error::NoMode { address, passed_over, looked: found.looked })
+    Err(Error::NoMode { address, passed_over, looked: found.looked.clone() })
 }
 
 /// Opens a device in a mode.

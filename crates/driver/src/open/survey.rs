@@ -100,7 +100,7 @@ impl Survey {
     }
 
     /// The device's own node, for a mode of IOMMUFD.
-    fn node_for(&self, mode: Mode) -> std::result::Result<&Path, String> {
+    pub(super) fn node_for(&self, mode: Mode) -> std::result::Result<&Path, String> {
         let Some(entry) = &self.entry else {
             return Err(match &self.group {
                 Some(Group { node: Some(node), .. }) => format!(

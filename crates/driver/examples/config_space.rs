@@ -9,9 +9,9 @@
 //! cargo xtask vm --ioasis target/…/examples/config_space -- ioasis 0000:00:03.0 0000:00:04.0
 //! ```
 //!
-//! Each line is an offset and, in hexadecimal, the bytes there: of the function, as they are and after all ones and all
+//! Each line is an offset, or several with the same bytes, and the bytes there: of the function, as they are and after all ones and all
 //! zeroes were written; then as vfio-pci shows them, as they are and after writes of all ones and all zeroes in accesses of one,
-//! of two and of four bytes. Offsets where all of these are zero are left out. After each write everything is written back.
+//! of two and of four bytes. Offsets where all of these are zero are left out. All numbers are hexadecimal. After each write everything is written back.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -40,13 +40,22 @@ fn record(address: &str) -> Result<(), Failure> {
     let device = Device::open(&Linux, address.parse()?, &Options::new().allow_noiommu(true))?;
     let shown = Probes::of(&Shown(&device, raw.before.len()), &[1, 2, 4])?;
     println!("# {address}: {} bytes", raw.before.len());
-    for at in 0..raw.before.len() {
-        let columns = [&raw, &shown].into_iter().flat_map(|it| it.columns()).map(|column| column[at]);
-        let columns: Vec<u8> = columns.collect();
+    let row = |at: usize| -> Vec<u8> {
+        [&raw, &shown].into_iter().flat_map(|it| it.columns()).map(|column| column[at]).collect()
+    };
+    let mut at = 0;
+    while at < raw.before.len() {
+        let columns = row(at);
+        let alike = (at..raw.before.len()).take_while(|&at| row(at) == columns).count();
         if columns.iter().any(|byte| *byte != 0) {
             let columns: Vec<String> = columns.iter().map(|byte| format!("{byte:02x}")).collect();
-            println!("{at:03x}\t{}", columns.join("\t"));
+            let range = match alike {
+                1 => format!("{at:03x}"),
+                _ => format!("{at:03x}-{:03x}", at + alike - 1),
+            };
+            println!("{range}\t{}", columns.join("\t"));
         }
+        at += alike;
     }
     Ok(())
 }

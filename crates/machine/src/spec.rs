@@ -170,6 +170,8 @@ pub enum ModelSpec {
     Nvme(NvmeBacking),
     /// QEMU's educational device.
     Edu,
+    /// An Ethernet controller, Intel 82576, whose frames come back to it.
+    Igb,
 }
 
 /// What holds the blocks of a namespace.
@@ -217,6 +219,7 @@ struct RawDevice {
 enum RawModel {
     Nvme,
     Edu,
+    Igb,
 }
 
 fn yes() -> bool {
@@ -249,7 +252,8 @@ impl TryFrom<RawDevice> for DeviceSpec {
                 return Err(format!("device {address}: `image` and `size` exclude each other"));
             }
             (RawModel::Edu, None, None) => ModelSpec::Edu,
-            (RawModel::Edu, ..) => {
+            (RawModel::Igb, None, None) => ModelSpec::Igb,
+            (RawModel::Edu | RawModel::Igb, ..) => {
                 return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
             }
         };

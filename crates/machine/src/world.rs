@@ -315,6 +315,10 @@ impl subsystem::Bus for World {
         self.with(function, (), |function| function.enable_mappings(enabled));
     }
 
+    fn revocations(&self, function: Function) -> u32 {
+        self.with(function, 0, PciFunction::revocations)
+    }
+
     fn can_reset(&self, function: Function) -> bool {
         let own = |function: &PciFunction| {
             function.identity().express.is_some_and(|express| express.function_reset)

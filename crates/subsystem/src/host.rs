@@ -235,6 +235,8 @@ pub trait Bus {
     fn region_write(&self, function: Function, index: u8, offset: u64, width: u8, value: u64);
     /// Whether mappings of the BARs answer. Off: an access faults, and existing mappings are revoked first.
     fn regions_enable(&self, function: Function, enabled: bool);
+    /// How often they were told not to answer.
+    fn revocations(&self, function: Function) -> u32;
     /// Whether the function can be reset on its own.
     fn can_reset(&self, function: Function) -> bool;
     /// Resets the function. Configuration space is as after power-on then, but for BARs and what the host restores.

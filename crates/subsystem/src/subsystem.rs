@@ -18,7 +18,9 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use uapi::Errno;
 use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
-use uapi::vfio::{VFIO_DEVICE_PCI_HOT_RESET, VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER};
+use uapi::vfio::{
+    VFIO_DEVICE_FEATURE, VFIO_DEVICE_PCI_HOT_RESET, VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER,
+};
 
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Watch};
@@ -215,6 +217,7 @@ impl<H: Host> Subsystem<H> {
             }
             Ok(FileKind::Iommufd(context)) => Some(SharedId::Context(*context)),
             Ok(FileKind::Container(number)) => Some(SharedId::Container(*number)),
+            Ok(FileKind::DmaBuf(_)) => None,
             Ok(FileKind::FaultQueue { context, queue }) => {
                 if let Ok(shared) = tables.context(*context) {
                     shared.object.fault_queue_closed(*queue);
@@ -273,6 +276,10 @@ impl<H: Host> Subsystem<H> {
             VFIO_GROUP_UNSET_CONTAINER if let Some(minor) = self.group_of(file) => {
                 self.unset_container(minor)
             }
+            VFIO_DEVICE_FEATURE if let Some(device) = self.exporter_of(file, ctx, argument) => {
+                let kconfig = self.kconfig;
+                self.tables.write(|tables| tables.open_dma_buf(&self.host, ctx, kconfig, device, argument))
+            }
             // Every device of the bus takes part, so nobody else does anything meanwhile.
             VFIO_DEVICE_PCI_HOT_RESET => {
                 self.tables.write(|tables| self.ioctl_in(tables, ctx, file, command, argument))
@@ -292,7 +299,8 @@ impl<H: Host> Subsystem<H> {
     ) -> Result<u32, Refusal> {
         match &tables.file(file)?.kind {
             FileKind::Iommufd(number) => {
-                tables.context(*number)?.object.ioctl(&self.host, ctx, command, argument)
+                let exports = |file| tables.exported(file);
+                tables.context(*number)?.object.ioctl_with(&self.host, ctx, &exports, command, argument)
             }
             FileKind::Device(file) => cdev::ioctl(tables, &self.host, ctx, file, command, argument),
             FileKind::Group(minor) => {
@@ -304,8 +312,18 @@ impl<H: Host> Subsystem<H> {
                 let call = container::Call { ctx, unsafe_noiommu_mode, command, argument };
                 tables.container(*number)?.object.ioctl(&call)
             }
+            FileKind::DmaBuf(_) => Err(rules::DMA_BUF_IOCTL),
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_IOCTL),
         }
+    }
+
+    /// The device whose file was granted and is asked to export a part of a BAR.
+    fn exporter_of(&self, file: FileId, ctx: &CallCtx<'_, H>, argument: u64) -> Option<u32> {
+        let device = self.tables.read(|tables| match &tables.file(file).ok()?.kind {
+            FileKind::Device(file) if file.granted() => Some(file.device),
+            _ => None,
+        });
+        device.filter(|_| pci::dma_buf::is_asked(ctx, argument))
     }
 
     fn is_iommufd(&self, file: FileId) -> bool {
@@ -387,6 +405,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_READ),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
                 FileKind::Device(file) => bound(tables, file)?.pci.read(&self.host, offset, bytes),
+                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
@@ -434,6 +453,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_WRITE),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.pci.write(&self.host, offset, bytes),
+                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
@@ -459,6 +479,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
                 FileKind::Device(file) => bound(tables, file)?.pci.map(&self.host, offset, length, shared),
+                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_MAP),
             }
         })
@@ -467,6 +488,7 @@ impl<H: Host> Subsystem<H> {
     /// `lseek(2)`.
     pub fn seek(&self, file: FileId) -> Result<u64, Refusal> {
         self.tables.read(|tables| match tables.file(file)?.kind {
+            FileKind::DmaBuf(_) => Ok(0),
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             FileKind::Iommufd(_) | FileKind::Device(_) | FileKind::Group(_) | FileKind::Container(_) => {
                 Err(rules::FILE_SEEK)

@@ -2,15 +2,19 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use uapi::Errno;
+
 use crate::ctx::CallCtx;
 use crate::host::{Alloc, Function, Host};
 use crate::iommufd::Context;
+use crate::kconfig::Kconfig;
 use crate::mem::{IdError, IdMap, Slab};
 use crate::rules::{Refusal, group as group_rules, vfio as rules};
 use crate::vfio::container::Container;
 use crate::vfio::device::{Device, Identity};
 use crate::vfio::file::{Access, DeviceFile, File, FileId, FileKind};
 use crate::vfio::group::Group;
+use crate::vfio::pci::dma_buf::Export;
 
 /// How many devices there can be: the number of minors of their nodes.
 const DEVICES: u32 = 1 << 20;
@@ -315,6 +319,40 @@ impl<H: Host> Tables<H> {
         })?;
         shared.hold();
         Ok(0)
+    }
+
+    /// `VFIO_DEVICE_FEATURE_DMA_BUF` on the file of a device: opens a file for a part of a BAR; the caller's descriptor of it.
+    pub(crate) fn open_dma_buf(
+        &mut self,
+        host: &H,
+        ctx: &CallCtx<'_, H>,
+        kconfig: Kconfig,
+        device: u32,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let Some(export) = self.device(device)?.pci.export(host, ctx, kconfig, argument)? else {
+            return Ok(0);
+        };
+        let file = File { access: Access::READ_WRITE, kind: FileKind::DmaBuf(export) };
+        let key = self.files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
+        let mut descriptor = 0;
+        let installed = ctx.files.install(FileId(key), &mut |fd| {
+            descriptor = fd;
+            Ok(())
+        });
+        match installed {
+            Ok(()) => Ok(descriptor.cast_unsigned()),
+            Err(errno) => {
+                self.files.remove(key);
+                Err(if errno == Errno::ENOMEM { rules::NO_MEMORY } else { rules::DMA_BUF_DESCRIPTOR })
+            }
+        }
+    }
+
+    /// The part of a BAR that a file stands for, and whether it can be mapped now.
+    pub(crate) fn exported(&self, file: FileId) -> Option<(Export, bool)> {
+        let FileKind::DmaBuf(export) = self.file(file).ok()?.kind else { return None };
+        Some((export, self.device_of(export.function).is_some_and(|it| it.pci.is_exported(&export))))
     }
 
     /// Forgets an open file.

@@ -8,6 +8,7 @@ mod conform;
 mod demo;
 mod kconfig;
 mod modes;
+mod no_iommu;
 mod nvme;
 mod open;
 mod outputs;

@@ -66,6 +66,19 @@ fn without_64_bit_atomics() {
     behaves(&[(Symbol::GenericAtomic64, Tristate::Y)], &[Mode::NoiommuGroup], &["B-024", "B-551", "B-552"]);
 }
 
+/// BARs are exported as dma-bufs.
+#[test]
+fn with_dma_bufs() {
+    behaves(
+        &[(Symbol::PciP2pdma, Tristate::Y), (Symbol::DmaSharedBuffer, Tristate::Y)],
+        &[Mode::Noiommu, Mode::NoiommuGroup, Mode::Iommufd],
+        &[
+            "B-200", "B-201", "B-202", "B-203", "B-544", "B-545", "B-546", "B-547", "B-694", "B-695",
+            "B-696", "B-697", "B-698", "B-699", "B-700",
+        ],
+    );
+}
+
 /// What IOMMUFD says without a device can be asked.
 #[test]
 fn without_devices_that_have_no_iommu() {

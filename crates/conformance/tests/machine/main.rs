@@ -1,6 +1,7 @@
 //! The rows of the first slice, asked of machines embedded in the test.
 
 mod builds;
+mod dma_buf_rules;
 mod group_rules;
 mod iommu_rules;
 mod iommufd_rules;

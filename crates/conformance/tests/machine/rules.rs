@@ -7,7 +7,7 @@ use machine::LayoutKind;
 use subsystem::Refusal;
 use subsystem::rules::{group, iommufd, vfio};
 
-use crate::{group_rules, iommu_rules, iommufd_rules, machine, vfio_rules};
+use crate::{dma_buf_rules, group_rules, iommu_rules, iommufd_rules, machine, vfio_rules};
 
 /// A rule, and a call that must break it.
 pub(crate) type Broken = (Refusal, sys::Result<u32>);
@@ -22,6 +22,7 @@ fn iommufd_rules_are_named() {
 fn every_iommufd_rule_is_exercised() {
     let mut elsewhere = iommufd_rules::broken();
     elsewhere.extend(iommu_rules::broken());
+    elsewhere.extend(dma_buf_rules::broken());
     assert_exercised(iommufd::ALL, &elsewhere, &[], iommufd_rules::OUT_OF_REACH);
 }
 
@@ -34,12 +35,18 @@ fn vfio_rules_are_named() {
 fn every_vfio_rule_is_exercised() {
     let mut elsewhere = vfio_rules::broken();
     elsewhere.extend(group_rules::broken());
+    elsewhere.extend(dma_buf_rules::broken());
     assert_exercised(vfio::ALL, &elsewhere, vfio_rules::UNNAMED, vfio_rules::OUT_OF_REACH);
 }
 
 #[test]
 fn group_rules_are_named() {
     check(group_rules::broken());
+}
+
+#[test]
+fn dma_buf_rules_are_named() {
+    check(dma_buf_rules::broken());
 }
 
 #[test]

@@ -35,6 +35,8 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::MAP_NOT_WRITABLE, CHECKED_BEFORE),
     (rule::MAP_EMPTY, CHECKED_BEFORE),
     (rule::MAP_UNALIGNED, CHECKED_BEFORE),
+    (rule::DMA_BUF_DESCRIPTOR, "the descriptors of the process are the machine's too"),
+    (rule::DMA_BUF_ACCESS, "the machine reads, writes and maps the files that it opened itself"),
     (rule::RESET_FAILED, "the functions of a machine come back from a reset"),
     (rule::HOT_RESET_FAILED, "the buses of a machine come back from a reset"),
     (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),
@@ -58,15 +60,15 @@ const fn region(index: u32) -> u64 {
 }
 
 /// A bound device.
-struct Device<'a> {
+pub(crate) struct Device<'a> {
     machine: &'a Machine,
     file: File,
-    _iommufd: File,
-    ioas: u32,
+    pub(crate) iommufd: File,
+    pub(crate) ioas: u32,
 }
 
 impl<'a> Device<'a> {
-    fn new(machine: &'a Machine, address: &str) -> Self {
+    pub(crate) fn new(machine: &'a Machine, address: &str) -> Self {
         let folder = format!("/sys/bus/pci/devices/{address}/vfio-dev");
         let name = machine.read_dir(Path::new(&folder)).expect("the device is registered").remove(0);
         let open = |path: &Path| machine.open(path, Access::ReadWrite).expect("a file to open");
@@ -74,16 +76,16 @@ impl<'a> Device<'a> {
             (open(&Path::new("/dev/vfio/devices").join(name)), open(Path::new("/dev/iommu")));
         let mut alloc = IommuIoasAlloc::new();
         machine.ioctl(&iommufd, &mut alloc).expect("an IOAS");
-        let device = Device { machine, file, ioas: alloc.out_ioas_id, _iommufd: iommufd };
-        let iommufd = device._iommufd.as_fd().as_raw_fd() as u32;
+        let device = Device { machine, file, ioas: alloc.out_ioas_id, iommufd };
+        let iommufd = device.iommufd.as_fd().as_raw_fd() as u32;
         device.ioctl(VFIO_DEVICE_BIND_IOMMUFD, &[16, 0, iommufd, 0]).expect("the device can be bound");
         device
     }
 
     /// An ioctl whose argument holds no address and is as long as it says.
-    fn ioctl(&self, command: u32, argument: &[u32]) -> Result<u32> {
+    pub(crate) fn ioctl(&self, command: u32, argument: &[u32]) -> Result<u32> {
         let mut argument = argument.to_vec();
-        // SAFETY: the callers in this file pass neither addresses nor sizes beyond the argument.
+        // SAFETY: the callers pass neither addresses nor sizes beyond the argument.
         unsafe { self.machine.ioctl_raw(self.file.as_fd(), command, argument.as_mut_ptr().cast()) }
     }
 
@@ -124,10 +126,10 @@ fn leaving(machine: &Machine, device: Device, address: &str) -> Vec<Broken> {
             std::thread::yield_now();
         }
         let reset = device.ioctl(VFIO_DEVICE_RESET, &[]);
-        let Device { file, _iommufd: iommufd, ioas, .. } = device;
+        let Device { file, iommufd, ioas, .. } = device;
         drop(file);
-        let late = Device { machine, file: late, ioas, _iommufd: iommufd };
-        let number = late._iommufd.as_fd().as_raw_fd() as u32;
+        let late = Device { machine, file: late, ioas, iommufd };
+        let number = late.iommufd.as_fd().as_raw_fd() as u32;
         let bind = late.ioctl(VFIO_DEVICE_BIND_IOMMUFD, &[16, 0, number, 0]);
         drop(late);
         unbinding.join().expect("no panic").expect("the driver is unbound once the files are closed");

@@ -39,6 +39,8 @@ pub(crate) struct PciFunction {
     decodes_io: AtomicBool,
     /// Whether mappings of its BARs answer.
     mappings: AtomicBool,
+    /// How often they were told not to.
+    revocations: AtomicU32,
     interrupts: Interrupts,
     doorbells: Doorbells,
     window: Option<DoorbellWindow>,
@@ -113,6 +115,7 @@ impl PciFunction {
             decodes_io: AtomicBool::new(config.decodes(BarKind::Io)),
             config: Mutex::new(config),
             mappings: AtomicBool::new(false),
+            revocations: AtomicU32::new(0),
             interrupts: Interrupts::new(number, Arc::clone(outbox)),
             doorbells: Doorbells::new(window.map_or(0, |window| window.length)),
             window,
@@ -264,6 +267,11 @@ impl PciFunction {
     /// Whether mappings of the BARs answer from now on.
     pub(crate) fn enable_mappings(&self, on: bool) {
         self.mappings.store(on, Ordering::SeqCst);
+        self.revocations.fetch_add(u32::from(!on), Ordering::SeqCst);
+    }
+
+    pub(crate) fn revocations(&self) -> u32 {
+        self.revocations.load(Ordering::SeqCst)
     }
 
     pub(crate) fn mappings_enabled(&self) -> bool {

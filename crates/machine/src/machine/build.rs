@@ -14,7 +14,7 @@ use crate::file::Files;
 use crate::iommu::{Groups, Isolation};
 use crate::log::Log;
 use crate::model::Model;
-use crate::models::{Edu, Namespace, Nvme, Port};
+use crate::models::{Edu, Igb, Namespace, Nvme, Port};
 use crate::ram::Ram;
 use crate::spec::{
     DeviceSpec, Driver, Iommu, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError,
@@ -155,6 +155,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
 fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
     let model: Box<dyn Model> = match &spec.model {
         ModelSpec::Edu => Box::new(Edu::new()),
+        ModelSpec::Igb => Box::new(Igb::new()),
         ModelSpec::Nvme(backing) => {
             Box::new(Nvme::new(namespace(backing)?, &format!("ioasis-{}", spec.address)))
         }

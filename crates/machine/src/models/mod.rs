@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod edu;
+mod igb;
 mod nvme;
 mod port;
 #[cfg(test)]
 mod rig;
 
 pub(crate) use edu::Edu;
+pub(crate) use igb::Igb;
 pub(crate) use nvme::{Namespace, Nvme};
 pub(crate) use port::Port;

@@ -311,7 +311,7 @@ impl<H: Host> Areas<H> {
         let offset = area.value.offset.saturating_add(iova.saturating_sub(area.first));
         let span = Span::of_bytes(offset, wanted);
         let Run { address, pages } =
-            records.run(host, area.value.record, span.first, span.last).ok_or(rule::GET_PA_NO_PAGE_TABLE)?;
+            records.run(host, area.value.record, span.first, span.last).ok_or(rule::GET_PA_REVOKED)?;
         let within = offset % PAGE;
         let contiguous = pages.saturating_mul(PAGE).saturating_sub(within);
         Ok((address.saturating_add(within), contiguous.min(wanted)))

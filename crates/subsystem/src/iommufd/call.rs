@@ -3,12 +3,17 @@
 use uapi::Command;
 
 use crate::rules::iommufd as rule;
-use crate::{CallCtx, Host, Refusal, UserMemoryExt};
+use crate::vfio::pci::dma_buf::Export;
+use crate::{CallCtx, FileId, Host, Refusal, UserMemoryExt};
+
+/// Which of the caller's files stand for a part of a BAR, and whether that can be mapped now.
+pub(crate) type Exports<'a> = dyn Fn(FileId) -> Option<(Export, bool)> + 'a;
 
 /// One ioctl under way.
 pub(super) struct Call<'a, H: Host> {
     pub(super) host: &'a H,
     pub(super) caller: &'a CallCtx<'a, H>,
+    pub(super) exports: &'a Exports<'a>,
     pub(super) argument: u64,
 }
 

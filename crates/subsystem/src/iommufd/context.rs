@@ -2,7 +2,7 @@
 
 use uapi::iommufd as command;
 
-use super::call::Call;
+use super::call::{Call, Exports};
 use super::objects::{Object, Objects};
 use super::records::Records;
 use crate::rules::iommufd as rule;
@@ -63,7 +63,19 @@ impl<H: Host> Context<H> {
     ///
     /// `IOMMU_FAULT_QUEUE_ALLOC`, which opens a file, is known to [`Subsystem::ioctl`](crate::Subsystem::ioctl) only.
     pub fn ioctl(&self, host: &H, caller: &CallCtx<H>, number: u32, argument: u64) -> Result<u32, Refusal> {
-        let call = Call { host, caller, argument };
+        self.ioctl_with(host, caller, &|_| None, number, argument)
+    }
+
+    /// The same, where some files of the caller are dma-bufs.
+    pub(crate) fn ioctl_with(
+        &self,
+        host: &H,
+        caller: &CallCtx<H>,
+        exports: &Exports<'_>,
+        number: u32,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let call = Call { host, caller, exports, argument };
         if !is_native(number) {
             return self.compat(&call, number);
         }

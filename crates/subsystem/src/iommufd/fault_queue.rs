@@ -37,7 +37,7 @@ impl<H: Host> Context<H> {
         argument: u64,
         open: impl FnOnce(u32, &mut dyn FnMut(FileId) -> Result<(), Refusal>) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
-        let call = Call { host, caller, argument };
+        let call = Call { host, caller, exports: &|_| None, argument };
         let mut argument = call.take::<IommuFaultAlloc>()?;
         if argument.value.flags != 0 {
             return Err(rule::FAULT_QUEUE_FLAGS);

@@ -12,11 +12,15 @@ use super::context::Context;
 use super::ioas::Ioas;
 use super::objects::Objects;
 use super::placement::Placement;
-use super::records::Named;
+use super::records::{Named, Origin};
 use super::span::Span;
 use crate::mem::List;
 use crate::rules::iommufd as rule;
+use crate::vfio::pci::dma_buf::Export;
 use crate::{Account, Host, Mutex, Refusal, Rights, RwLock, Source};
+
+/// A mapping of a dma-buf has fewer pages than this.
+const MOST_PAGES: u64 = 1 << 32;
 
 /// How a mapping is to be made: what MAP, MAP_FILE and COPY have in common.
 #[derive(Clone, Copy)]
@@ -41,7 +45,7 @@ impl How {
 
 /// Memory to be mapped: `length` bytes from byte `offset` of the first page of `source` on.
 struct Bytes {
-    source: Source,
+    source: Origin,
     offset: u64,
     length: u64,
 }
@@ -76,7 +80,7 @@ impl<H: Host> Context<H> {
             check_length(command.length)?;
             let offset = command.user_va % PAGE;
             let address = command.user_va.saturating_sub(offset);
-            let source = Source::User { task: call.caller.task, address };
+            let source = Origin::Memory(Source::User { task: call.caller.task, address });
             self.map_new(call, objects, ioas, how, Bytes { source, offset, length: command.length })
         })?;
         call.reply(&argument)
@@ -94,13 +98,37 @@ impl<H: Host> Context<H> {
                 return Err(rule::MAP_LENGTH);
             }
             command.start.checked_add(command.length).ok_or(rule::MAP_SOURCE_WRAPS)?;
-            let backing = call.caller.files.backing(command.fd).map_err(|_| rule::MAP_FILE_DESCRIPTOR)?;
             let offset = command.start % PAGE;
+            if let Some((export, answers)) = dma_buf(call, command.fd) {
+                let end = command.start.saturating_add(command.length);
+                if end > export.length || command.length / PAGE >= MOST_PAGES {
+                    return Err(rule::MAP_FILE_BOUNDS);
+                }
+                if !answers {
+                    return Err(rule::MAP_FILE_REVOKED);
+                }
+                if !export.single {
+                    return Err(rule::MAP_FILE_RANGES);
+                }
+                let source = Origin::Device {
+                    function: export.function,
+                    address: export.address.saturating_add(command.start.saturating_sub(offset)),
+                };
+                return self.map_new(
+                    call,
+                    objects,
+                    ioas,
+                    how,
+                    Bytes { source, offset, length: command.length },
+                );
+            }
+            let backing = call.caller.files.backing(command.fd).map_err(|_| rule::MAP_FILE_DESCRIPTOR)?;
             if let Err(refusal) = check_length(command.length) {
                 call.host.put_backing(backing);
                 return Err(refusal);
             }
-            let source = Source::File { backing, offset: command.start.saturating_sub(offset) };
+            let source =
+                Origin::Memory(Source::File { backing, offset: command.start.saturating_sub(offset) });
             self.map_new(call, objects, ioas, how, Bytes { source, offset, length: command.length })
         })?;
         call.reply(&argument)
@@ -198,6 +226,11 @@ impl<H: Host> Context<H> {
         })?;
         call.reply(&argument)
     }
+}
+
+/// The dma-buf behind a descriptor of the caller, and whether it can be mapped now.
+fn dma_buf<H: Host>(call: &Call<'_, H>, fd: i32) -> Option<(Export, bool)> {
+    call.caller.files.ours(fd).ok().flatten().and_then(call.exports)
 }
 
 /// The last IOVA of a range to be unmapped.

@@ -21,7 +21,7 @@
 
 mod areas;
 mod attach;
-mod call;
+pub(crate) mod call;
 mod change_process;
 mod compat;
 mod context;

@@ -5,7 +5,7 @@ use super::pinned::{self, Pieces, Terms};
 use super::span::Span;
 use crate::mem::{IdMap, OutOfMemory};
 use crate::rules::iommufd as rule;
-use crate::{Account, Backing, Host, Refusal, Run, Source, Task};
+use crate::{Account, Backing, Function, Host, Refusal, Run, Source, Task};
 
 /// Memory of a process or a file, as one call named it. Areas are slices of it.
 struct Record<P: Copy> {
@@ -14,7 +14,7 @@ struct Record<P: Copy> {
     /// How many pages it has.
     pages: u64,
     pinned: Pinned<P>,
-    origin: Origin,
+    kind: Kind,
     /// Whose memory it is, and who is charged for it.
     task: Task,
     /// How many areas, and copies under way, refer to it.
@@ -31,13 +31,31 @@ enum Pinned<P: Copy> {
     },
     /// Any other way; where the pieces are in [`Records`].
     Pieces(u32),
+    /// Not at all, for it is a part of a BAR: it is there until mappings of its function are revoked again.
+    Bar {
+        function: Function,
+        revocations: u32,
+    },
 }
 
 /// What a record is made of; the flags are in the variants because there they take no room.
 #[derive(Clone, Copy)]
-enum Origin {
+enum Kind {
     User(Access),
     File(Access, Backing),
+    Device(Access),
+}
+
+/// Where the memory of a record comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Origin {
+    Memory(Source),
+    /// A part of a BAR.
+    Device {
+        function: Function,
+        /// Its bus address.
+        address: u64,
+    },
 }
 
 /// What was fixed when the record was made.
@@ -55,7 +73,7 @@ pub(super) struct RecordId(u32);
 #[derive(Clone, Copy)]
 pub(super) struct Named {
     /// Its memory, from a multiple of the page size on.
-    pub(super) source: Source,
+    pub(super) source: Origin,
     /// How many pages.
     pub(super) pages: u64,
     /// Whether devices may ever write to it.
@@ -84,16 +102,17 @@ pub(super) struct Records<H: Host> {
 
 impl<P: Copy> Record<P> {
     fn access(&self) -> Access {
-        match self.origin {
-            Origin::User(access) | Origin::File(access, _) => access,
+        match self.kind {
+            Kind::User(access) | Kind::File(access, _) | Kind::Device(access) => access,
         }
     }
 
     fn terms(&self) -> Terms {
         let Access { writable, account } = self.access();
-        let source = match self.origin {
-            Origin::User(_) => Source::User { task: self.task, address: self.start },
-            Origin::File(_, backing) => Source::File { backing, offset: self.start },
+        let source = match self.kind {
+            Kind::File(_, backing) => Source::File { backing, offset: self.start },
+            // What is no memory is not pinned.
+            Kind::User(_) | Kind::Device(_) => Source::User { task: self.task, address: self.start },
         };
         Terms { source, writable, task: self.task, account }
     }
@@ -116,18 +135,24 @@ impl<H: Host> Records<H> {
     pub(super) fn create(&mut self, host: &H, named: Named) -> Result<RecordId, Refusal> {
         let Named { source, pages, writable, task, account } = named;
         let access = Access { writable, account };
-        let (origin, start) = match source {
-            Source::User { address, .. } => (Origin::User(access), address),
-            Source::File { backing, offset } => (Origin::File(access, backing), offset),
+        let (kind, start, pinned) = match source {
+            Origin::Memory(Source::User { address, .. }) => (Kind::User(access), address, Pinned::Not),
+            Origin::Memory(Source::File { backing, offset }) => {
+                (Kind::File(access, backing), offset, Pinned::Not)
+            }
+            Origin::Device { function, address } => {
+                let revocations = host.revocations(function);
+                (Kind::Device(access), address, Pinned::Bar { function, revocations })
+            }
         };
-        let record = Record { start, pages, pinned: Pinned::Not, origin, task, references: 1 };
+        let record = Record { start, pages, pinned, kind, task, references: 1 };
         match self.records.insert(host, record) {
             Ok(id) => {
                 host.hold_task(task);
                 Ok(RecordId(id))
             }
             Err(_) => {
-                if let Source::File { backing, .. } = source {
+                if let Origin::Memory(Source::File { backing, .. }) = source {
                     host.put_backing(backing);
                 }
                 Err(rule::NO_MEMORY)
@@ -149,8 +174,11 @@ impl<H: Host> Records<H> {
         if record.references > 0 {
             return;
         }
-        debug_assert!(matches!(record.pinned, Pinned::Not), "a record without areas is pinned");
-        if let Origin::File(_, backing) = record.origin {
+        debug_assert!(
+            matches!(record.pinned, Pinned::Not | Pinned::Bar { .. }),
+            "a record without areas is pinned"
+        );
+        if let Kind::File(_, backing) = record.kind {
             host.put_backing(backing);
         }
         host.put_task(record.task);
@@ -172,6 +200,7 @@ impl<H: Host> Records<H> {
         let record = self.records.get_mut(id.0).ok_or(rule::NO_MEMORY)?;
         let terms = record.terms();
         match record.pinned {
+            Pinned::Bar { .. } => Ok(()),
             Pinned::Not if record.is_whole(span) => {
                 let pin = terms.pin(host, span)?;
                 if let Err(refusal) = terms.charge(host, record.pages) {
@@ -207,6 +236,7 @@ impl<H: Host> Records<H> {
         let Some(record) = self.records.get_mut(id.0) else { return };
         let terms = record.terms();
         match record.pinned {
+            Pinned::Bar { .. } => {}
             Pinned::Not => debug_assert!(false, "a record was unpinned that is not pinned"),
             Pinned::Whole { pin, users } if users > 1 => {
                 record.pinned = Pinned::Whole { pin, users: users.saturating_sub(1) };
@@ -242,8 +272,15 @@ impl<H: Host> Records<H> {
         }
     }
 
-    /// The memory at pages `first` to `last`, as far as it is physically contiguous; `None` if it is not pinned.
+    /// The memory at pages `first` to `last`, as far as it is physically contiguous; `None` if it is not pinned, or was
+    /// revoked.
     pub(super) fn run(&self, host: &H, id: RecordId, first: u64, last: u64) -> Option<Run> {
+        let record = self.records.get(id.0)?;
+        if let Pinned::Bar { function, revocations } = record.pinned {
+            let address = record.start.saturating_add(first.saturating_mul(PAGE));
+            return (host.revocations(function) == revocations)
+                .then_some(Run { address, pages: Span { first, last }.pages() });
+        }
         let mut page = first;
         let mut found: Option<Run> = None;
         while page <= last {
@@ -265,7 +302,7 @@ impl<H: Host> Records<H> {
     fn piece(&self, id: RecordId, page: u64, last: u64) -> Option<Extent<H::Pin>> {
         let record = self.records.get(id.0)?;
         let (pin, origin, end) = match record.pinned {
-            Pinned::Not => return None,
+            Pinned::Not | Pinned::Bar { .. } => return None,
             Pinned::Whole { pin, .. } => (pin, 0, record.pages.checked_sub(1).filter(|end| page <= *end)?),
             Pinned::Pieces(pieces) => {
                 let piece = self.pieces.get(pieces)?.get(page)?;
@@ -279,7 +316,7 @@ impl<H: Host> Records<H> {
     /// Has all records belong to another process from now on, and charges it for what is pinned. Refused if one of
     /// them is memory of a process, or if the charge is; nothing changes then.
     pub(super) fn change_task(&mut self, host: &H, task: Task) -> Result<(), Refusal> {
-        if self.records.iter().any(|(_, record)| matches!(record.origin, Origin::User(_))) {
+        if self.records.iter().any(|(_, record)| matches!(record.kind, Kind::User(_))) {
             return Err(rule::CHANGE_PROCESS_USER);
         }
         let others = || self.records.iter().filter(|(_, record)| record.task != task);
@@ -307,7 +344,7 @@ impl<H: Host> Records<H> {
 
     fn pinned_pages(&self, record: &Record<H::Pin>) -> u64 {
         match record.pinned {
-            Pinned::Not => 0,
+            Pinned::Not | Pinned::Bar { .. } => 0,
             Pinned::Whole { .. } => record.pages,
             Pinned::Pieces(at) => self.pieces.get(at).map_or(0, pinned::pages),
         }
@@ -319,7 +356,8 @@ impl<H: Host> Records<H> {
         let mut pieces = Pieces::new();
         match record.pinned {
             Pinned::Pieces(at) => return Ok(at),
-            Pinned::Not => {}
+            // A BAR is in no pieces, and nobody asks for them.
+            Pinned::Not | Pinned::Bar { .. } => {}
             Pinned::Whole { pin, users } => {
                 pieces.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
                 let inserted = pieces.insert(0, record.pages.saturating_sub(1), pinned::whole(pin, users));

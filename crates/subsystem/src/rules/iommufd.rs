@@ -46,6 +46,9 @@ rules! {
     MAP_TOO_LONG = EOVERFLOW, "map.too-long", "a mapping without a fixed IOVA is shorter than half of the address space";
     MAP_NATURAL_ALIGNMENT = EINVAL, "map.natural-alignment", "without a fixed IOVA, the address and the length of the memory allow the alignment of the IOAS";
     MAP_NO_ROOM = ENOSPC, "map.no-room", "the allowed IOVAs have a hole that is large enough";
+    MAP_FILE_BOUNDS = EINVAL, "map-file.bounds", "the range ends within the dma-buf, and has less than 2^32 pages";
+    MAP_FILE_REVOKED = ENODEV, "map-file.revoked", "memory answers behind the dma-buf";
+    MAP_FILE_RANGES = EOPNOTSUPP, "map-file.ranges", "the dma-buf has one range";
     MAP_FILE_DESCRIPTOR = EBADF, "map-file.descriptor", "the descriptor is open";
     COPY_UNCOVERED = ENOENT, "copy.uncovered", "the whole source is mapped, without gaps";
     COPY_WRITEABLE = EPERM, "copy.writeable", "a writeable mapping is copied from memory that was mapped writeable";
@@ -69,6 +72,7 @@ rules! {
     GET_PA_FLAGS = EOPNOTSUPP, "get-pa.flags", "flags and the reserved field are zero";
     GET_PA_LENGTH = EINVAL, "get-pa.length", "the length is not 0";
     GET_PA_LIMIT = EOVERFLOW, "get-pa.limit", "the IOVA is not 2^64-1";
+    GET_PA_REVOKED = EINVAL, "get-pa.revoked", "the dma-buf behind the IOVA was not revoked since it was mapped";
     GET_PA_UNMAPPED = ENOENT, "get-pa.unmapped", "the IOVA is mapped";
     GET_PA_NO_PAGE_TABLE = EOPNOTSUPP, "get-pa.no-page-table", "the IOAS has a page table that was made for a device without IOMMU";
 

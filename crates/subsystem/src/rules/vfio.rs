@@ -123,6 +123,16 @@ rules! {
     FEATURE_UNKNOWN = ENOTTY, "feature.unknown", "the device has the feature";
     FEATURE_PRECOPY = EINVAL, "feature.precopy", "the device can be migrated";
 
+    // DEVICE_FEATURE_DMA_BUF.
+    DMA_BUF_FIELDS = EINVAL, "dma-buf.fields", "there is a range, and flags is zero";
+    DMA_BUF_REGION = ENODEV, "dma-buf.region", "the region is a BAR that is there";
+    DMA_BUF_ALIGNMENT = EINVAL, "dma-buf.alignment", "each range is whole pages, and not empty";
+    DMA_BUF_IO = EINVAL, "dma-buf.io", "the BAR is one in memory space";
+    DMA_BUF_BOUNDS = EINVAL, "dma-buf.bounds", "each range is within the BAR, and all of them in 64 bits";
+    DMA_BUF_DESCRIPTOR = EMFILE, "dma-buf.descriptor", "the caller has a descriptor left";
+    DMA_BUF_ACCESS = EINVAL, "dma-buf.access", "a dma-buf is neither read, written nor mapped";
+    DMA_BUF_IOCTL = ENOTTY, "dma-buf.ioctl", "no command on a dma-buf is known";
+
     // read, write and mmap.
     REGION_INDEX = EINVAL, "region.index", "the offset is in a region of the device";
     REGION_VGA = EINVAL, "region.vga", "the VGA region is one of a VGA device";

@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::host::Function;
 use crate::mem::Key;
+use crate::vfio::pci::dma_buf::Export;
 
 /// A file of the subsystem, as the host's descriptors and mappings refer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,8 @@ pub(crate) enum FileKind {
     Group(u32),
     /// A native container: its number.
     Container(u32),
+    /// A part of a BAR.
+    DmaBuf(Export),
     /// A fault queue. It keeps its context.
     FaultQueue {
         /// The context's number.

@@ -133,7 +133,14 @@ impl Bus for TestHost {
 
     fn regions_enable(&self, function: Function, enabled: bool) {
         self.note(format!("mappings {}", if enabled { "on" } else { "off" }));
-        self.function(function, |function| function.mappings = enabled);
+        self.function(function, |function| {
+            function.mappings = enabled;
+            function.revocations += u32::from(!enabled);
+        });
+    }
+
+    fn revocations(&self, function: Function) -> u32 {
+        self.function(function, |function| function.revocations)
     }
 
     fn can_reset(&self, function: Function) -> bool {

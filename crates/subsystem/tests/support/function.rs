@@ -33,6 +33,8 @@ pub(crate) struct TestFunction {
     pub(crate) bus: Option<u8>,
     /// Whether mappings of the BARs answer.
     pub(crate) mappings: bool,
+    /// How often they were told not to.
+    pub(crate) revocations: u32,
     /// Vital product data, whose capability is at [`conventional::VITAL`]; `None`: the function does not answer.
     pub(crate) vital: Option<Vec<u8>>,
 }
@@ -80,6 +82,7 @@ impl TestFunction {
             watches: Vec::new(),
             bus: None,
             mappings: false,
+            revocations: 0,
             vital: None,
         };
         function.put(0x00, &[0x36, 0x1b, 0x10, 0x00]);
@@ -90,6 +93,13 @@ impl TestFunction {
         function.put(0x2c, &[0xf4, 0x1a, 0x00, 0x11]);
         function.allow(0x3c, &[0xff]);
         function
+    }
+
+    /// A function with these bytes as its configuration space, of which writes change these bits.
+    pub(crate) fn from_bytes(config: &[u8], writable: &[u8]) -> Self {
+        let function =
+            TestFunction { config: config.to_vec(), writable: writable.to_vec(), ..Self::new(config.len()) };
+        function.power_on()
     }
 
     /// A PCI Express function that can be reset: BAR 0 of 16 KiB, 64 bits wide, with an MSI-X table of 33 vectors. Two

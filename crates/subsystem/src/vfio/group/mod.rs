@@ -245,7 +245,10 @@ impl<H: Host> Group<H> {
                     shared.hold();
                     SharedId::Context(number)
                 }
-                FileKind::Device(_) | FileKind::Group(_) | FileKind::FaultQueue { .. } => {
+                FileKind::Device(_)
+                | FileKind::Group(_)
+                | FileKind::DmaBuf(_)
+                | FileKind::FaultQueue { .. } => {
                     return Err(rules::SET_CONTAINER_OTHER);
                 }
             };

@@ -1,4 +1,4 @@
-//! `VFIO_DEVICE_FEATURE`: what of it these devices have is low power.
+//! `VFIO_DEVICE_FEATURE`: what of it these devices have is low power; [`super::dma_buf`] opens files.
 
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
@@ -19,13 +19,7 @@ const ACTIONS: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET;
 impl<H: Host> PciDevice<H> {
     /// `VFIO_DEVICE_FEATURE`
     pub(super) fn feature(&self, host: &H, ctx: &CallCtx<'_, H>, address: u64) -> Result<u32, Refusal> {
-        let argument: VfioDeviceFeature = args::take(ctx.memory, address, rules::FEATURE_ARGSZ)?;
-        if argument.flags & !(VFIO_DEVICE_FEATURE_MASK | ACTIONS | VFIO_DEVICE_FEATURE_PROBE) != 0 {
-            return Err(rules::FEATURE_FLAGS);
-        }
-        if argument.flags & ACTIONS == ACTIONS && argument.flags & VFIO_DEVICE_FEATURE_PROBE == 0 {
-            return Err(rules::FEATURE_GET_SET);
-        }
+        let argument = take(ctx, address)?;
         let feature = argument.flags & VFIO_DEVICE_FEATURE_MASK;
         match feature {
             VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY
@@ -57,6 +51,18 @@ impl<H: Host> PciDevice<H> {
             Ok(0)
         })
     }
+}
+
+/// Takes the argument, and checks its flags.
+pub(super) fn take<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<VfioDeviceFeature, Refusal> {
+    let argument: VfioDeviceFeature = args::take(ctx.memory, address, rules::FEATURE_ARGSZ)?;
+    if argument.flags & !(VFIO_DEVICE_FEATURE_MASK | ACTIONS | VFIO_DEVICE_FEATURE_PROBE) != 0 {
+        return Err(rules::FEATURE_FLAGS);
+    }
+    if argument.flags & ACTIONS == ACTIONS && argument.flags & VFIO_DEVICE_FEATURE_PROBE == 0 {
+        return Err(rules::FEATURE_GET_SET);
+    }
+    Ok(argument)
 }
 
 /// Whether a feature that can be set is to be set; a probe only asks whether it could be.

@@ -4,6 +4,7 @@
 //! [`irqs`] (interrupts) let it; [`info`] describes it, and [`reset`] brings it back to a known state.
 
 mod config;
+pub(crate) mod dma_buf;
 mod feature;
 mod info;
 mod ioeventfd;
@@ -14,7 +15,7 @@ mod reset;
 mod rom;
 pub(crate) mod token;
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE, VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_IRQ_INFO, VFIO_DEVICE_GET_REGION_INFO,
@@ -49,12 +50,16 @@ pub(crate) struct PciDevice<H: Host> {
     unbinding: bool,
     /// It was closed, and could not be reset on its own then.
     needs_reset: AtomicBool,
+    /// How often it was opened.
+    openings: AtomicU32,
     opened: H::Mutex<Option<Opened<H>>>,
     memory: H::RwLock<MemorySpace>,
 }
 
 /// What is kept of a function while it is open.
 struct Opened<H: Host> {
+    /// How often the function was opened before.
+    number: u32,
     config: Config,
     irqs: Irqs<H>,
     /// What is written when an eventfd is signalled.
@@ -75,6 +80,7 @@ impl<H: Host> PciDevice<H> {
             dynamic_msix,
             unbinding: false,
             needs_reset: AtomicBool::new(false),
+            openings: AtomicU32::new(0),
             opened: H::Mutex::new(None),
             memory: H::RwLock::new(MemorySpace::default()),
         }
@@ -109,7 +115,9 @@ impl<H: Host> PciDevice<H> {
         set_command(host, self.function, COMMAND_INTX_DISABLE, 0);
         let saved = Saved::take(host, self.function);
         let config = Config::new(host, self.function).map_err(|_| rules::NO_MEMORY)?;
+        let number = self.openings.fetch_add(1, Ordering::Relaxed);
         Ok(Opened {
+            number,
             config,
             irqs: Irqs::new(),
             writes: Writes::new(),

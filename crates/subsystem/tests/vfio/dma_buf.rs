@@ -1,0 +1,217 @@
+//! Parts of BARs as dma-bufs: exporting them, mapping them, and when they are gone.
+
+use std::sync::Arc;
+
+use subsystem::kconfig::Tristate;
+use subsystem::{FileId, Kconfig, Parameters, Refusal, Subsystem, Symbol};
+use uapi::Command;
+use uapi::iommufd::*;
+use uapi::vfio::*;
+use zerocopy::IntoBytes;
+
+use crate::client::{Client, PARAMETERS, Vfio, assert_refused, machine};
+use crate::support::function::{TestFunction, express};
+use crate::support::host::TestHost;
+
+const PAGE: u64 = 4096;
+const GET: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
+/// Where the first BAR of [`TestFunction::express`] is.
+const BAR: u64 = 0x80_0000_4000;
+
+/// Machines of a kernel that exports dma-bufs.
+fn exporting(functions: &[TestFunction]) -> Arc<Vfio> {
+    let with = [Symbol::PciP2pdma, Symbol::DmaSharedBuffer].map(|symbol| (symbol, Tristate::Y));
+    let kconfig = Kconfig::FULL.with(&with).unwrap();
+    let vfio = Subsystem::new(TestHost::new(), Parameters { kconfig, ..PARAMETERS }).unwrap();
+    for function in functions {
+        vfio.probe(vfio.host().add_function(function.clone())).unwrap();
+    }
+    Arc::new(vfio)
+}
+
+/// FEATURE with the payload of this feature.
+fn feature(
+    client: &Client,
+    device: FileId,
+    flags: u32,
+    wanted: VfioDeviceFeatureDmaBuf,
+    ranges: &[(u64, u64)],
+) -> Result<u32, Refusal> {
+    let ranges: Vec<VfioRegionDmaRange> =
+        ranges.iter().map(|&(offset, length)| VfioRegionDmaRange { offset, length }).collect();
+    let body = [wanted.as_bytes(), ranges.as_bytes()].concat();
+    let argument = VfioDeviceFeature { argsz: (8 + body.len()) as u32, flags };
+    client.raw(device, VFIO_DEVICE_FEATURE, &mut [argument.as_bytes(), &body].concat())
+}
+
+fn wanted(region_index: u32, nr_ranges: u32) -> VfioDeviceFeatureDmaBuf {
+    VfioDeviceFeatureDmaBuf { region_index, open_flags: 0, flags: 0, nr_ranges }
+}
+
+/// Exports parts of the first BAR; the descriptor.
+fn export(client: &Client, device: FileId, ranges: &[(u64, u64)]) -> i32 {
+    let fd = feature(client, device, GET, wanted(0, ranges.len() as u32), ranges).unwrap();
+    fd.cast_signed()
+}
+
+/// A context with an attached device.
+struct Attached<'a> {
+    client: Client<'a>,
+    device: FileId,
+    iommufd: FileId,
+    ioas: u32,
+}
+
+impl<'a> Attached<'a> {
+    fn new(vfio: &'a Vfio) -> Self {
+        let mut client = Client::new(vfio);
+        let (iommufd, fd) = client.iommufd();
+        let device = client.open(0);
+        client.bind(device, fd).unwrap();
+        let ioas = client.ioas(iommufd);
+        client.attach(device, ioas).unwrap();
+        Attached { client, device, iommufd, ioas }
+    }
+
+    fn map(&self, fd: i32, iova: u64, start: u64, length: u64) -> Result<u32, Refusal> {
+        let flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE;
+        let mut map =
+            IommuIoasMapFile { flags, ioas_id: self.ioas, fd, start, length, iova, ..Command::new() };
+        self.client.call(self.iommufd, &mut map)
+    }
+
+    fn physical(&self, iova: u64) -> Result<u64, Refusal> {
+        self.client.physical(self.iommufd, self.ioas, iova)
+    }
+
+    fn unmap(&self, iova: u64) -> Result<u32, Refusal> {
+        let mut unmap = IommuIoasUnmap { ioas_id: self.ioas, iova, length: PAGE, ..Command::new() };
+        self.client.call(self.iommufd, &mut unmap)
+    }
+}
+
+#[test]
+fn b200_to_b203_what_is_exported() {
+    let functions = [TestFunction::express(), TestFunction::conventional()];
+    let vfio = exporting(&functions);
+    let (mut client, device) = Client::bound(&vfio);
+    let ask = |flags, wanted, ranges: &[(u64, u64)]| feature(&client, device, flags, wanted, ranges);
+    let one = [(0, PAGE)];
+    assert_eq!(ask(GET | VFIO_DEVICE_FEATURE_PROBE, wanted(0, 1), &one), Ok(0));
+    let set = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_BUF;
+    assert_refused!(ask(set, wanted(0, 1), &one), EINVAL, "feature.direction");
+    assert_refused!(ask(VFIO_DEVICE_FEATURE_DMA_BUF, wanted(0, 1), &one), EINVAL, "feature.no-action");
+    assert_refused!(ask(GET | 1 << 19, wanted(0, 1), &one), EINVAL, "feature.flags");
+    let mut short = VfioDeviceFeature { argsz: 23, flags: GET }.as_bytes().to_vec();
+    short.resize(24, 0);
+    assert_refused!(client.raw(device, VFIO_DEVICE_FEATURE, &mut short), EINVAL, "feature.payload");
+    assert_refused!(ask(GET, wanted(0, 0), &[]), EINVAL, "dma-buf.fields");
+    let flagged = VfioDeviceFeatureDmaBuf { flags: 1, ..wanted(0, 1) };
+    assert_refused!(ask(GET, flagged, &one), EINVAL, "dma-buf.fields");
+    for absent in [1, 6, 7, 99] {
+        assert_refused!(ask(GET, wanted(absent, 1), &one), ENODEV, "dma-buf.region");
+    }
+    for bad in [(0, 0), (0x800, PAGE), (0, 0x800)] {
+        assert_refused!(ask(GET, wanted(0, 1), &[bad]), EINVAL, "dma-buf.alignment");
+    }
+    for beyond in [(express::BAR, PAGE), (0, express::BAR + PAGE), (0u64.wrapping_sub(PAGE), PAGE)] {
+        assert_refused!(ask(GET, wanted(0, 1), &[beyond]), EINVAL, "dma-buf.bounds");
+    }
+    let fd = export(&client, device, &one);
+    let file = client.caller.file(fd).unwrap();
+    assert_refused!(client.read(file, 0, 4), EINVAL, "dma-buf.access");
+    assert_refused!(client.raw(file, VFIO_DEVICE_RESET, &mut []), ENOTTY, "dma-buf.ioctl");
+    let before = vfio.usage().files;
+    vfio.release(file);
+    assert_eq!(vfio.usage().files, before - 1);
+    let (_, iommufd) = client.iommufd();
+    let other = client.open(1);
+    client.bind(other, iommufd).unwrap();
+    assert_refused!(feature(&client, other, GET, wanted(2, 1), &one), EINVAL, "dma-buf.io");
+}
+
+#[test]
+fn b636_a_kernel_that_does_not_export() {
+    let vfio = machine(&[TestFunction::express()]);
+    let (client, device) = Client::bound(&vfio);
+    assert_refused!(feature(&client, device, GET, wanted(0, 1), &[(0, PAGE)]), ENOTTY, "feature.unknown");
+}
+
+#[test]
+fn b544_b547_b548_b700_what_is_mapped() {
+    let vfio = exporting(&[TestFunction::express()]);
+    let it = Attached::new(&vfio);
+    let fd = export(&it.client, it.device, &[(PAGE, 2 * PAGE)]);
+    assert_refused!(it.map(fd, PAGE, PAGE, 2 * PAGE), EINVAL, "map-file.bounds");
+    it.map(fd, PAGE, PAGE, PAGE).unwrap();
+    assert_eq!(it.physical(PAGE), Ok(BAR + 2 * PAGE));
+    let several = export(&it.client, it.device, &[(0, PAGE), (2 * PAGE, PAGE)]);
+    assert_refused!(it.map(several, 8 * PAGE, 0, PAGE), EOPNOTSUPP, "map-file.ranges");
+    it.client.set_config(it.device, 4, 2, 0);
+    assert_refused!(it.map(fd, 8 * PAGE, 0, PAGE), ENODEV, "map-file.revoked");
+    it.unmap(PAGE).unwrap();
+}
+
+#[test]
+fn b545_b546_b694_to_b696_revoked_for_good() {
+    const SET: u32 = VFIO_DEVICE_FEATURE_SET;
+    let low_power = |it: &Attached, feature| {
+        it.client.call(it.device, &mut VfioDeviceFeature { argsz: 8, flags: SET | feature }).unwrap();
+    };
+    let revoke: [&dyn Fn(&Attached); 3] = [
+        &|it| {
+            it.client.set_config(it.device, 4, 2, 0);
+            assert_refused!(it.physical(PAGE), EINVAL, "get-pa.revoked");
+            it.client.set_config(it.device, 4, 2, 2);
+        },
+        &|it| assert_eq!(it.client.raw(it.device, VFIO_DEVICE_RESET, &mut []), Ok(0)),
+        &|it| {
+            low_power(it, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY);
+            low_power(it, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT);
+        },
+    ];
+    for revoke in revoke {
+        let vfio = exporting(&[TestFunction::express()]);
+        let it = Attached::new(&vfio);
+        let fd = export(&it.client, it.device, &[(0, PAGE)]);
+        it.map(fd, PAGE, 0, PAGE).unwrap();
+        assert_eq!(it.physical(PAGE), Ok(BAR));
+        revoke(&it);
+        assert_refused!(it.physical(PAGE), EINVAL, "get-pa.revoked");
+        it.map(fd, 2 * PAGE, 0, PAGE).expect("b695: mapped again, it is there again");
+        assert_eq!(it.physical(2 * PAGE), Ok(BAR));
+        it.unmap(PAGE).expect("b699: its IOVA is free again");
+        it.map(fd, PAGE, 0, PAGE).unwrap();
+    }
+}
+
+#[test]
+fn b697_b698_closing_the_device_ends_it() {
+    let vfio = exporting(&[TestFunction::express()]);
+    let it = Attached::new(&vfio);
+    let fd = export(&it.client, it.device, &[(0, PAGE)]);
+    it.map(fd, PAGE, 0, PAGE).unwrap();
+    vfio.release(it.device);
+    let again = it.client.open(0);
+    let iommufd = it.client.caller.install(crate::support::host::Descriptor::Ours(it.iommufd));
+    it.client.bind(again, iommufd).unwrap();
+    it.client.attach(again, it.ioas).unwrap();
+    assert_refused!(it.physical(PAGE), EINVAL, "get-pa.revoked");
+    assert_refused!(it.map(fd, 2 * PAGE, 0, PAGE), ENODEV, "map-file.revoked");
+    let new = export(&it.client, again, &[(0, PAGE)]);
+    it.map(new, 2 * PAGE, 0, PAGE).unwrap();
+    vfio.release(it.client.caller.file(new).unwrap());
+    assert_eq!(it.physical(2 * PAGE), Ok(BAR), "the file is not needed any more");
+    assert_eq!(vfio.host().in_use().pinned_pages, 0);
+}
+
+#[test]
+fn without_a_descriptor_nothing_is_exported() {
+    let vfio = exporting(&[TestFunction::express()]);
+    let (mut client, device) = Client::bound(&vfio);
+    let files = vfio.usage().files;
+    client.caller.descriptor_limit = client.caller.descriptors();
+    let refused = feature(&client, device, GET, wanted(0, 1), &[(0, PAGE)]);
+    assert_refused!(refused, EMFILE, "dma-buf.descriptor");
+    assert_eq!(vfio.usage().files, files);
+}

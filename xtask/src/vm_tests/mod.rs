@@ -1,6 +1,7 @@
 //! What is shown on real kernels: a table of boots, and for each a script of `vm/tests` that checks what is to be seen in it.
 
 mod bench;
+mod differ;
 mod harness;
 
 use std::fs;
@@ -152,11 +153,15 @@ impl Files {
     }
 }
 
+fn every_boot() -> impl Iterator<Item = &'static Boot> {
+    BOOTS.iter().chain(&differ::BOOTS).chain([&bench::BOOT])
+}
+
 /// An error, before anything else is done, if a kernel is missing.
 pub(crate) fn check_kernels(steps: &Steps) -> Result<()> {
     let options =
         |boot: &Boot| parse(&[boot.own_options(), vec!["--".to_owned(), boot.script.to_owned()]].concat());
-    let boots = BOOTS.iter().chain([&bench::BOOT]).filter(|boot| steps.wants(boot.name));
+    let boots = every_boot().filter(|boot| steps.wants(boot.name));
     vm::check_kernels(&boots.map(options).collect::<Result<Vec<_>>>()?)
 }
 
@@ -168,6 +173,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     steps.run("vm ends when interrupted", harness::ends_when_interrupted)?;
     steps.run("vm names what is missing", harness::names_what_is_missing)?;
     BOOTS.iter().try_for_each(|boot| steps.run(boot.name, || boot.run(&files, &[])))?;
+    differ::BOOTS.iter().try_for_each(|boot| steps.run(boot.name, || differ::run(boot, &files)))?;
     steps.run(bench::BOOT.name, || bench::run(&files))
 }
 
@@ -183,8 +189,7 @@ mod tests {
     #[test]
     fn each_boot_has_options_and_a_script() {
         let files = Files { image: PathBuf::from("/disk.img"), sum: PathBuf::from("/sum") };
-        let boots = || BOOTS.iter().chain([&bench::BOOT]);
-        for boot in boots() {
+        for boot in every_boot() {
             parse(&boot.command_line(&files, &[])).unwrap();
         }
         for boot in &BOOTS {
@@ -193,7 +198,7 @@ mod tests {
         }
         for entry in fs::read_dir(root().join("vm/tests")).unwrap() {
             let name = entry.unwrap().file_name();
-            let used = name == "lib.sh" || boots().any(|boot| name == boot.script);
+            let used = name == "lib.sh" || every_boot().any(|boot| name == boot.script);
             assert!(used, "{} is run by no boot", name.display());
         }
     }

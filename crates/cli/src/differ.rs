@@ -17,6 +17,9 @@ use crate::progress;
 use crate::stop::StopFlag;
 use crate::system;
 
+/// What becomes of the devices of a host.
+const BECOMES: &str = "the devices are opened, written to and reset, and memory is pinned";
+
 /// Makes the calls of scripts on one system, and prints what came of each.
 pub(crate) fn replay(system: &arguments::System, replay: &Replay) -> Result<()> {
     match &system.machine {
@@ -25,7 +28,7 @@ pub(crate) fn replay(system: &arguments::System, replay: &Replay) -> Result<()> 
             let target = machine_target(&machine, path, &replay.device)?;
             system::checked(&machine, replay_on(&machine, &target, replay))
         }
-        None => replay_on(&Linux, &host_target(&replay.device)?, replay),
+        None => replay_on(&Linux, &host_target(&replay.device, BECOMES)?, replay),
     }
 }
 
@@ -61,7 +64,7 @@ pub(crate) fn differ(system: &arguments::System, differ: &Differ) -> Result<()> 
     let machine = Machine::from_file(path)?;
     let pair = Pair {
         ours: machine_target(&machine, path, &[])?,
-        theirs: host_target(&differ.device)?,
+        theirs: host_target(&differ.device, BECOMES)?,
         machine,
         arena: Arena::new()?,
     };

@@ -38,7 +38,11 @@ pub(crate) fn run(system: &arguments::System, conform: &Conform) -> Result<()> {
             let target = machine_target(&machine, path, &conform.device)?;
             system::checked(&machine, ask(&machine, &target, conform))
         }
-        None => ask(&Linux, &host_target(&conform.device)?, conform),
+        None => {
+            let becomes = "the devices are opened, reset and allowed to master the bus, vfio-pci is taken from them and given \
+                           back, memory is pinned, and the vfio parameter enable_unsafe_noiommu_mode is changed and set back";
+            ask(&Linux, &host_target(&conform.device, becomes)?, conform)
+        }
     }
 }
 
@@ -104,7 +108,7 @@ fn choose(there: Vec<PciAddress>, named: &[PciAddress]) -> Result<Vec<String>> {
 }
 
 /// The devices of the host that were named, after a word of what becomes of them.
-pub(crate) fn host_target(named: &[PciAddress]) -> Result<Target> {
+pub(crate) fn host_target(named: &[PciAddress], becomes: &str) -> Result<Target> {
     ensure!(
         !named.is_empty(),
         "nothing was named to ask: --machine FILE asks an embedded machine, without hardware and privileges; \
@@ -113,9 +117,7 @@ pub(crate) fn host_target(named: &[PciAddress]) -> Result<Target> {
     host::check(named)?;
     let devices: Vec<String> = named.iter().map(PciAddress::to_string).collect();
     complain(&format!(
-        "{}, with {}: the devices are opened, reset and allowed to master the bus, vfio-pci is taken from them and \
-         given back, memory is pinned, and the vfio parameter enable_unsafe_noiommu_mode is changed and set back; \
-         the kernel marks itself as tainted where they have no IOMMU. Ctrl-C ends it in order.",
+        "{}, with {}: {becomes}; the kernel marks itself as tainted where they have no IOMMU. Ctrl-C ends it in order.",
         Linux.name(),
         devices.join(" ")
     ));

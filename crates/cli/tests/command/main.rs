@@ -6,6 +6,7 @@ mod bench;
 mod common;
 mod conform;
 mod demo;
+mod differ;
 mod kconfig;
 mod modes;
 mod no_iommu;

@@ -29,7 +29,7 @@ fn a_script_is_played_with_what_came_of_each_call() {
     for part in [
         "ioctl f1 VFIO_DEVICE_BIND_IOMMUFD iommufd=f0\n    0 out_devid=0x1\n",
         "aside ioctl f0 IOMMU_IOAS_ALLOC\n    0 out_ioas_id=0x2\n",
-        "ATTACH_IOMMUFD_PT pt_id=0x2\n    EINVAL [link.alignment]\n",
+        "ATTACH_IOMMUFD_PT pt_id=0x2\n    EADDRINUSE [attach.alignment]\n",
         "length=0x1000\n    ENOENT [get-pa.unmapped]\n",
         "read f1 0x70000000000 4\n    4 3412e811\n",
         "close f7\n    EBADF\n",

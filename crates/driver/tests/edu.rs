@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use common::{address, machine, open};
+use common::{address, machine, machine_with, open};
 use ioasis::machine::LayoutKind;
-use ioasis::machine::{File, Machine};
+use ioasis::machine::{File, Iommu, IommuSpec, Machine};
 use ioasis::{
     Bar, Command, Device, DeviceAddr, DmaOptions, Errno, Error, Interrupt, InterruptKind, Mode, Options,
     PageSize, Passed, Sys,
@@ -486,4 +486,38 @@ fn unaligned_words_panic() {
     let machine = machine(LayoutKind::Scattered);
     let buffer = open(&machine).address_space().allocate(4096, &DmaOptions::new()).unwrap();
     let _word = buffer.read_u32(2);
+}
+
+/// Behind an IOMMU nothing has to be allowed, memory is one piece in every layout, and a stray access is blocked.
+#[test]
+fn behind_an_iommu_the_device_uses_iovas() {
+    for layout in LAYOUTS {
+        let machine = machine_with(layout, Iommu::Translating(IommuSpec::default()));
+        let (before, at) = (machine.usage(), "0000:01:00.0".parse().unwrap());
+        let device = Device::open(&machine, address(), &Options::new()).unwrap();
+        assert_eq!((device.mode(), device.passed_over().len()), (Mode::Iommufd, 0));
+        let registers = device.bar(0).unwrap();
+        let interrupts = device.interrupts().msi(1).unwrap();
+        device.set_bus_master(true).unwrap();
+        let memory = device.address_space().allocate(3 << 20, &DmaOptions::new().mask_bits(28)).unwrap();
+        let (start, contiguous) = memory.address_at(0);
+        assert_eq!(contiguous, 3 << 20, "the device sees one piece");
+        memory.write_at(0x1_0ff0, b"across two pages, wherever they are");
+        let (from, _) = memory.address_at(0x1_0ff0);
+        copy(&registers, &interrupts[0], from, 36, Way::ToDevice);
+        let (to, _) = memory.address_at(0x20_0000);
+        copy(&registers, &interrupts[0], to, 36, Way::FromDevice);
+        let mut bytes = [0; 35];
+        memory.read_at(0x20_0000, &mut bytes);
+        assert_eq!(&bytes, b"across two pages, wherever they are");
+        assert_eq!((machine.findings(), machine.fault_count(at)), (vec![], Some(0)));
+
+        drop(memory);
+        copy(&registers, &interrupts[0], start, 8, Way::FromDevice);
+        assert_eq!((machine.finding_count(), machine.fault_count(at)), (1, Some(1)));
+        let fault = format!("Request device [0000:01:00.0] fault addr {:#x}", start.get());
+        assert!(machine.log().iter().any(|line| line.contains(&fault)), "{:?}", machine.log());
+        drop((registers, interrupts, device));
+        assert_eq!(machine.usage(), before);
+    }
 }

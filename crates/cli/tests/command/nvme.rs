@@ -118,3 +118,15 @@ fn a_bench_says_whether_its_threads_have_cpus_of_their_own() {
     let text = text.join().unwrap();
     assert!(text.contains("not pinned: the device and the driver could not get two CPUs"), "{text}");
 }
+
+/// Behind an IOMMU the same commands need no permission, and tell the mode.
+#[test]
+fn behind_an_iommu_too() {
+    let image = pattern(3 << 20);
+    let machine = Machine::with_image(&image);
+    let text = String::from_utf8(read(&machine.path("machine.toml"))).unwrap();
+    std::fs::write(machine.path("machine.toml"), format!("iommu = \"translating\"\n{text}")).unwrap();
+    let json = succeed(&mut machine.nvme("identify", &["--json"])).json();
+    assert_eq!(json["mode"], "iommufd");
+    assert!(succeed(&mut machine.nvme("read", &["--all", "-o", "-"])).stdout == image);
+}

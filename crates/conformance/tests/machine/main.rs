@@ -16,8 +16,8 @@ use machine::LayoutKind;
 use machine::kconfig::Kconfig;
 use machine::model::Model;
 use machine::{
-    CAPABILITIES, CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking,
-    PortSpec, Size,
+    CAPABILITIES, CustomDevice, DeviceSpec, Driver, Iommu, Machine, MachineSpec, MemorySpec, ModelSpec,
+    NvmeBacking, PortSpec, Size,
 };
 
 use support::{Both, Bridge, Ports};
@@ -29,7 +29,15 @@ fn machine(layout: LayoutKind) -> (Machine, Target) {
 
 /// The same, of a kernel that is built so.
 fn machine_of(layout: LayoutKind, kconfig: Kconfig) -> (Machine, Target) {
-    let device = |address: &str, model| DeviceSpec::new(address.parse().expect("an address"), model);
+    machine_with(layout, kconfig, Iommu::None, &[])
+}
+
+/// The same with an IOMMU, which some of its devices bypass.
+fn machine_with(layout: LayoutKind, kconfig: Kconfig, iommu: Iommu, bypass: &[&str]) -> (Machine, Target) {
+    let device = |address: &str, model| DeviceSpec {
+        behind_iommu: !bypass.contains(&address),
+        ..DeviceSpec::new(address.parse().expect("an address"), model)
+    };
     let nvme = || ModelSpec::Nvme(NvmeBacking::Memory(Size(1 << 20)));
     let devices = vec![
         device("0000:00:03.0", ModelSpec::Edu),
@@ -47,6 +55,7 @@ fn machine_of(layout: LayoutKind, kconfig: Kconfig) -> (Machine, Target) {
     let mut bound: Vec<String> = devices.iter().map(|device| device.address.to_string()).collect();
     bound.splice(3..3, [&ports, &both].map(|device| device.address.to_string()));
     let spec = MachineSpec {
+        iommu,
         capabilities: CAPABILITIES.map(String::from).to_vec(),
         kconfig,
         memory: MemorySpec { layout, ..MemorySpec::default() },

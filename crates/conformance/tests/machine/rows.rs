@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use conformance::{Mode, Report, Verdict, cases, rows, run};
-use machine::LayoutKind;
-use machine::Machine;
+use machine::kconfig::Kconfig;
+use machine::{Iommu, IommuSpec, LayoutKind, Machine};
 
-use crate::machine;
+use crate::{machine, machine_with};
 
 /// The modes that these machines have devices for.
 const MODES: [Mode; 3] = [Mode::Noiommu, Mode::NoiommuGroup, Mode::Iommufd];
@@ -61,6 +61,14 @@ const NOT_BUILT: &[(&str, &[&str])] = &[(
     ],
 )];
 
+/// The rows that cannot be asked of a machine whose devices are all behind an IOMMU, and what the reason contains.
+const NOT_APPLICABLE_BEHIND: &[(&str, &str)] = &[
+    // Seen in `iommu_rules`.
+    ("B-078", "a list of its interrupts"),
+    ("B-608", "a list of its interrupts"),
+    ("B-079", "uio_pci_generic"),
+];
+
 /// Why nothing is asked in the other modes.
 const WITHOUT_IOMMU: &str = "every device that was named is without an IOMMU";
 
@@ -88,6 +96,48 @@ fn memory_of_huge_pages() {
 #[test]
 fn scattered_memory() {
     behaves(LayoutKind::Scattered);
+}
+
+/// Devices behind an IOMMU: the rows for them, and those for whatever device.
+#[test]
+fn devices_behind_an_iommu() {
+    let iommu = Iommu::Translating(IommuSpec::default());
+    let (machine, target) = machine_with(LayoutKind::Scattered, Kconfig::FULL, iommu, &[]);
+    let unused = machine.usage();
+    let modes = [Mode::Iommu, Mode::IommuGroup, Mode::Iommufd];
+    let reports = run(&machine, &target, |_| true);
+    let reports = reports.iter().filter(|report| modes.contains(&report.mode));
+    assert_answered(reports, &[NOT_APPLICABLE, NOT_APPLICABLE_BEHIND].concat());
+    assert_eq!(machine.usage(), unused, "the cases have closed what they opened");
+    assert_eq!(machine.findings(), [], "no device reached what it was not entitled to");
+}
+
+/// Devices of both kinds: the rows for both at once, and none that a mixed machine breaks.
+#[test]
+fn devices_of_both_kinds() {
+    let iommu = Iommu::Translating(IommuSpec::default());
+    let (machine, target) =
+        machine_with(LayoutKind::Scattered, Kconfig::FULL, iommu, &["0000:00:03.0", "0000:00:04.0"]);
+    let unused = machine.usage();
+    let reports = run(&machine, &target, |_| true);
+    assert_answered(reports.iter().filter(|report| report.mode == Mode::Mixed), &[]);
+    let failed = reports.iter().filter(|report| matches!(report.verdict, Verdict::Fail { .. }));
+    assert_eq!(failed.filter_map(failure).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(machine.usage(), unused, "the cases have closed what they opened");
+}
+
+/// Each row passes, is not built yet, or is among those that cannot be asked, for that reason.
+fn assert_answered<'a>(reports: impl Iterator<Item = &'a Report>, not_applicable: &[(&str, &str)]) {
+    let wrong: Vec<String> = reports
+        .filter(|report| {
+            let known = |reason: &str| {
+                not_applicable.iter().any(|(id, part)| *id == report.row.id && reason.contains(part))
+            };
+            !reason(report).is_some_and(|reason| is_not_built(reason) || known(reason))
+        })
+        .filter_map(failure)
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn behaves(layout: LayoutKind) {

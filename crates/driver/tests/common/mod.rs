@@ -1,7 +1,7 @@
 //! Machines with an `edu` device.
 
 use ioasis::machine::LayoutKind;
-use ioasis::machine::{DeviceSpec, Machine, MachineSpec, MemorySpec, ModelSpec};
+use ioasis::machine::{DeviceSpec, Iommu, Machine, MachineSpec, MemorySpec, ModelSpec};
 use ioasis::{Device, Options, PciAddress};
 
 /// Where the device is.
@@ -11,9 +11,14 @@ pub(crate) fn address() -> PciAddress {
 
 /// A machine with the device, run inline, and memory in this layout.
 pub(crate) fn machine(layout: LayoutKind) -> Machine {
+    machine_with(layout, Iommu::None)
+}
+
+/// The same with an IOMMU or without.
+pub(crate) fn machine_with(layout: LayoutKind, iommu: Iommu) -> Machine {
     let edu = DeviceSpec::new("0000:01:00.0".parse().unwrap(), ModelSpec::Edu).inline();
     let memory = MemorySpec { layout, ..MemorySpec::default() };
-    Machine::from_spec(MachineSpec { devices: vec![edu], memory, ..MachineSpec::default() }).unwrap()
+    Machine::from_spec(MachineSpec { iommu, devices: vec![edu], memory, ..MachineSpec::default() }).unwrap()
 }
 
 /// The device of a machine, opened.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ioasis::{DmaBuffer, DmaOptions, Options};
 use machine::LayoutKind;
-use machine::{DeviceSpec, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking, Size};
+use machine::{DeviceSpec, Iommu, IommuSpec, Machine, MachineSpec, MemorySpec, ModelSpec, NvmeBacking, Size};
 use nvme::{Completion, Controller, Error, Namespace, Operation, Queue, Transfer};
 
 pub(crate) const ADDRESS: &str = "0000:01:00.0";
@@ -20,6 +20,16 @@ pub(crate) fn machine_over(backing: NvmeBacking, layout: LayoutKind, thread: boo
     let devices = vec![if thread { device } else { device.inline() }];
     let memory = MemorySpec { layout, ..MemorySpec::default() };
     Machine::from_spec(MachineSpec { devices, memory, ..MachineSpec::default() }).unwrap()
+}
+
+/// The same over memory, with the controller behind an IOMMU.
+pub(crate) fn machine_behind_iommu(layout: LayoutKind, thread: bool) -> Machine {
+    let model = ModelSpec::Nvme(NvmeBacking::Memory(Size(8 << 20)));
+    let device = DeviceSpec::new(ADDRESS.parse().unwrap(), model);
+    let devices = vec![if thread { device } else { device.inline() }];
+    let memory = MemorySpec { layout, ..MemorySpec::default() };
+    let iommu = Iommu::Translating(IommuSpec::default());
+    Machine::from_spec(MachineSpec { iommu, devices, memory, ..MachineSpec::default() }).unwrap()
 }
 
 /// The same over memory.

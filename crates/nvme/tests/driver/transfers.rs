@@ -1,13 +1,12 @@
 //! Reads and writes: every layout, alignment, way to run the device and to learn of completions.
 
-use machine::LayoutKind;
+use machine::{LayoutKind, Machine};
 use nvme::{Completions, Namespace, Operation, Queue, Transfer};
 
 use crate::common::*;
 
 /// Writes a pattern from one offset of memory, and reads it back to another.
-fn there_and_back(layout: LayoutKind, thread: bool, completions: Completions) {
-    let machine = machine(layout, thread);
+fn there_and_back(machine: Machine, completions: Completions) {
     let (controller, namespace) = bring_up(&machine, 1);
     let mut queue = controller.queue(8, completions).unwrap();
     let memory = buffer(&controller, 256 << 10);
@@ -41,9 +40,17 @@ fn bytes_come_back_in_every_layout_and_way() {
     for layout in LAYOUTS {
         for thread in [false, true] {
             for completions in [Completions::Polled, Completions::Interrupt] {
-                there_and_back(layout, thread, completions);
+                there_and_back(machine(layout, thread), completions);
             }
         }
+    }
+}
+
+#[test]
+fn bytes_come_back_through_an_iommu() {
+    for layout in LAYOUTS {
+        there_and_back(machine_behind_iommu(layout, false), Completions::Polled);
+        there_and_back(machine_behind_iommu(layout, true), Completions::Interrupt);
     }
 }
 
@@ -149,11 +156,11 @@ fn threads_have_a_queue_each() {
 
 /// One command for each block of the buffer.
 fn sweep(
-    queue: &mut Queue<machine::Machine>,
+    queue: &mut Queue<Machine>,
     namespace: &Namespace,
     operation: Operation,
     first: u64,
-    buffer: &ioasis::DmaBuffer<machine::Machine>,
+    buffer: &ioasis::DmaBuffer<Machine>,
 ) {
     for block in 0..buffer.len() / BLOCK {
         if queue.room() == 0 {

@@ -14,6 +14,7 @@ macro_rules! assert_refused {
 mod support;
 
 mod attach;
+mod behind;
 mod client;
 mod copy;
 mod faults;

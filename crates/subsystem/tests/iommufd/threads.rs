@@ -5,8 +5,9 @@ use subsystem::iommufd::Binding;
 
 use subsystem::Function;
 
-use crate::client::{BUFFER, Client, pages};
+use crate::client::{BEHIND_IOMMU, BUFFER, Client, pages};
 use crate::support::host::TestHost;
+use crate::support::iommu::IOMMU;
 use crate::support::memory::Layout;
 
 const ROUNDS: u64 = 300;
@@ -28,9 +29,9 @@ fn work(client: &Client<'_>, number: u64, [first, second]: [u32; 2]) {
 }
 
 /// Attaches and detaches a device, and makes and destroys objects.
-fn disturb(client: &Client<'_>, [first, second]: [u32; 2]) {
+fn disturb(client: &Client<'_>, (function, binding): (Function, Binding), [first, second]: [u32; 2]) {
     for round in 0..ROUNDS {
-        let device = client.context.bind(client.host, Function(3), Binding::Noiommu).unwrap();
+        let device = client.context.bind(client.host, function, binding).unwrap();
         client.attach(device, if round % 2 == 0 { first } else { second }).unwrap();
         let ioas = client.ioas();
         client.attach(device, ioas).unwrap();
@@ -42,6 +43,7 @@ fn disturb(client: &Client<'_>, [first, second]: [u32; 2]) {
 #[test]
 fn nothing_is_lost_between_threads() {
     let host = TestHost::new();
+    host.put_behind(Function(4), IOMMU);
     let client = Client::new(&host);
     let spaces = [client.ioas(), client.ioas()];
     thread::scope(|scope| {
@@ -49,8 +51,10 @@ fn nothing_is_lost_between_threads() {
             let client = client.sharing();
             scope.spawn(move || work(&client, number, spaces));
         }
-        let client = client.sharing();
-        scope.spawn(move || disturb(&client, spaces));
+        for device in [(Function(3), Binding::Noiommu), (Function(4), BEHIND_IOMMU)] {
+            let client = client.sharing();
+            scope.spawn(move || disturb(&client, device, spaces));
+        }
     });
     let usage = client.context.usage();
     assert_eq!((usage.objects, usage.areas, usage.pages), (2, 0, 0));

@@ -6,15 +6,14 @@ use std::vec::Vec;
 use super::*;
 use Tristate::{M, N, Y};
 
+/// An option and its value, such as `VFIO_GROUP=n`.
+fn setting(text: &str) -> (Symbol, Tristate) {
+    let (name, value) = text.split_once('=').unwrap();
+    (Symbol::from_name(name).unwrap(), Tristate::from_name(value).unwrap())
+}
+
 fn resolve(text: &str) -> Result<Kconfig, String> {
-    let asked: Vec<_> = text
-        .split_whitespace()
-        .map(|word| {
-            let (name, value) = word.split_once('=').unwrap();
-            let value = [N, M, Y].into_iter().find(|it| it.to_string() == value).unwrap();
-            (Symbol::from_name(name).unwrap(), value)
-        })
-        .collect();
+    let asked: Vec<_> = text.split_whitespace().map(setting).collect();
     Kconfig::FULL.with(&asked).map_err(|refused| refused.to_string())
 }
 
@@ -167,6 +166,66 @@ fn the_fragments_of_the_test_kernels_are_allowed() {
         }
         let asked: Vec<_> = values.into_values().collect();
         assert_eq!(Kconfig::FULL.with(&asked), Ok(resolve(named).unwrap()), "{named}");
+    }
+}
+
+/// What `make olddefconfig` of Linux 7.3.4 made of these settings, on top of the fragment that the test kernels have in common;
+/// what is not named is off.
+#[test]
+fn the_kernel_configures_itself_alike() {
+    for (settings, recorded) in [
+        (
+            "VFIO_GROUP=y VFIO_CONTAINER=y VFIO_DEVICE_CDEV=n",
+            "VFIO=y VFIO_GROUP=y VFIO_CONTAINER=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y",
+        ),
+        (
+            "VFIO_GROUP=y VFIO_CONTAINER=n IOMMUFD_VFIO_CONTAINER=y VFIO_DEVICE_CDEV=n",
+            "VFIO=y VFIO_GROUP=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y IOMMUFD_VFIO_CONTAINER=y",
+        ),
+        (
+            "VFIO_GROUP=y VFIO_CONTAINER=n IOMMUFD_VFIO_CONTAINER=n VFIO_DEVICE_CDEV=n",
+            "VFIO=y VFIO_GROUP=y VFIO_PCI=y IOMMUFD=y",
+        ),
+        (
+            "VFIO_GROUP=y VFIO_CONTAINER=y VFIO_DEVICE_CDEV=y",
+            "VFIO=y VFIO_DEVICE_CDEV=y VFIO_GROUP=y VFIO_CONTAINER=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y IOMMUFD_NOIOMMU=y",
+        ),
+        (
+            "VFIO_GROUP=y VFIO_CONTAINER=n IOMMUFD_VFIO_CONTAINER=y VFIO_DEVICE_CDEV=y",
+            "VFIO=y VFIO_DEVICE_CDEV=y VFIO_GROUP=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y IOMMUFD_NOIOMMU=y IOMMUFD_VFIO_CONTAINER=y",
+        ),
+        (
+            "VFIO_GROUP=y VFIO_CONTAINER=n IOMMUFD_VFIO_CONTAINER=n VFIO_DEVICE_CDEV=y",
+            "VFIO=y VFIO_DEVICE_CDEV=y VFIO_GROUP=y VFIO_PCI=y IOMMUFD=y",
+        ),
+        (
+            "VFIO_GROUP=n VFIO_DEVICE_CDEV=y",
+            "VFIO=y VFIO_DEVICE_CDEV=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y IOMMUFD_NOIOMMU=y",
+        ),
+        (
+            "VFIO_GROUP=n VFIO_DEVICE_CDEV=n",
+            "VFIO=y VFIO_DEVICE_CDEV=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y IOMMUFD_NOIOMMU=y",
+        ),
+        ("IOMMUFD=n VFIO_GROUP=n", "VFIO=y VFIO_GROUP=y VFIO_CONTAINER=y VFIO_NOIOMMU=y VFIO_PCI=y"),
+        (
+            "VFIO_CONTAINER=n",
+            "VFIO=y VFIO_DEVICE_CDEV=y VFIO_GROUP=y VFIO_NOIOMMU=y VFIO_PCI=y IOMMUFD=y IOMMUFD_NOIOMMU=y IOMMUFD_VFIO_CONTAINER=y",
+        ),
+        ("VFIO_NOIOMMU=n", "VFIO=y VFIO_DEVICE_CDEV=y VFIO_GROUP=y VFIO_CONTAINER=y VFIO_PCI=y IOMMUFD=y"),
+        (
+            "IOMMUFD=m",
+            "VFIO=m VFIO_DEVICE_CDEV=y VFIO_GROUP=y VFIO_CONTAINER=y VFIO_NOIOMMU=y VFIO_PCI=m IOMMUFD=m IOMMUFD_NOIOMMU=y",
+        ),
+    ] {
+        let settings: Vec<_> = settings.split(' ').map(setting).collect();
+        let config = Kconfig::FULL.with(&settings).unwrap_or_else(|refused| refused.config);
+        let on: BTreeMap<&str, Tristate> =
+            recorded.split(' ').map(setting).map(|(symbol, value)| (symbol.name(), value)).collect();
+        let decided = Symbol::ALL.into_iter().filter(|symbol| symbol.origin() != Origin::Given);
+        for symbol in decided.filter(|symbol| *symbol != Symbol::VfioDebugfs) {
+            let recorded = on.get(symbol.name()).copied().unwrap_or(N);
+            assert_eq!(config.value(symbol), recorded, "{symbol} of {recorded} with {settings:?}");
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //!
 //! Each lock is taken before those behind it, and never twice:
 //!
-//! 1. the tables: read for each call, written only to register, unregister, open and release;
+//! 1. the tables: read for each call, written only to register, unregister, open and release, and for a hot reset, in which
+//!    every device of a bus takes part;
 //! 2. a group: opening it, what it has joined;
 //! 3. the lock of a device set: opening, binding, attaching;
 //! 4. a container, or within iommufd: objects of a context, an IOAS, its pages;

@@ -18,7 +18,7 @@ use sys::Width;
 use uapi::Errno;
 
 use crate::bus::{Bus, Event, PciFunction, Rom};
-use crate::dma::{Domain, Domains};
+use crate::dma::{Domain, Domains, UNMANAGED};
 use crate::iommu::Groups;
 use crate::log::Log;
 use crate::model::{BarKind, Register};
@@ -189,6 +189,10 @@ impl subsystem::Memory for World {
         self.ram.run(pin, page, left)
     }
 
+    fn lockable(&self, task: Task) -> (u64, u64) {
+        self.ram.accounts().lockable(task)
+    }
+
     fn charge(&self, task: Task, account: Account, pages: u64) -> bool {
         self.ram.accounts().charge(task, account, pages)
     }
@@ -215,6 +219,10 @@ impl subsystem::Iommu for World {
 
     fn iommu(&self, function: Function) -> Option<IommuInfo> {
         self.groups.info(function)
+    }
+
+    fn unmanaged_domain(&self) -> Domain {
+        UNMANAGED
     }
 
     fn domain_new(&self, kind: DomainKind) -> Option<Domain> {

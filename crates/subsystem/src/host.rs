@@ -92,8 +92,14 @@ pub enum Account {
     None,
     /// The user's `locked_vm` (mode 0 of `IOMMU_OPTION_RLIMIT_MODE`).
     User,
-    /// The address space's `pinned_vm` (mode 1).
+    /// The address space's `locked_vm` (mode 1).
     Space,
+    /// The address space's `locked_vm` too, but not as pinned memory (type1); without a limit if the mapping was made with
+    /// CAP_IPC_LOCK.
+    Locked {
+        /// It was.
+        capable: bool,
+    },
 }
 
 /// Why memory was not pinned.
@@ -127,6 +133,8 @@ pub trait Memory {
 
     /// Adds pages to an account; false if the limit is reached, and nothing is added then.
     fn charge(&self, task: Task, account: Account, pages: u64) -> bool;
+    /// How many more pages the task may lock, and its limit (`RLIMIT_MEMLOCK`), in pages; `u64::MAX` for none.
+    fn lockable(&self, task: Task) -> (u64, u64);
     /// Takes pages from an account.
     fn uncharge(&self, task: Task, account: Account, pages: u64);
     /// One more holder of a task (a mapping was made in its name).

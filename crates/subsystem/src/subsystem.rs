@@ -169,6 +169,8 @@ impl<H: Host> Subsystem<H> {
         self.tables.read(|tables| {
             let [files, devices, groups, containers, contexts] = tables.counts().map(|count| count as u64);
             let mut usage = Usage { files, devices, groups, containers, contexts, ..Usage::default() };
+            let mapped = tables.containers().iter().map(|(_, shared)| shared.object.mappings() as u64);
+            usage.areas = mapped.sum();
             for held in tables.contexts().map(|context| context.usage()) {
                 usage.objects = usage.objects.saturating_add(held.objects as u64);
                 usage.areas = usage.areas.saturating_add(held.areas as u64);
@@ -214,7 +216,7 @@ impl<H: Host> Subsystem<H> {
         let left = self.tables.read(|tables| match tables.file(id).map(|file| &file.kind) {
             Ok(FileKind::Device(file)) => cdev::close(tables, &self.host, file),
             Ok(FileKind::Group(minor)) => {
-                tables.group(*minor).and_then(|group| group.close(tables.containers()))
+                tables.group(*minor).and_then(|group| group.close(&self.host, tables.containers()))
             }
             Ok(FileKind::Iommufd(context)) => Some(SharedId::Context(*context)),
             Ok(FileKind::Container(number)) => Some(SharedId::Container(*number)),
@@ -310,7 +312,7 @@ impl<H: Host> Subsystem<H> {
             }
             FileKind::Container(number) => {
                 let unsafe_noiommu_mode = self.unsafe_noiommu_mode();
-                let call = container::Call { ctx, unsafe_noiommu_mode, command, argument };
+                let call = container::Call { host: &self.host, ctx, unsafe_noiommu_mode, command, argument };
                 tables.container(*number)?.object.ioctl(&call)
             }
             FileKind::DmaBuf(_) => Err(rules::DMA_BUF_IOCTL),
@@ -343,7 +345,7 @@ impl<H: Host> Subsystem<H> {
     /// `VFIO_GROUP_UNSET_CONTAINER`
     fn unset_container(&self, minor: u32) -> Result<u32, Refusal> {
         let left = self.tables.read(|tables| {
-            tables.group(minor).ok_or(rules::FILE_CLOSED)?.unset_container(tables.containers())
+            tables.group(minor).ok_or(rules::FILE_CLOSED)?.unset_container(&self.host, tables.containers())
         })?;
         if let Some(left) = left {
             self.put(left);

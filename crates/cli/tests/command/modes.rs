@@ -10,6 +10,18 @@ fn the_mode_that_is_asked_for_is_taken() {
 }
 
 #[test]
+fn a_device_is_had_from_its_group() {
+    // Physical addresses are shown to the privileged.
+    let capabilities = "capabilities = [\"CAP_SYS_RAWIO\", \"CAP_SYS_ADMIN\"]";
+    let device = format!("[[device]]\naddress = \"{ADDRESS}\"\nmodel = \"nvme\"\nsize = \"1MiB\"");
+    let machine = Machine::file(&format!("{capabilities}\n{device}\n"));
+    let [identity, blocks] = [&["identify", "--json"][..], &["read", "--blocks", "8", "-o", "-"]]
+        .map(|command| succeed(machine.nvme(command[0], &command[1..]).args(["--mode", "group-noiommu"])));
+    assert_eq!(identity.json()["mode"], "group-noiommu");
+    assert_eq!(blocks.stdout.len(), 4096);
+}
+
+#[test]
 fn a_mode_that_is_not_offered_is_an_error() {
     let machine = Machine::with("size = \"1MiB\"");
     for mode in ["iommufd", "group"] {

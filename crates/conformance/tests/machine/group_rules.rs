@@ -18,7 +18,7 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::DEVICE_FD_DESCRIPTOR, "the descriptors of the process are the machine's too"),
     (rule::SET_CONTAINER_MIXED, NO_IOMMU),
     (rule::SET_CONTAINER_NOIOMMU, NO_IOMMU),
-    (rule::TYPE1_NOT_BUILT, NO_IOMMU),
+    (rule::SET_CONTAINER_OWNED, NO_IOMMU),
 ];
 
 const NO_IOMMU: &str = "no device of this machine is behind an IOMMU";

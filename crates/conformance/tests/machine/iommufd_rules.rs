@@ -13,8 +13,8 @@ use sys::{Access, Mapping, Memory, MemoryOptions, PageSize, Result, Suite, Sys};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::{
-    VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_IOMMU_GET_INFO, VFIO_SET_IOMMU, VfioDeviceAttachIommufdPt,
-    VfioDeviceBindIommufd,
+    VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU, VfioDeviceAttachIommufdPt,
+    VfioDeviceBindIommufd, VfioIommuType1DmaMap, VfioIommuType1DmaUnmap, VfioIommuType1Info,
 };
 use zerocopy::IntoBytes;
 
@@ -307,11 +307,32 @@ fn fault_queues(bench: &Bench) -> Vec<Broken> {
 
 fn containers(bench: &Bench) -> Vec<Broken> {
     let vfio_ioas = IommuVfioIoas { op: IOMMU_VFIO_IOAS_GET as u16, ..IommuVfioIoas::new() };
-    vec![
+    let mut broken = vec![
         (rule::VFIO_IOAS_FIELDS, bench.call(IommuVfioIoas { op: 3, ..vfio_ioas })),
         (rule::VFIO_IOAS_NONE, bench.call(vfio_ioas)),
         (rule::VFIO_IOAS_NONE, bench.raw(VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU as usize as *mut c_void)),
         (rule::COMPAT_IOMMU_TYPE, bench.raw(VFIO_SET_IOMMU, 99 as *mut c_void)),
-        (rule::COMPAT_NOT_BUILT, bench.raw(VFIO_IOMMU_GET_INFO, std::ptr::null_mut())),
-    ]
+    ];
+    let choose = |ioas_id| {
+        let choice = IommuVfioIoas { op: IOMMU_VFIO_IOAS_SET as u16, ioas_id, ..IommuVfioIoas::new() };
+        bench.call(choice).expect("the IOAS is there");
+    };
+    let IommuIoasMap { user_va: vaddr, length: size, .. } = bench.map();
+    let map = VfioIommuType1DmaMap { vaddr, iova: 0x10_0000, size, ..VfioIommuType1DmaMap::new() };
+    let unmap = VfioIommuType1DmaUnmap { iova: 0x10_0000, size: 0x800, ..VfioIommuType1DmaUnmap::new() };
+    choose(bench.ioas);
+    broken.extend([
+        (rule::COMPAT_INFO_ARGSZ, bench.call(VfioIommuType1Info { argsz: 15, ..VfioIommuType1Info::new() })),
+        (rule::COMPAT_MAP_ARGSZ, bench.call(VfioIommuType1DmaMap { argsz: 31, ..map })),
+        (rule::COMPAT_UNMAP_ARGSZ, bench.call(VfioIommuType1DmaUnmap { argsz: 23, ..unmap })),
+        (rule::COMPAT_UNMAP_FLAGS, bench.call(VfioIommuType1DmaUnmap { flags: 4, ..unmap })),
+        (rule::LINK_RIGHTS, bench.call(map)),
+    ]);
+    let mut alloc = IommuIoasAlloc::new();
+    call(&bench.machine, &bench.iommufd, &mut alloc).expect("an IOAS");
+    choose(alloc.out_ioas_id);
+    bench.raw(VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU as usize as *mut c_void).expect("it is empty");
+    bench.call(map).expect("it has no page table");
+    broken.push((rule::CUT_ALIGNMENT, bench.call(unmap)));
+    broken
 }

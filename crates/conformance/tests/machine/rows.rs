@@ -52,15 +52,6 @@ const NOT_APPLICABLE: &[(&str, &str)] = &[
     ("B-700", "does not export dma-bufs"),
 ];
 
-/// The rows that are not yet built on the machine, as it says itself, by what is missing.
-const NOT_BUILT: &[(&str, &[&str])] = &[(
-    "the mappings of a container",
-    &[
-        "B-345", "B-346", "B-347", "B-348", "B-361", "B-362", "B-363", "B-364", "B-365", "B-366", "B-575",
-        "B-661",
-    ],
-)];
-
 /// The rows that cannot be asked of a machine whose devices are all behind an IOMMU, and what the reason contains.
 const NOT_APPLICABLE_BEHIND: &[(&str, &str)] = &[
     // Seen in `iommu_rules`.
@@ -126,14 +117,14 @@ fn devices_of_both_kinds() {
     assert_eq!(machine.usage(), unused, "the cases have closed what they opened");
 }
 
-/// Each row passes, is not built yet, or is among those that cannot be asked, for that reason.
+/// Each row passes, or is among those that cannot be asked, for that reason.
 fn assert_answered<'a>(reports: impl Iterator<Item = &'a Report>, not_applicable: &[(&str, &str)]) {
     let wrong: Vec<String> = reports
         .filter(|report| {
             let known = |reason: &str| {
                 not_applicable.iter().any(|(id, part)| *id == report.row.id && reason.contains(part))
             };
-            !reason(report).is_some_and(|reason| is_not_built(reason) || known(reason))
+            !reason(report).is_some_and(known)
         })
         .filter_map(failure)
         .collect();
@@ -158,14 +149,13 @@ fn behaves(layout: LayoutKind) {
     assert_eq!(machine.usage(), unused, "the cases have closed what they opened");
     assert_eq!(machine.findings(), [], "no device reached what it was not entitled to");
 
-    let with_reason = |not_built: bool| -> BTreeSet<&str> {
-        let told = |report: &&Report| reason(report).is_some_and(|it| is_not_built(it) == not_built);
-        reports.iter().filter(told).map(|report| report.row.id).collect()
-    };
+    let told = reports.iter().filter(|report| reason(report).is_some()).map(|report| report.row.id);
     let not_applicable: BTreeSet<&str> = NOT_APPLICABLE.iter().map(|(id, _)| *id).collect();
-    assert_eq!(with_reason(false), not_applicable, "the rows that cannot be asked of a machine");
-    let not_built: BTreeSet<&str> = NOT_BUILT.iter().flat_map(|(_, ids)| *ids).copied().collect();
-    assert_eq!(with_reason(true), not_built, "the rows that are not built yet");
+    assert_eq!(
+        told.collect::<BTreeSet<&str>>(),
+        not_applicable,
+        "the rows that cannot be asked of a machine"
+    );
 }
 
 /// What is wrong with a row, as a line to read.
@@ -179,14 +169,9 @@ fn failure(report: &Report) -> Option<String> {
         }
         Verdict::NotApplicable(reason) => {
             let known = NOT_APPLICABLE.iter().any(|(id, part)| *id == row.id && reason.contains(part));
-            (!known && !is_not_built(reason)).then(|| format!("{row}\n    not applicable: {reason}"))
+            (!known).then(|| format!("{row}\n    not applicable: {reason}"))
         }
     }
-}
-
-/// Whether the machine says that a part of it does not exist yet.
-fn is_not_built(reason: &str) -> bool {
-    reason.ends_with("not built yet")
 }
 
 fn reason(report: &Report) -> Option<&str> {

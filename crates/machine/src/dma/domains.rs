@@ -13,11 +13,14 @@ use super::port::{DmaPort, PortControl, PortState};
 use super::reach::{Piece, Reach, Stray};
 use super::translation::Translation;
 use crate::log::Log;
-use crate::ram::{FRAME, Pin, Ram, lock};
+use crate::ram::{FRAME, Known, Pin, Ram, lock};
 
 /// A domain, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Domain(u64);
+
+/// The domain that is always there: of devices whose memory nobody but the program knows of.
+pub(crate) const UNMANAGED: Domain = Domain(0);
 
 /// All domains of a machine.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct DomainState {
 enum Space {
     Physical(Reach),
     Translated(Translation),
+    /// Physically, by addresses that the program has learnt.
+    Unmanaged,
 }
 
 /// Pages of bus addresses that are mapped in the same way, and how their frames are found.
@@ -73,6 +78,10 @@ impl Dirty {
 }
 
 impl DomainState {
+    fn new(space: Space) -> Self {
+        DomainState { space: RwLock::new(space), ports: Mutex::default(), dirty: Dirty::default() }
+    }
+
     fn space(&self) -> RwLockReadGuard<'_, Space> {
         self.space.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,11 +95,22 @@ impl DomainState {
         matches!(*self.space(), Space::Translated(_))
     }
 
+    /// Whether what was found once holds until the domain says otherwise.
+    pub(super) fn lasts(&self) -> bool {
+        !matches!(*self.space(), Space::Unmanaged)
+    }
+
     /// What is mapped around a page: a frame, or a page of IOVAs if the domain translates.
-    pub(super) fn around(&self, page: u64) -> Option<Span> {
+    pub(super) fn around(&self, ram: &Ram, page: u64) -> Option<Span> {
         match &*self.space() {
             Space::Physical(reach) => reach.around(page),
             Space::Translated(translation) => translation.around(page),
+            Space::Unmanaged => match ram.known(page) {
+                Known::Fixed(frames) => {
+                    Some(Span { first: frames.start, end: frames.end, shift: 0, read: true, write: true })
+                }
+                Known::Movable | Known::Not => None,
+            },
         }
     }
 
@@ -99,6 +119,10 @@ impl DomainState {
         match &*self.space() {
             Space::Physical(reach) => reach.explain(ram, stray),
             Space::Translated(translation) => translation.explain(stray),
+            Space::Unmanaged => {
+                let known = ram.layout().frame_at(stray.address).map_or(Known::Not, |frame| ram.known(frame));
+                (if known == Known::Movable { Why::Movable } else { Why::Unknown }, None)
+            }
         }
     }
 
@@ -112,7 +136,8 @@ impl Domains {
     /// None yet.
     #[must_use]
     pub(crate) fn new(ram: Arc<Ram>, checker: Arc<Checker>) -> Self {
-        Domains { ram, checker, all: Mutex::default() }
+        let unmanaged = Arc::new(DomainState::new(Space::Unmanaged));
+        Domains { ram, checker, all: Mutex::new((0, HashMap::from([(UNMANAGED, unmanaged)]))) }
     }
 
     /// The memory that they are about.
@@ -147,9 +172,7 @@ impl Domains {
             true => Space::Translated(Translation::new()),
             false => Space::Physical(Reach::new()),
         };
-        let state =
-            DomainState { space: RwLock::new(space), ports: Mutex::default(), dirty: Dirty::default() };
-        all.insert(Domain(*last), Arc::new(state));
+        all.insert(Domain(*last), Arc::new(DomainState::new(space)));
         Domain(*last)
     }
 
@@ -173,6 +196,7 @@ impl Domains {
             Space::Translated(translation) => {
                 pieces.into_iter().for_each(|piece| translation.add(piece, mapping.rights));
             }
+            Space::Unmanaged => debug_assert!(false, "nothing is mapped there"),
         }
     }
 
@@ -188,6 +212,7 @@ impl Domains {
             Space::Translated(translation) => {
                 pieces.into_iter().for_each(|piece| translation.remove(piece, call));
             }
+            Space::Unmanaged => debug_assert!(false, "nothing is mapped there"),
         }
         state.quiesce();
     }

@@ -31,6 +31,10 @@ pub enum Why {
     ReadOnly,
     /// The memory is mapped for writing only, which an IOMMU can tell.
     WriteOnly,
+    /// The program knows where the memory is, but the kernel may move it at any time: it is not in huge pages.
+    Movable,
+    /// The program has not asked where the memory is, or has given it back since.
+    Unknown,
     /// The memory was mapped once, and is not any more.
     AfterUnmap {
         /// How many calls of the program ago it was unmapped.
@@ -109,6 +113,10 @@ impl fmt::Display for Why {
             Why::NoDomain => f.write_str("the device is attached to nothing that memory could be mapped in"),
             Why::ReadOnly => f.write_str("mapped for reading only"),
             Why::WriteOnly => f.write_str("mapped for writing only"),
+            Why::Movable => {
+                f.write_str("the kernel may move that memory at any time: it is not in huge pages")
+            }
+            Why::Unknown => f.write_str("the program has not read that address from /proc/self/pagemap"),
             Why::AfterUnmap { calls: 0 } => f.write_str("unmapped just now"),
             Why::AfterUnmap { calls: 1 } => f.write_str("unmapped 1 call ago"),
             Why::AfterUnmap { calls } => write!(f, "unmapped {calls} calls ago"),

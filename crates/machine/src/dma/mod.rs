@@ -16,7 +16,7 @@ mod translation;
 
 pub(crate) use checker::Checker;
 pub use checker::Mode;
-pub(crate) use domains::{Domain, Domains};
+pub(crate) use domains::{Domain, Domains, UNMANAGED};
 pub use finding::{Access, Finding, Mapped, Why};
 pub(crate) use port::PortControl;
 pub use port::{DmaError, DmaPort, Doing};

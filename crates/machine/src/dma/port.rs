@@ -171,7 +171,7 @@ impl Memo {
         let known = self.spans.iter().find(|span| span.has(page) && span.allows(access)).copied();
         let span = match known {
             Some(span) => span,
-            None => self.look_up(page).filter(|span| span.allows(access))?,
+            None => self.look_up(ram, page).filter(|span| span.allows(access))?,
         };
         if self.tracks && access == Access::Write {
             self.domain.as_ref()?.dirty.mark(page);
@@ -186,8 +186,12 @@ impl Memo {
         Memo { epoch: inside.epoch, domain, translates, tracks, ..Memo::default() }
     }
 
-    fn look_up(&mut self, page: u64) -> Option<Span> {
-        let span = self.domain.as_ref()?.around(page)?;
+    fn look_up(&mut self, ram: &Ram, page: u64) -> Option<Span> {
+        let domain = self.domain.as_ref()?;
+        let span = domain.around(ram, page)?;
+        if !domain.lasts() {
+            return Some(span);
+        }
         // What was known of the page before is out of date: mappings were added since.
         let at = self.spans.iter().position(|span| span.has(page)).unwrap_or(self.oldest);
         self.spans[at] = span;

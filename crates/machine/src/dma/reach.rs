@@ -39,7 +39,7 @@ impl Piece {
     }
 
     /// The part of it that has these frames.
-    fn part(&self, frames: Range<u64>) -> Piece {
+    pub(super) fn part(&self, frames: Range<u64>) -> Piece {
         Piece {
             iova: self.iova + (frames.start - self.first) * FRAME,
             first: frames.start,

@@ -54,10 +54,16 @@ impl Translation {
         debug_assert!(before.is_none(), "an IOVA is mapped twice in a domain");
     }
 
-    /// Takes away what was added.
+    /// Takes away what was added, or a part of it.
     pub(super) fn remove(&mut self, piece: Piece, call: u64) {
-        let there = self.pieces.remove(&piece.pages().0);
-        debug_assert!(there.is_some_and(|(there, _)| there == piece), "what is unmapped was not mapped so");
+        if let Some((whole, rights)) = self.at(piece.pages().0) {
+            self.pieces.remove(&whole.pages().0);
+            for rest in [whole.first..piece.first, piece.end..whole.end] {
+                if !rest.is_empty() {
+                    self.add(whole.part(rest), rights);
+                }
+            }
+        }
         self.gone.truncate(REMEMBERED - 1);
         self.gone.push_front((piece, call));
     }

@@ -91,9 +91,12 @@ impl Machine {
         }
         for (word, page) in bytes.chunks_exact_mut(8).zip(offset / 8..) {
             let address = page.checked_mul(FRAME).and_then(|address| usize::try_from(address).ok());
-            let physical = address.and_then(|address| self.world().ram().physical_address(address));
-            let frame = physical.filter(|_| self.caller.admin).map_or(0, |physical| physical / FRAME);
-            let entry = physical.map_or(0, |_| PRESENT | frame);
+            let ram = self.world().ram();
+            let entry = match self.caller.admin {
+                true => address.and_then(|address| ram.tell_physical_address(address)),
+                false => address.and_then(|address| ram.physical_address(address)).map(|_| 0),
+            };
+            let entry = entry.map_or(0, |physical| PRESENT | (physical / FRAME));
             word.copy_from_slice(&entry.to_ne_bytes());
         }
         Ok(bytes.len())

@@ -7,7 +7,7 @@ use subsystem::MappedRegion;
 use sys::{Mmio, MmioError, Registers, Width};
 
 use crate::bus::PciFunction;
-use crate::file::Open;
+use crate::file::File;
 use crate::model::Register;
 use crate::process::Reserved;
 
@@ -20,7 +20,7 @@ struct MappedBar {
     /// The length of the BAR. A mapping of a small one is longer: nothing answers behind its end.
     size: u64,
     addresses: Reserved,
-    open: Arc<Open>,
+    file: File,
 }
 
 /// A mapping of `length` bytes of a region.
@@ -28,12 +28,12 @@ pub(super) fn map(
     function: Arc<PciFunction>,
     region: MappedRegion,
     length: usize,
-    open: Arc<Open>,
+    file: File,
 ) -> rustix::io::Result<Mmio> {
     let size =
         function.identity().bars.get(usize::from(region.index)).copied().flatten().map_or(0, |bar| bar.size);
     let addresses = Reserved::new(length.next_multiple_of(crate::ram::FRAME as usize))?;
-    let mapped = MappedBar { function, bar: region.index, start: region.offset, size, addresses, open };
+    let mapped = MappedBar { function, bar: region.index, start: region.offset, size, addresses, file };
     Ok(Mmio::called(Arc::new(mapped), length))
 }
 
@@ -51,7 +51,7 @@ impl MappedBar {
 impl Registers for MappedBar {
     fn read(&self, offset: usize, width: Width) -> Result<u64, MmioError> {
         let value = self.register(offset, width)?.map_or(u64::MAX, |register| self.function.read(register));
-        self.open.shared().settle();
+        self.file.opened().shared().settle();
         Ok(value)
     }
 
@@ -59,7 +59,7 @@ impl Registers for MappedBar {
         if let Some(register) = self.register(offset, width)? {
             self.function.write(register, value);
         }
-        self.open.shared().settle();
+        self.file.opened().shared().settle();
         Ok(())
     }
 

@@ -109,6 +109,13 @@ impl Accounts {
                 }
                 process.locked += pages;
             }
+            Account::Locked { capable } => {
+                if !capable && !process.allows(process.locked.saturating_add(pages)) {
+                    return false;
+                }
+                process.locked += pages;
+                return true;
+            }
         }
         process.pinned += pages;
         true
@@ -126,11 +133,22 @@ impl Accounts {
                 }
             }
             Account::Space => process.locked = process.locked.saturating_sub(pages),
+            Account::Locked { .. } => {
+                process.locked = process.locked.saturating_sub(pages);
+                return;
+            }
         }
         process.pinned = process.pinned.saturating_sub(pages);
     }
 
-    /// `VmPin` of the process in KiB: what is charged to it, in every mode.
+    /// How many more pages a process may lock, and its limit in pages; `u64::MAX` for none.
+    pub(crate) fn lockable(&self, task: Task) -> (u64, u64) {
+        let state = lock(&self.0);
+        let Some(process) = state.tasks.get(&task.0) else { return (0, 0) };
+        process.memlock.map_or((u64::MAX, u64::MAX), |limit| (limit.saturating_sub(process.locked), limit))
+    }
+
+    /// `VmPin` of the process in KiB: what is charged to it, in every mode of IOMMUFD.
     #[must_use]
     pub(crate) fn vm_pin(&self, task: Task) -> u64 {
         lock(&self.0).tasks.get(&task.0).map_or(0, |process| process.pinned * FRAME / 1024)

@@ -35,10 +35,31 @@ unsafe impl Sync for Arena {}
 struct State {
     /// Frames that nobody holds, all of them zero: first frame to end.
     free: BTreeMap<u64, u64>,
-    /// Frames that the program was given and has not given back: first frame to end.
-    given: BTreeMap<u64, u64>,
+    /// Frames that the program was given and has not given back, by first frame.
+    given: BTreeMap<u64, Given>,
+    /// Frames of them whose address the program knows.
+    told: Spans<()>,
     /// How many hold a frame.
     holders: Spans<u32>,
+}
+
+/// Frames that the program was given in one piece.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    end: u64,
+    /// Whether they are in huge pages.
+    huge: bool,
+}
+
+/// What a program that knows the address of a frame may rely on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing: it does not know the address, or has given the memory back.
+    Not,
+    /// Nothing either: the kernel moves base pages as it likes.
+    Movable,
+    /// The address, which huge pages keep: of all these frames.
+    Fixed(Range<u64>),
 }
 
 impl Arena {
@@ -53,8 +74,12 @@ impl Arena {
         let huge = (HUGE_FRAMES * FRAME) as usize;
         let base = reserve(length, huge).map_err(refused("mmap"))?;
         // From here on the mapping is given back by `drop`.
-        let state =
-            State { free: BTreeMap::from([(0, frames)]), given: BTreeMap::new(), holders: Spans::new() };
+        let state = State {
+            free: BTreeMap::from([(0, frames)]),
+            given: BTreeMap::new(),
+            told: Spans::new(),
+            holders: Spans::new(),
+        };
         let arena = Arena { base, frames, state: Mutex::new(state) };
         // SAFETY: the range was reserved just now and nobody else knows of it.
         unsafe {
@@ -100,14 +125,14 @@ impl Arena {
     }
 
     /// Memory of `frames` frames for the program, zeroed, from the first of `choices` that has them in one piece,
-    /// aligned to `align` frames.
+    /// aligned to `align` frames, in huge pages or not.
     pub(super) fn allocate(
         self: &Arc<Self>,
         frames: u64,
-        align: u64,
+        (align, huge): (u64, bool),
         choices: impl Iterator<Item = Range<u64>>,
     ) -> Option<Memory> {
-        let first = self.give(frames, align, choices)?;
+        let first = self.give(frames, (align, huge), choices)?;
         let start = self.pointer(first)?;
         let arena = Arc::clone(self);
         // SAFETY: the frames are mapped for as long as the closure holds the arena, and were given to nobody else. The
@@ -118,11 +143,16 @@ impl Arena {
     }
 
     /// Gives frames to the program, until [`Arena::take_back`].
-    fn give(&self, frames: u64, align: u64, mut choices: impl Iterator<Item = Range<u64>>) -> Option<u64> {
+    fn give(
+        &self,
+        frames: u64,
+        (align, huge): (u64, bool),
+        mut choices: impl Iterator<Item = Range<u64>>,
+    ) -> Option<u64> {
         let mut state = lock(&self.state);
         let first = choices.find_map(|choice| state.find_free(frames, align, &choice))?;
         state.take_free(first..first + frames);
-        state.given.insert(first, first + frames);
+        state.given.insert(first, Given { end: first + frames, huge });
         state.hold(first..first + frames);
         Some(first)
     }
@@ -130,7 +160,8 @@ impl Arena {
     /// The program gives back what starts at `first`.
     fn take_back(&self, first: u64) {
         let mut state = lock(&self.state);
-        if let Some(end) = state.given.remove(&first) {
+        if let Some(Given { end, .. }) = state.given.remove(&first) {
+            state.told.update(first..end, |_, _| None);
             self.let_go(&mut state, first..end);
         }
     }
@@ -153,6 +184,30 @@ impl Arena {
     /// Whether the program has a frame.
     pub(super) fn is_given(&self, frame: u64) -> bool {
         lock(&self.state).is_given(&(frame..frame + 1))
+    }
+
+    /// The program learns the address of a frame that it has; whether it has it.
+    pub(super) fn tell(&self, frame: u64) -> bool {
+        let mut state = lock(&self.state);
+        let given = state.is_given(&(frame..frame + 1));
+        if given {
+            state.told.update(frame..frame + 1, |_, _| Some(()));
+        }
+        given
+    }
+
+    /// What the program knows of a frame.
+    pub(super) fn known(&self, frame: u64) -> Known {
+        let state = lock(&self.state);
+        let (Some((told, ())), Some((&first, given))) =
+            (state.told.get(frame), state.given.range(..=frame).next_back())
+        else {
+            return Known::Not;
+        };
+        match given.huge {
+            true => Known::Fixed(told.start.max(first)..told.end.min(given.end)),
+            false => Known::Movable,
+        }
     }
 
     /// Whether anybody holds a frame.
@@ -239,7 +294,7 @@ impl State {
         let mut at = frames.start;
         while at < frames.end {
             match self.given.range(..=at).next_back() {
-                Some((_, &end)) if at < end => at = end,
+                Some((_, given)) if at < given.end => at = given.end,
                 _ => return false,
             }
         }
@@ -281,42 +336,44 @@ mod tests {
     #[test]
     fn a_frame_is_reused_only_when_nobody_holds_it() {
         let arena = arena();
-        let first = arena.give(4, 1, everywhere(&arena)).expect("room");
+        let first = arena.give(4, (1, false), everywhere(&arena)).expect("room");
         assert!(arena.pin(first + 1..first + 3));
         arena.take_back(first);
         assert!(!arena.pin(first + 1..first + 2), "it is no longer the program's");
 
         // Everything but the two pinned frames can be had.
-        let before = arena.give(first + 1, 1, std::iter::once(0..first + 1)).expect("the frame in front");
-        let behind = arena.give(4096 - first - 3, 1, everywhere(&arena)).expect("those behind");
+        let before =
+            arena.give(first + 1, (1, false), std::iter::once(0..first + 1)).expect("the frame in front");
+        let behind = arena.give(4096 - first - 3, (1, false), everywhere(&arena)).expect("those behind");
         assert_eq!((before, behind), (0, first + 3));
-        assert_eq!(arena.give(1, 1, everywhere(&arena)), None);
+        assert_eq!(arena.give(1, (1, false), everywhere(&arena)), None);
 
         arena.unpin(first + 2..first + 3);
-        assert_eq!(arena.give(1, 1, everywhere(&arena)), Some(first + 2));
-        assert_eq!(arena.give(1, 1, everywhere(&arena)), None);
+        assert_eq!(arena.give(1, (1, false), everywhere(&arena)), Some(first + 2));
+        assert_eq!(arena.give(1, (1, false), everywhere(&arena)), None);
         assert!(arena.is_held(first + 1) && !arena.is_given(first + 1));
     }
 
     #[test]
     fn free_pieces_grow_together() {
         let arena = arena();
-        let pieces: Vec<_> = (0..4).map(|_| arena.give(1024, 1, everywhere(&arena)).expect("room")).collect();
+        let pieces: Vec<_> =
+            (0..4).map(|_| arena.give(1024, (1, false), everywhere(&arena)).expect("room")).collect();
         for at in [2, 0, 3, 1] {
             arena.take_back(pieces[at]);
         }
-        assert_eq!(arena.give(4096, 512, everywhere(&arena)), Some(0));
+        assert_eq!(arena.give(4096, (512, false), everywhere(&arena)), Some(0));
     }
 
     #[test]
     fn what_was_used_comes_back_empty() {
         let arena = arena();
-        let first = arena.give(2, 1, everywhere(&arena)).expect("room");
+        let first = arena.give(2, (1, false), everywhere(&arena)).expect("room");
         let byte = arena.pointer(first).expect("a frame");
         // SAFETY: the frame was given to this test.
         unsafe { byte.write(7) };
         arena.take_back(first);
-        assert_eq!(arena.give(2, 1, everywhere(&arena)), Some(first));
+        assert_eq!(arena.give(2, (1, false), everywhere(&arena)), Some(first));
         // SAFETY: as above.
         assert_eq!(unsafe { byte.read() }, 0);
     }
@@ -324,9 +381,25 @@ mod tests {
     #[test]
     fn a_pin_may_span_several_pieces() {
         let arena = arena();
-        let first = arena.give(2, 1, everywhere(&arena)).expect("room");
-        assert_eq!(arena.give(2, 1, everywhere(&arena)), Some(first + 2));
+        let first = arena.give(2, (1, false), everywhere(&arena)).expect("room");
+        assert_eq!(arena.give(2, (1, false), everywhere(&arena)), Some(first + 2));
         assert!(arena.pin(first + 1..first + 3));
         assert!(!arena.pin(first + 3..first + 5));
+    }
+
+    #[test]
+    fn what_is_known_of_a_frame_holds_only_in_huge_pages_and_until_they_are_given_back() {
+        let arena = arena();
+        let small = arena.give(2, (1, false), everywhere(&arena)).expect("room");
+        let huge = arena.give(512, (512, true), everywhere(&arena)).expect("room");
+        assert_eq!(arena.known(huge), Known::Not);
+        assert!(arena.tell(small) && arena.tell(huge) && arena.tell(huge + 1) && !arena.tell(small + 2));
+        assert_eq!(arena.known(small), Known::Movable);
+        assert_eq!(arena.known(huge + 1), Known::Fixed(huge..huge + 2));
+        assert_eq!(arena.known(huge + 2), Known::Not);
+        arena.take_back(huge);
+        assert_eq!(arena.known(huge), Known::Not);
+        assert_eq!(arena.give(512, (512, true), everywhere(&arena)), Some(huge));
+        assert_eq!(arena.known(huge), Known::Not, "whoever has it next has not asked");
     }
 }

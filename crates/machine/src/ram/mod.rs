@@ -32,6 +32,7 @@ use uapi::Errno;
 pub(crate) use access::FramePointer;
 pub(crate) use accounts::Accounts;
 use arena::Arena;
+pub(crate) use arena::Known;
 use backings::Backings;
 use foreign::Foreign;
 pub(crate) use layout::Layout;
@@ -140,7 +141,7 @@ impl Ram {
         // Large pieces are aligned, so that 2 MiB of them are 2 MiB of one physical piece where the layout has such.
         let align = if frames >= HUGE_FRAMES { HUGE_FRAMES } else { 1 };
         let choices = self.layout.choices(huge, options.highest);
-        self.arena.allocate(frames, align, choices).ok_or_else(|| refused(Errno::ENOMEM))
+        self.arena.allocate(frames, (align, huge), choices).ok_or_else(|| refused(Errno::ENOMEM))
     }
 
     /// The physical address of a virtual one, as pagemap tells it: known for machine RAM that the program has, and for
@@ -153,6 +154,17 @@ impl Ram {
             None => self.foreign.frame_of(process::identity(address)?),
         };
         frame.map(|frame| self.layout.run_at(frame).0 + address % FRAME)
+    }
+
+    /// The same, told to the program, which may give it to devices if the memory stays where it is.
+    pub(crate) fn tell_physical_address(&self, address: usize) -> Option<u64> {
+        let told = self.arena.frame_of(address as u64).is_none_or(|frame| self.arena.tell(frame));
+        self.physical_address(address).filter(|_| told)
+    }
+
+    /// What the program knows of a frame.
+    pub(crate) fn known(&self, frame: u64) -> Known {
+        self.arena.known(frame)
     }
 
     /// The bytes of a frame. Foreign frames have some while they are pinned.

@@ -6,6 +6,7 @@ mod broken;
 mod common;
 mod errors;
 mod faults;
+mod modes;
 mod stream;
 mod teardown;
 mod transfers;

@@ -66,6 +66,8 @@ pub struct Rights {
 pub enum DmaOwner {
     /// The iommufd context of this number.
     Context(u32),
+    /// The VFIO group with this minor number, which has joined a container.
+    Group(u32),
 }
 
 /// Domains, and the IOMMUs behind them.
@@ -76,13 +78,17 @@ pub trait Iommu: Memory {
     /// The IOMMU that the driver core has attached to the function (`dev->iommu`).
     fn iommu(&self, function: Function) -> Option<IommuInfo>;
 
+    /// The domain of devices without an IOMMU that are opened through their groups: the kernel knows of no memory that it
+    /// gives to them, and programs learn addresses elsewhere (`/proc/self/pagemap`). Nothing is mapped there.
+    fn unmanaged_domain(&self) -> Self::Domain;
     /// A new domain, empty. `None` if the host has no memory.
     fn domain_new(&self, kind: DomainKind) -> Option<Self::Domain>;
     /// A domain is gone, in which nothing is mapped and that no device is attached to.
     fn domain_free(&self, domain: Self::Domain);
     /// The devices of the domain may reach this memory from now on. False if the host has no memory.
     fn domain_map(&self, domain: Self::Domain, mapping: Mapping<Self::Pin>) -> bool;
-    /// They may no longer; returns when no access to it is under way any more. What is unmapped was mapped just so.
+    /// They may no longer; returns when no access to it is under way any more. What is unmapped was mapped just so, or is a
+    /// part of what was.
     fn domain_unmap(&self, domain: Self::Domain, mapping: Mapping<Self::Pin>);
     /// The function, and with it all others of its iommu_group, reaches what this domain says from now on; `None`:
     /// nothing. Returns when no access that began before is under way any more.

@@ -69,6 +69,23 @@ impl<H: Host> Areas<H> {
         if self.tables.is_empty() && self.huge_pages { 1 } else { PAGE }
     }
 
+    /// The sizes of pages that all page tables can have, each as a bit.
+    pub(super) fn page_sizes(&self) -> u64 {
+        let sizes = self.tables.iter().fold(u64::MAX, |sizes, table| sizes & table.page_sizes);
+        // What is smaller than a page of the CPU is not told.
+        (sizes & PAGE.wrapping_neg()).max(self.alignment())
+    }
+
+    /// The ranges of IOVAs that are not kept free, ascending.
+    pub(super) fn open_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut from = Some(0);
+        core::iter::from_fn(move || {
+            let range = self.reserved.open_from(from?, u64::MAX)?;
+            from = range.1.checked_add(1);
+            Some(range)
+        })
+    }
+
     /// Replaces the ranges that mappings are placed in. None of them may have IOVAs that are kept free.
     pub(super) fn set_allowed(&mut self, allowed: IntervalMap<()>) -> Result<(), Refusal> {
         if allowed.iter().any(|range| self.reserved.overlaps(range.first, range.last)) {
@@ -226,15 +243,15 @@ impl<H: Host> Areas<H> {
         Some(area)
     }
 
-    /// Unmaps the areas from `first` to `last`, ascending; how many bytes they had. An area that is not inside the
+    /// Unmaps the areas from `first` to `last`, ascending; counts how many `bytes` they had. An area that is not inside the
     /// range ends it with a refusal: those before it stay unmapped.
     pub(super) fn unmap(
         &mut self,
         linker: &mut Linker<'_, H>,
         first: u64,
         last: u64,
-    ) -> Result<u64, Refusal> {
-        let mut bytes = 0_u64;
+        bytes: &mut u64,
+    ) -> Result<(), Refusal> {
         let mut at = Some(first);
         while let Some(area) = at.and_then(|at| self.areas.at_or_after(at)).filter(|area| area.first <= last)
         {
@@ -244,16 +261,38 @@ impl<H: Host> Areas<H> {
             self.remove(linker, area.first);
             linker.records.put(linker.host, area.value.record);
             // Wraps only if all of 2^64 was mapped, and then Linux answers 0 too.
-            bytes = bytes.wrapping_add(area.last.wrapping_sub(area.first)).wrapping_add(1);
+            *bytes = bytes.wrapping_add(area.last.wrapping_sub(area.first)).wrapping_add(1);
             at = area.last.checked_add(1);
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Unmaps everything; how many bytes that was.
     pub(super) fn unmap_all(&mut self, linker: &mut Linker<'_, H>) -> u64 {
-        // No area reaches beyond the whole.
-        self.unmap(linker, 0, u64::MAX).unwrap_or(0)
+        let mut bytes = 0;
+        let unmapped = self.unmap(linker, 0, u64::MAX, &mut bytes);
+        debug_assert!(unmapped.is_ok(), "an area reaches beyond the whole");
+        bytes
+    }
+
+    /// Has areas end at an IOVA and begin behind it, so that what is on one side of it can be unmapped alone.
+    pub(super) fn cut_behind(&mut self, linker: &mut Linker<'_, H>, iova: u64) -> Result<(), Refusal> {
+        let Some(area) = self.areas.get(iova).filter(|area| area.first < iova && iova < area.last) else {
+            return Ok(());
+        };
+        let start = iova.saturating_add(1);
+        let offset = area.value.offset.saturating_add(start.saturating_sub(area.first));
+        let alignment = self.alignment();
+        if !is_aligned(start, alignment) || !is_aligned(offset, alignment) {
+            return Err(rule::CUT_ALIGNMENT);
+        }
+        self.areas.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
+        linker.records.cut(linker.host, area.value.record, offset / PAGE)?;
+        linker.records.hold(area.value.record)?;
+        self.areas.set_last(area.first, iova);
+        let inserted = self.areas.insert(start, area.last, Area { offset, ..area.value });
+        debug_assert!(inserted.is_ok(), "the rest of an area was not free");
+        Ok(())
     }
 
     /// The slices that cover `length` bytes at `iova`, each with a reference of its own. The range ends below 2^64.

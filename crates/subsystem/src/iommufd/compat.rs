@@ -69,7 +69,9 @@ impl<H: Host> Context<H> {
             VFIO_GET_API_VERSION => Ok(VFIO_API_VERSION),
             VFIO_CHECK_EXTENSION => self.check_extension(call.argument),
             VFIO_SET_IOMMU => self.set_iommu(call).map(|()| 0),
-            VFIO_IOMMU_GET_INFO | VFIO_IOMMU_MAP_DMA | VFIO_IOMMU_UNMAP_DMA => Err(rule::COMPAT_NOT_BUILT),
+            VFIO_IOMMU_GET_INFO => self.compat_info(call).map(|()| 0),
+            VFIO_IOMMU_MAP_DMA => self.compat_map(call).map(|()| 0),
+            VFIO_IOMMU_UNMAP_DMA => self.compat_unmap(call).map(|()| 0),
             _ => Err(rule::UNKNOWN_COMMAND),
         }
     }

@@ -16,6 +16,9 @@ use crate::mem::OutOfMemory;
 use crate::rules::iommufd as rule;
 use crate::{DomainKind, Host, IommuInfo, Refusal, RwLock};
 
+/// The sizes of pages that a page table for devices without an IOMMU has in Linux: 4 KiB to 256 GiB, and 1 TiB to 2 PiB.
+const SOFTWARE_PAGE_SIZES: u64 = 0xf_ff7f_ffff_f000;
+
 /// A page table.
 pub(super) struct Hwpt<H: Host> {
     /// The IOAS that it belongs to.
@@ -24,6 +27,8 @@ pub(super) struct Hwpt<H: Host> {
     pub(super) domain: H::Domain,
     /// The last IOVA that it can translate; `None`: it was made for a device without an IOMMU, and translates nothing.
     pub(super) aperture_last: Option<u64>,
+    /// The sizes of pages that it can have, each as a bit.
+    page_sizes: u64,
     /// Whether the IOMMU keeps DMA through it coherent.
     pub(super) enforces_coherency: bool,
     /// Whether it can tell which pages were written.
@@ -73,6 +78,7 @@ impl<H: Host> Context<H> {
             origin: plan.origin,
             domain,
             aperture_last: iommu.map(|iommu| iommu.aperture_last),
+            page_sizes: iommu.map_or(SOFTWARE_PAGE_SIZES, |iommu| iommu.page_sizes),
             enforces_coherency: iommu.is_some_and(|iommu| iommu.enforces_coherency),
             tracks_dirty: has(IOMMU_HWPT_ALLOC_DIRTY_TRACKING),
             pasid: has(IOMMU_HWPT_ALLOC_PASID),
@@ -93,7 +99,12 @@ impl<H: Host> Context<H> {
     /// Fills a page table with all that is mapped in its IOAS, and what will be; with the first one, it is pinned.
     pub(super) fn link_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) -> Result<(), Refusal> {
         let hwpt = objects.hwpt(id).ok_or(rule::HWPT_UNKNOWN)?;
-        let table = Table { hwpt: id, domain: hwpt.domain, aperture_last: hwpt.aperture_last };
+        let table = Table {
+            hwpt: id,
+            domain: hwpt.domain,
+            aperture_last: hwpt.aperture_last,
+            page_sizes: hwpt.page_sizes,
+        };
         let ioas = objects.ioas(hwpt.ioas)?;
         self.with_areas(host, ioas, |areas, linker| areas.add_table(linker, table))
     }

@@ -64,14 +64,11 @@ impl<H: Host> Context<H> {
         self.objects.read(|objects| {
             objects.ioas(command.ioas_id)?.areas.with(|areas| {
                 command.out_iova_alignment = areas.alignment();
-                let mut from = Some(0);
-                while let Some((start, last)) = from.and_then(|from| areas.reserved.open_from(from, u64::MAX))
-                {
+                for (start, last) in areas.open_ranges() {
                     if command.num_iovas < room {
                         write_range(call, array, command.num_iovas, IommuIovaRange { start, last })?;
                     }
                     command.num_iovas = command.num_iovas.saturating_add(1);
-                    from = last.checked_add(1);
                 }
                 Ok(())
             })

@@ -14,6 +14,8 @@ pub(super) struct Table<H: Host> {
     pub(super) domain: H::Domain,
     /// The last IOVA that it can translate; `None`: it translates nothing.
     pub(super) aperture_last: Option<u64>,
+    /// The sizes of pages that it can have, each as a bit.
+    pub(super) page_sizes: u64,
 }
 
 /// What linking areas to page tables takes.
@@ -100,13 +102,22 @@ impl<H: Host> Linker<'_, H> {
         if pin {
             self.records.pin(self.host, area.value.record, span)?;
         }
-        let mut page = span.first;
+        self.map(area, table).inspect_err(|_| {
+            if pin {
+                self.records.unpin(self.host, area.value.record, span);
+            }
+        })
+    }
+
+    /// Maps a pinned area in a page table. A refusal changes nothing.
+    fn map(&self, area: &Entry<Area>, table: &Table<H>) -> Result<(), Refusal> {
+        if !area.value.rights.read && !area.value.rights.write {
+            return Err(rule::LINK_RIGHTS);
+        }
+        let mut page = area.value.span(area).first;
         while let Some(mapping) = self.mapping(area, page) {
             if !self.host.domain_map(table.domain, mapping) {
                 self.unmap(area, table, page);
-                if pin {
-                    self.records.unpin(self.host, area.value.record, span);
-                }
                 return Err(rule::NO_MEMORY);
             }
             page = page.saturating_add(mapping.pages);

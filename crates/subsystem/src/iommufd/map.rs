@@ -24,9 +24,9 @@ const MOST_PAGES: u64 = 1 << 32;
 
 /// How a mapping is to be made: what MAP, MAP_FILE and COPY have in common.
 #[derive(Clone, Copy)]
-struct How {
-    rights: Rights,
-    placement: Placement,
+pub(super) struct How {
+    pub(super) rights: Rights,
+    pub(super) placement: Placement,
 }
 
 impl How {
@@ -76,14 +76,26 @@ impl<H: Host> Context<H> {
         let how = How::new(command.flags, command.iova);
         command.iova = self.objects.read(|objects| {
             let ioas = objects.ioas(command.ioas_id)?;
-            command.user_va.checked_add(command.length).ok_or(rule::MAP_SOURCE_WRAPS)?;
-            check_length(command.length)?;
-            let offset = command.user_va % PAGE;
-            let address = command.user_va.saturating_sub(offset);
-            let source = Origin::Memory(Source::User { task: call.caller.task, address });
-            self.map_new(call, objects, ioas, how, Bytes { source, offset, length: command.length })
+            self.map_user(call, objects, ioas, how, (command.user_va, command.length))
         })?;
         call.reply(&argument)
+    }
+
+    /// Maps memory of the caller: an address and a length.
+    pub(super) fn map_user(
+        &self,
+        call: &Call<'_, H>,
+        objects: &Objects<H>,
+        ioas: &Ioas<H>,
+        how: How,
+        (address, length): (u64, u64),
+    ) -> Result<u64, Refusal> {
+        address.checked_add(length).ok_or(rule::MAP_SOURCE_WRAPS)?;
+        check_length(length)?;
+        let offset = address % PAGE;
+        let address = address.saturating_sub(offset);
+        let source = Origin::Memory(Source::User { task: call.caller.task, address });
+        self.map_new(call, objects, ioas, how, Bytes { source, offset, length })
     }
 
     /// `IOMMU_IOAS_MAP_FILE`
@@ -217,11 +229,13 @@ impl<H: Host> Context<H> {
                 if command.iova == 0 && command.length == u64::MAX {
                     return Ok(areas.unmap_all(linker));
                 }
-                let last = unmap_last(command.iova, command.length)?;
-                match areas.unmap(linker, command.iova, last)? {
-                    0 => Err(rule::UNMAP_NOTHING),
-                    bytes => Ok(bytes),
+                if command.iova == u64::MAX || command.length == u64::MAX {
+                    return Err(rule::UNMAP_LIMIT);
                 }
+                let last = unmap_last(command.iova, command.length)?;
+                let mut bytes = 0;
+                areas.unmap(linker, command.iova, last, &mut bytes)?;
+                if bytes == 0 { Err(rule::UNMAP_NOTHING) } else { Ok(bytes) }
             })
         })?;
         call.reply(&argument)
@@ -234,10 +248,7 @@ fn dma_buf<H: Host>(call: &Call<'_, H>, fd: i32) -> Option<(Export, bool)> {
 }
 
 /// The last IOVA of a range to be unmapped.
-fn unmap_last(iova: u64, length: u64) -> Result<u64, Refusal> {
-    if iova == u64::MAX || length == u64::MAX {
-        return Err(rule::UNMAP_LIMIT);
-    }
+pub(super) fn unmap_last(iova: u64, length: u64) -> Result<u64, Refusal> {
     let rest = length.checked_sub(1).ok_or(rule::UNMAP_LENGTH)?;
     iova.checked_add(rest).ok_or(rule::UNMAP_WRAPS)
 }

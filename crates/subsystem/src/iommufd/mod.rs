@@ -24,6 +24,7 @@ mod attach;
 pub(crate) mod call;
 mod change_process;
 mod compat;
+mod compat_map;
 mod context;
 mod device;
 mod dirty;

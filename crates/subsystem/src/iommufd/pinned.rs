@@ -128,7 +128,7 @@ fn pin_holes<H: Host>(
 }
 
 /// Makes an edge before page `at`, if that is inside a piece. Nothing that can be observed changes.
-fn split<H: Host>(pieces: &mut Pieces<H::Pin>, host: &H, at: u64) -> Result<(), Refusal> {
+pub(super) fn split<H: Host>(pieces: &mut Pieces<H::Pin>, host: &H, at: u64) -> Result<(), Refusal> {
     let Some(piece) = pieces.get(at).filter(|piece| piece.first < at) else { return Ok(()) };
     pieces.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
     pieces.set_last(piece.first, at.saturating_sub(1));

@@ -256,6 +256,16 @@ impl<H: Host> Records<H> {
         }
     }
 
+    /// Has the pins of a record end before a page, so that what is on one side of it can be unpinned alone. A refusal
+    /// changes nothing that can be observed.
+    pub(super) fn cut(&mut self, host: &H, id: RecordId, page: u64) -> Result<(), Refusal> {
+        if self.records.get(id.0).is_none_or(|record| matches!(record.pinned, Pinned::Not)) {
+            return Ok(());
+        }
+        let at = self.in_pieces(host, id)?;
+        pinned::split(self.pieces.get_mut(at).ok_or(rule::NO_MEMORY)?, host, page)
+    }
+
     /// The pinned pages from `page` to at most `last` that are neighbours in one pin. Between its link and its unlink,
     /// an area is made of the same extents, whatever other areas do to the edges of pieces.
     pub(super) fn extent(&self, id: RecordId, page: u64, last: u64) -> Option<Extent<H::Pin>> {

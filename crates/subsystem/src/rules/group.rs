@@ -24,6 +24,7 @@ rules! {
     SET_CONTAINER_JOINED = EINVAL, "set-container.joined", "the group has joined nothing yet";
     SET_CONTAINER_OTHER = EBADFD, "set-container.other", "the descriptor is that of a container or an iommufd";
     SET_CONTAINER_CAPABILITY = EPERM, "set-container.capability", "a group without an IOMMU joins a container with CAP_SYS_RAWIO";
+    SET_CONTAINER_OWNED = EPERM, "set-container.owned", "nobody else has the DMA of a group that joins a container, drivers of the host included";
     SET_CONTAINER_MIXED = EPERM, "set-container.mixed", "all groups of a container are behind an IOMMU, or none is";
     SET_CONTAINER_IOAS = EINVAL, "set-container.ioas", "an iommufd that a group without an IOMMU joins has no IOAS for container ioctls";
     SET_CONTAINER_NOIOMMU = EINVAL, "set-container.noiommu", "an iommufd that a group behind an IOMMU joins was never joined by one without";
@@ -48,5 +49,4 @@ rules! {
     SET_IOMMU_CAPABILITY = EPERM, "set-iommu.capability", "who goes without an IOMMU has CAP_SYS_RAWIO";
     CONTAINER_UNSET = EINVAL, "container.unset", "SET_IOMMU has chosen what backs the container";
     CONTAINER_NOIOMMU = ENOTTY, "container.noiommu", "a container without an IOMMU maps nothing and tells nothing";
-    TYPE1_NOT_BUILT = ENODEV, "container.type1.not-built", "type1 is not built yet";
 }

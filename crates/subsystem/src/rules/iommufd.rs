@@ -98,6 +98,7 @@ rules! {
     ATTACH_NOIOMMU_TABLE = EINVAL, "attach.noiommu-table", "the page table of a device behind an IOMMU was made for one";
     REPLACE_NOIOMMU_TABLE = ENODEV, "attach.replace-noiommu-table", "the page table that replaces that of a device behind an IOMMU was made for one";
     ATTACH_FAULTS = ENODEV, "attach.faults", "behind an IOMMU, a page table that names a fault queue is for a device that has page faults";
+    LINK_RIGHTS = EINVAL, "attach.rights", "devices may read or write every mapping of an IOAS that has a page table";
     LINK_ALIGNMENT = EADDRINUSE, "attach.alignment", "every mapping of an IOAS that gets a page table is page-aligned: IOVA, length and address";
     LINK_APERTURE = EADDRINUSE, "attach.aperture", "nothing is mapped, and nothing allowed, beyond the IOVAs that a page table translates";
 
@@ -158,5 +159,11 @@ rules! {
     VFIO_IOAS_FIELDS = EOPNOTSUPP, "vfio-ioas.fields", "the operation exists and the reserved field is zero";
     VFIO_IOAS_NONE = ENODEV, "vfio-ioas.none", "an IOAS was chosen for container ioctls";
     COMPAT_IOMMU_TYPE = EINVAL, "compat.iommu-type", "the kind of IOMMU is one that the context offers to containers";
-    COMPAT_NOT_BUILT = ENOTTY, "compat.not-built", "the mappings of a container are not built yet";
+    COMPAT_INFO_ARGSZ = EINVAL, "compat-info.argsz", "argsz is at least 16";
+    COMPAT_MAP_ARGSZ = EINVAL, "compat-map.argsz", "argsz is at least 32";
+    COMPAT_MAP_FLAGS = EINVAL, "compat-map.flags", "the flags are READ and WRITE";
+    COMPAT_UNMAP_ARGSZ = EINVAL, "compat-unmap.argsz", "argsz is at least 24";
+    COMPAT_UNMAP_FLAGS = EINVAL, "compat-unmap.flags", "there is no flag but ALL";
+    COMPAT_UNMAP_ALL = EINVAL, "compat-unmap.all", "who unmaps everything gives neither an IOVA nor a size";
+    CUT_ALIGNMENT = EINVAL, "compat-unmap.cut", "a mapping is cut in two between two pages";
 }

@@ -5,6 +5,7 @@
 
 pub mod group;
 pub mod iommufd;
+pub mod type1;
 pub mod vfio;
 
 use core::fmt;
@@ -90,5 +91,5 @@ pub(crate) use rules;
 
 /// Every rule there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    iommufd::ALL.iter().chain(vfio::ALL).chain(group::ALL).map(|refusal| refusal.rule())
+    iommufd::ALL.iter().chain(vfio::ALL).chain(group::ALL).chain(type1::ALL).map(|refusal| refusal.rule())
 }

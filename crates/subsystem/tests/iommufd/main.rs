@@ -16,6 +16,7 @@ mod support;
 mod attach;
 mod behind;
 mod client;
+mod compat;
 mod copy;
 mod faults;
 mod get_pa;

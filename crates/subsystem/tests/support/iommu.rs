@@ -11,6 +11,9 @@ use super::memory::{PAGE, Pin};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Domain(u32);
 
+/// The one in which nothing is mapped.
+pub(crate) const UNMANAGED: Domain = Domain(u32::MAX);
+
 struct State {
     kind: DomainKind,
     mapped: Vec<Mapping<Pin>>,
@@ -76,14 +79,32 @@ impl Iommus {
 
     /// What is mapped in the domain that a function is attached to.
     fn mapped(&self, function: Function) -> impl Iterator<Item = &Mapping<Pin>> {
-        let state = self.attached.get(&function).map(|domain| &self.domains[domain]);
+        let state = self.attached.get(&function).and_then(|domain| self.domains.get(domain));
         state.into_iter().flat_map(|state| &state.mapped)
     }
 
     fn translated(&self, function: Function) -> bool {
-        let state = self.attached.get(&function).map(|domain| &self.domains[domain]);
+        let state = self.attached.get(&function).and_then(|domain| self.domains.get(domain));
         state.is_some_and(|state| matches!(state.kind, DomainKind::Translated(_)))
     }
+}
+
+/// What is left of a mapping on both sides of a part of it; `None` if it is no part of it.
+fn part_of(part: &Mapping<Pin>, whole: &Mapping<Pin>) -> Option<Vec<Mapping<Pin>>> {
+    let before = part.first.checked_sub(whole.first)?;
+    let behind = (whole.first + whole.pages).checked_sub(part.first + part.pages)?;
+    let expected =
+        Mapping { first: part.first, pages: part.pages, iova: whole.iova + before * PAGE, ..*whole };
+    let left = [
+        Mapping { pages: before, ..*whole },
+        Mapping {
+            first: part.first + part.pages,
+            pages: behind,
+            iova: part.iova.wrapping_add(part.pages * PAGE),
+            ..*whole
+        },
+    ];
+    (*part == expected).then(|| left.into_iter().filter(|it| it.pages > 0).collect())
 }
 
 impl TestHost {
@@ -145,6 +166,10 @@ impl Iommu for TestHost {
         self.iommus(|iommus| iommus.behind.get(&function).copied())
     }
 
+    fn unmanaged_domain(&self) -> Domain {
+        UNMANAGED
+    }
+
     fn domain_new(&self, kind: DomainKind) -> Option<Domain> {
         if !self.permit() {
             return None;
@@ -190,8 +215,9 @@ impl Iommu for TestHost {
     fn domain_unmap(&self, domain: Domain, mapping: Mapping<Pin>) {
         self.iommus(|iommus| {
             let mapped = &mut iommus.domains.get_mut(&domain).expect("a domain that is gone").mapped;
-            let found = mapped.iter().position(|it| *it == mapping);
-            mapped.swap_remove(found.expect("what is unmapped is exactly what was mapped"));
+            let found = mapped.iter().position(|it| *it == mapping || part_of(&mapping, it).is_some());
+            let whole = mapped.swap_remove(found.expect("what is unmapped was mapped"));
+            mapped.extend(part_of(&mapping, &whole).into_iter().flatten());
         });
     }
 

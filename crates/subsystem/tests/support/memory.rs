@@ -338,9 +338,15 @@ impl Memory for TestHost {
             match account {
                 Account::None => {}
                 Account::User if process.user + pages > limit => return false,
-                Account::Space if process.space + pages > limit => return false,
+                Account::Space | Account::Locked { capable: false } if process.space + pages > limit => {
+                    return false;
+                }
                 Account::User => process.user += pages,
                 Account::Space => process.space += pages,
+                Account::Locked { .. } => {
+                    process.space += pages;
+                    return true;
+                }
             }
             process.pinned += pages;
             true
@@ -356,9 +362,17 @@ impl Memory for TestHost {
                 Account::None => {}
                 Account::User => minus(&mut process.user),
                 Account::Space => minus(&mut process.space),
+                Account::Locked { .. } => return minus(&mut process.space),
             }
             minus(&mut process.pinned);
         });
+    }
+
+    fn lockable(&self, task: Task) -> (u64, u64) {
+        self.ram(|ram| {
+            let process = ram.process(task);
+            process.limit.map_or((u64::MAX, u64::MAX), |limit| (limit.saturating_sub(process.space), limit))
+        })
     }
 
     fn hold_task(&self, task: Task) {

@@ -11,9 +11,14 @@ use crate::support::host::{ARGUMENT, Descriptor};
 use crate::support::memory::Layout;
 
 /// Numbers that look random and are the same in every run (xorshift64*).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    /// Other numbers for each seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -21,11 +26,11 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         (self.next() >> 11) % limit
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 
@@ -138,7 +143,7 @@ fn step(vfio: &Vfio, client: &mut Client<'_>, files: &mut Vec<FileId>, random: &
 fn random_calls_leave_nothing_behind() {
     let (mut bound, mut queues) = (0, 0);
     for seed in 1..=1000 {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let mut random = Random::new(seed);
         let function = if seed % 2 == 0 { TestFunction::express() } else { TestFunction::conventional() };
         let vfio = machine(&[function]);
         let mut client = Client::new(&vfio);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use subsystem::rules::{catalogue, group, vfio};
+use subsystem::rules::{catalogue, group, type1, vfio};
 
 #[test]
 fn names_are_unique() {
@@ -16,16 +16,16 @@ fn names_are_unique() {
 
 #[test]
 fn every_rule_is_broken_by_a_test() {
-    // It would take 2^20 devices.
-    const NOT_TESTED: [&str; 1] = ["probe.no-index"];
+    // It would take 2^20 devices, and 2^16 mappings on a host that looks at each one: a machine has such a test.
+    const NOT_TESTED: [&str; 2] = ["probe.no-index", "type1-map.limit"];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vfio");
     let sources: String = fs::read_dir(folder)
         .expect("this folder")
         .map(|entry| fs::read_to_string(entry.expect("an entry").path()).expect("a source file"))
         .collect();
-    for rule in vfio::ALL.iter().chain(group::ALL).map(|refusal| refusal.rule()) {
+    for rule in vfio::ALL.iter().chain(group::ALL).chain(type1::ALL).map(|refusal| refusal.rule()) {
         let tested = sources.contains(&format!("\"{}\"", rule.name));
         assert!(tested, "no test breaks {}: {}", rule.name, rule.sentence);
     }
-    assert!(NOT_TESTED.iter().all(|name| vfio::ALL.iter().any(|refusal| refusal.rule().name == *name)));
+    assert!(NOT_TESTED.iter().all(|name| catalogue().any(|rule| rule.name == *name)));
 }

@@ -3,39 +3,52 @@
 //! Source: Linux 7.3, `drivers/vfio/container.c` as observed, and `Documentation/driver-api/vfio.rst`.
 
 mod noiommu;
+mod type1;
 
-use uapi::vfio::{
-    VFIO_API_VERSION, VFIO_CHECK_EXTENSION, VFIO_GET_API_VERSION, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU,
-    VFIO_TYPE1v2_IOMMU as VFIO_TYPE1_V2_IOMMU, VFIO_UNMAP_ALL,
-};
+use uapi::vfio::{VFIO_API_VERSION, VFIO_CHECK_EXTENSION, VFIO_GET_API_VERSION, VFIO_SET_IOMMU};
+
+use self::type1::Type1;
 
 use crate::ctx::CallCtx;
-use crate::host::{Alloc, Host, RwLock as _};
+use crate::host::{DmaOwner, Function, Host, RwLock as _};
 use crate::mem::List;
 use crate::rules::{Refusal, group as rules, vfio as vfio_rules};
 
 /// One open of `/dev/vfio/vfio`, where VFIO itself provides it.
 pub(crate) struct Container<H: Host> {
-    state: H::RwLock<State>,
+    state: H::RwLock<State<H>>,
 }
 
-struct State {
-    /// The groups that have joined, by their minor numbers.
-    groups: List<u32>,
+struct State<H: Host> {
+    /// The groups that have joined.
+    groups: List<Member>,
     /// Whether they are without an IOMMU: all of them are, or none.
     noiommu: bool,
-    backend: Option<Backend>,
+    backend: Option<Backend<H>>,
+}
+
+/// A group that has joined.
+#[derive(Clone, Copy)]
+pub(crate) struct Member {
+    /// The minor number of its node.
+    pub(crate) minor: u32,
+    /// The number of its iommu_group.
+    pub(crate) number: u32,
+    /// One of its functions.
+    pub(crate) function: Function,
 }
 
 /// What backs a container once `VFIO_SET_IOMMU` has chosen it.
-#[derive(Clone, Copy)]
-enum Backend {
+enum Backend<H: Host> {
     /// Nothing, for devices without an IOMMU.
     Noiommu,
+    /// The IOMMUs of its groups.
+    Type1(Type1<H>),
 }
 
 /// A container ioctl.
 pub(crate) struct Call<'a, H: Host> {
+    pub(crate) host: &'a H,
     pub(crate) ctx: &'a CallCtx<'a, H>,
     /// Whether devices without an IOMMU may be registered at the moment.
     pub(crate) unsafe_noiommu_mode: bool,
@@ -56,9 +69,10 @@ impl<H: Host> Container<H> {
             VFIO_GET_API_VERSION => Ok(VFIO_API_VERSION),
             VFIO_CHECK_EXTENSION => Ok(self.state.read(|state| state.check_extension(call)).into()),
             VFIO_SET_IOMMU => self.state.write(|state| state.set_iommu(call)).map(|()| 0),
-            _ => self.state.read(|state| match state.backend {
+            _ => self.state.read(|state| match &state.backend {
                 None => Err(rules::CONTAINER_UNSET),
                 Some(Backend::Noiommu) => Err(rules::CONTAINER_NOIOMMU),
+                Some(Backend::Type1(type1)) => type1.ioctl(call),
             }),
         }
     }
@@ -66,9 +80,9 @@ impl<H: Host> Container<H> {
     /// A group joins, unless it does not go with those that have.
     pub(crate) fn attach(
         &self,
-        alloc: &impl Alloc,
+        host: &H,
         ctx: &CallCtx<'_, H>,
-        group: u32,
+        member: Member,
         noiommu: bool,
     ) -> Result<(), Refusal> {
         if noiommu && !ctx.caps.sys_rawio {
@@ -78,17 +92,28 @@ impl<H: Host> Container<H> {
             if !state.groups.is_empty() && state.noiommu != noiommu {
                 return Err(rules::SET_CONTAINER_MIXED);
             }
-            state.groups.push(alloc, group).map_err(|_| vfio_rules::NO_MEMORY)?;
+            state.groups.reserve(host).map_err(|_| vfio_rules::NO_MEMORY)?;
+            if !noiommu && !host.dma_claim(member.number, DmaOwner::Group(member.minor)) {
+                return Err(rules::SET_CONTAINER_OWNED);
+            }
+            if let Some(Backend::Type1(type1)) = &state.backend {
+                type1.attach(host, member).inspect_err(|_| host.dma_release(member.number))?;
+            }
+            state.groups.push_reserved(member);
             state.noiommu = noiommu;
             Ok(())
         })
     }
 
     /// A group leaves; with the last one goes what backs the container.
-    pub(crate) fn detach(&self, group: u32) {
+    pub(crate) fn detach(&self, host: &H, minor: u32) {
         self.state.write(|state| {
-            if let Some(at) = state.groups.iter().position(|other| *other == group) {
-                state.groups.remove(at);
+            let Some(at) = state.groups.iter().position(|member| member.minor == minor) else { return };
+            if let Some(Backend::Type1(type1)) = &state.backend {
+                type1.detach(host, minor);
+            }
+            if let Some(member) = state.groups.remove(at).filter(|_| !state.noiommu) {
+                host.dma_release(member.number);
             }
             if state.groups.is_empty() {
                 state.backend = None;
@@ -96,49 +121,63 @@ impl<H: Host> Container<H> {
         });
     }
 
+    /// How much is mapped.
+    pub(crate) fn mappings(&self) -> usize {
+        self.state.read(|state| match &state.backend {
+            Some(Backend::Type1(type1)) => type1.mappings(),
+            Some(Backend::Noiommu) | None => 0,
+        })
+    }
+
     /// Checks that a group which has joined may give out a device.
     pub(crate) fn check_use(&self, ctx: &CallCtx<'_, H>) -> Result<(), Refusal> {
-        self.state.read(|state| match state.backend {
+        self.state.read(|state| match &state.backend {
             None => Err(rules::DEVICE_FD_NO_BACKEND),
             Some(Backend::Noiommu) if !ctx.caps.sys_rawio => Err(rules::DEVICE_FD_CAPABILITY),
-            Some(Backend::Noiommu) => Ok(()),
+            Some(Backend::Noiommu | Backend::Type1(_)) => Ok(()),
         })
     }
 }
 
-impl State {
+impl<H: Host> State<H> {
     /// Whether an extension is there: in what backs the container, or, as long as that is open, in anything that could.
-    fn check_extension<H: Host>(&self, call: &Call<'_, H>) -> bool {
+    fn check_extension(&self, call: &Call<'_, H>) -> bool {
         let noiommu = || noiommu::check_extension(call);
-        match self.backend {
+        match &self.backend {
             Some(Backend::Noiommu) => noiommu(),
-            None if self.groups.is_empty() => is_type1_extension(call.argument) || noiommu(),
+            Some(Backend::Type1(type1)) => type1.check_extension(call.argument),
+            None if self.groups.is_empty() => type1::has_extension(call.argument) || noiommu(),
             None if self.noiommu => noiommu(),
-            None => is_type1_extension(call.argument),
+            None => type1::has_extension(call.argument),
         }
     }
 
-    fn set_iommu<H: Host>(&mut self, call: &Call<'_, H>) -> Result<(), Refusal> {
+    fn set_iommu(&mut self, call: &Call<'_, H>) -> Result<(), Refusal> {
         if self.groups.is_empty() {
             return Err(rules::SET_IOMMU_NO_GROUP);
         }
         if self.backend.is_some() {
             return Err(rules::SET_IOMMU_SET);
         }
-        if self.noiommu {
+        self.backend = Some(if self.noiommu {
             noiommu::open(call)?;
-            self.backend = Some(Backend::Noiommu);
-            return Ok(());
-        }
-        if is_type1_extension(call.argument) {
-            Err(rules::TYPE1_NOT_BUILT)
+            Backend::Noiommu
         } else {
-            Err(rules::SET_IOMMU_UNKNOWN)
-        }
+            let type1 = Type1::new(call.argument).ok_or(rules::SET_IOMMU_UNKNOWN)?;
+            self.attach_all(call.host, &type1)?;
+            Backend::Type1(type1)
+        });
+        Ok(())
     }
-}
 
-/// What type1 has, whatever is mapped.
-fn is_type1_extension(number: u64) -> bool {
-    matches!(u32::try_from(number), Ok(VFIO_TYPE1_IOMMU | VFIO_TYPE1_V2_IOMMU | VFIO_UNMAP_ALL))
+    /// Has all groups that have joined come under type1. A refusal leaves none there.
+    fn attach_all(&self, host: &H, type1: &Type1<H>) -> Result<(), Refusal> {
+        for (done, member) in self.groups.iter().enumerate() {
+            if let Err(refusal) = type1.attach(host, *member) {
+                self.groups.iter().take(done).for_each(|member| type1.detach(host, member.minor));
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
 }

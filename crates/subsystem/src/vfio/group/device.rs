@@ -75,6 +75,9 @@ impl<H: Host> Group<H> {
                     SharedId::Context(number) => open_in_context(tables, host, ctx, device, number)?,
                 };
                 *slot = Some(Opened { files: 1, hold });
+                if self.noiommu {
+                    host.domain_attach(device.identity.function, Some(host.unmanaged_domain()));
+                }
                 Ok(())
             })
         })?;
@@ -95,11 +98,14 @@ impl<H: Host> Group<H> {
                     return None;
                 }
                 device.pci.close(host);
+                if self.noiommu {
+                    host.domain_attach(device.identity.function, None);
+                }
                 slot.take().map(|opened| opened.hold)
             })?;
             match hold {
                 Hold::Binding(binding) => Some(cdev::unbind(tables, host, binding)),
-                Hold::Group => self.put(tables.containers(), state),
+                Hold::Group => self.put(host, tables.containers(), state),
                 Hold::Nothing => None,
             }
         })

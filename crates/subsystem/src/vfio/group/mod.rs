@@ -18,6 +18,7 @@ use crate::mem::List;
 use crate::rules::{Refusal, group as rules, vfio as vfio_rules};
 use crate::tables::{Containers, SharedId, Tables};
 use crate::vfio::args;
+use crate::vfio::container::Member;
 use crate::vfio::device::NODE_MODE;
 use crate::vfio::file::FileKind;
 
@@ -31,6 +32,8 @@ pub(crate) struct Group<H: Host> {
     number: u32,
     /// Whether its one device counts as one without an IOMMU.
     noiommu: bool,
+    /// One of its functions.
+    function: Function,
     /// The devices that it gives out, by index.
     devices: List<u32>,
     /// How many devices are registered, those included whose driver is being unbound. Without any, the group is gone for
@@ -57,7 +60,7 @@ impl<H: Host> Group<H> {
             None => (host.iommu_group_add(function).map_err(|_| vfio_rules::PROBE_NODE)?, true),
         };
         let state = H::Mutex::new(State { holders: 0, joined: None, bound: 0 });
-        let group = Group { minor, number, noiommu, devices: List::new(), registered: 0, state };
+        let group = Group { minor, number, noiommu, function, devices: List::new(), registered: 0, state };
         if host.node_add(group.node()).is_err() {
             group.leave_iommu_group(host, function);
             return Err(vfio_rules::PROBE_NODE);
@@ -110,7 +113,7 @@ impl<H: Host> Group<H> {
         }
         host.node_remove(self.node());
         self.state.with(|state| match state.joined {
-            Some(SharedId::Container(_)) => self.leave(containers, state),
+            Some(SharedId::Container(_)) => self.leave(host, containers, state),
             Some(SharedId::Context(_)) | None => None,
         })
     }
@@ -144,8 +147,8 @@ impl<H: Host> Group<H> {
     }
 
     /// The file is closed. What the group had joined is to be put if nobody else holds the group open.
-    pub(crate) fn close(&self, containers: &Containers<H>) -> Option<SharedId> {
-        self.state.with(|state| self.put(containers, state))
+    pub(crate) fn close(&self, host: &H, containers: &Containers<H>) -> Option<SharedId> {
+        self.state.with(|state| self.put(host, containers, state))
     }
 
     /// A device is about to be bound through its own node.
@@ -165,18 +168,18 @@ impl<H: Host> Group<H> {
     }
 
     /// Who holds the group open lets go. With the last one it leaves what it has joined, which is to be put then.
-    fn put(&self, containers: &Containers<H>, state: &mut State) -> Option<SharedId> {
+    fn put(&self, host: &H, containers: &Containers<H>, state: &mut State) -> Option<SharedId> {
         state.holders = state.holders.saturating_sub(1);
-        if state.holders == 0 { self.leave(containers, state) } else { None }
+        if state.holders == 0 { self.leave(host, containers, state) } else { None }
     }
 
     /// Leaves what it has joined.
-    fn leave(&self, containers: &Containers<H>, state: &mut State) -> Option<SharedId> {
+    fn leave(&self, host: &H, containers: &Containers<H>, state: &mut State) -> Option<SharedId> {
         let left = state.joined.take();
         if let Some(SharedId::Container(number)) = left
             && let Some(shared) = containers.get(number)
         {
-            shared.object.detach(self.minor);
+            shared.object.detach(host, self.minor);
         }
         left
     }
@@ -235,7 +238,8 @@ impl<H: Host> Group<H> {
             let joined = match tables.file(file).map_err(|_| rules::SET_CONTAINER_FD_CLOSED)?.kind {
                 FileKind::Container(number) => {
                     let shared = tables.container(number)?;
-                    shared.object.attach(host, ctx, self.minor, self.noiommu)?;
+                    let member = Member { minor: self.minor, number: self.number, function: self.function };
+                    shared.object.attach(host, ctx, member, self.noiommu)?;
                     shared.hold();
                     SharedId::Container(number)
                 }
@@ -258,12 +262,16 @@ impl<H: Host> Group<H> {
     }
 
     /// `VFIO_GROUP_UNSET_CONTAINER`: what was left, and is to be put.
-    pub(crate) fn unset_container(&self, containers: &Containers<H>) -> Result<Option<SharedId>, Refusal> {
+    pub(crate) fn unset_container(
+        &self,
+        host: &H,
+        containers: &Containers<H>,
+    ) -> Result<Option<SharedId>, Refusal> {
         self.state.with(|state| match state.joined {
             None => Err(rules::UNSET_CONTAINER_NONE),
             // The file of the group is one holder.
             Some(SharedId::Container(_)) if state.holders > 1 => Err(rules::UNSET_CONTAINER_BUSY),
-            Some(_) => Ok(self.leave(containers, state)),
+            Some(_) => Ok(self.leave(host, containers, state)),
         })
     }
 }

@@ -1,0 +1,254 @@
+//! type1: an address space that the IOMMUs of a container's groups translate.
+//!
+//! A mapping is pinned as long as it is there, and is in the domain of every IOMMU that some group of the container is behind.
+//!
+//! Source: Linux 7.3, `drivers/vfio/vfio_iommu_type1.c` as observed, and `include/uapi/linux/vfio.h`.
+
+mod dirty;
+mod info;
+mod map;
+
+use uapi::vfio::{
+    VFIO_DMA_CC_IOMMU, VFIO_IOMMU_DIRTY_PAGES, VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA,
+    VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU as VFIO_TYPE1_V2_IOMMU, VFIO_UNMAP_ALL, VFIO_UPDATE_VADDR,
+};
+
+use super::{Call, Member};
+use crate::host::{DomainKind, Host, IommuInfo, Level, Mapping, Mutex as _, Rights, Task};
+use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
+use crate::rules::{Refusal, type1 as rules, vfio as vfio_rules};
+
+/// The smallest page of every IOMMU here.
+const PAGE: u64 = 4096;
+
+/// How many mappings a container has at most (`dma_entry_limit`).
+const MAPPINGS: u32 = 0xffff;
+
+/// What backs a container by IOMMUs.
+pub(super) struct Type1<H: Host> {
+    /// Whether it is version 2, which unmaps nothing but whole mappings.
+    v2: bool,
+    space: H::Mutex<Space<H>>,
+}
+
+/// The address space of a container.
+struct Space<H: Host> {
+    mappings: IntervalMap<Mapped<H::Pin>>,
+    /// How many more there can be.
+    available: u32,
+    /// How many of them have lost their address in the process.
+    without_address: u32,
+    /// Whether dirty pages are tracked.
+    tracks_dirty: bool,
+    domains: List<Domain<H>>,
+}
+
+/// A mapping; its IOVAs are where it is kept.
+#[derive(Clone, Copy)]
+struct Mapped<P> {
+    pin: P,
+    rights: Rights,
+    /// Whose memory it is, and who is charged for it.
+    task: Task,
+    /// Whether that process had CAP_IPC_LOCK.
+    capable: bool,
+    /// Whether its address in the process is known.
+    has_address: bool,
+    /// What is behind its bits in the bitmap of its dirty pages: see [`dirty::Bitmap::mark`].
+    stale: u128,
+}
+
+/// A domain, and the groups that are attached to it.
+struct Domain<H: Host> {
+    domain: H::Domain,
+    enforces_coherency: bool,
+    groups: List<(Member, IommuInfo)>,
+}
+
+/// Whether there is an extension, in whatever state a container is.
+pub(super) fn has_extension(number: u64) -> bool {
+    matches!(u32::try_from(number), Ok(VFIO_TYPE1_IOMMU | VFIO_TYPE1_V2_IOMMU | VFIO_UNMAP_ALL))
+}
+
+impl<H: Host> Type1<H> {
+    /// An empty address space, of the version that an argument of `VFIO_SET_IOMMU` asks for; `None` if it asks for something else.
+    pub(super) fn new(number: u64) -> Option<Self> {
+        let v2 = match u32::try_from(number) {
+            Ok(VFIO_TYPE1_IOMMU) => false,
+            Ok(VFIO_TYPE1_V2_IOMMU) => true,
+            _ => return None,
+        };
+        let space = Space {
+            mappings: IntervalMap::new(),
+            available: MAPPINGS,
+            without_address: 0,
+            tracks_dirty: false,
+            domains: List::new(),
+        };
+        Some(Type1 { v2, space: H::Mutex::new(space) })
+    }
+
+    /// `VFIO_CHECK_EXTENSION` of a container that it backs.
+    pub(super) fn check_extension(&self, number: u64) -> bool {
+        match u32::try_from(number) {
+            Ok(VFIO_UPDATE_VADDR) => true,
+            Ok(VFIO_DMA_CC_IOMMU) => {
+                self.space.with(|space| space.domains.iter().all(|domain| domain.enforces_coherency))
+            }
+            _ => has_extension(number),
+        }
+    }
+
+    /// Any other container ioctl.
+    pub(super) fn ioctl(&self, call: &Call<'_, H>) -> Result<u32, Refusal> {
+        match call.command {
+            VFIO_IOMMU_GET_INFO => self.get_info(call),
+            VFIO_IOMMU_MAP_DMA => self.map_dma(call),
+            VFIO_IOMMU_UNMAP_DMA => self.unmap_dma(call),
+            VFIO_IOMMU_DIRTY_PAGES => self.dirty_pages(call),
+            _ => Err(rules::UNKNOWN_COMMAND),
+        }
+        .map(|()| 0)
+    }
+
+    /// How many mappings there are.
+    pub(super) fn mappings(&self) -> usize {
+        self.space.with(|space| space.mappings.len())
+    }
+
+    /// A group joins: what is mapped, its devices reach from now on, and nothing else.
+    pub(super) fn attach(&self, host: &H, member: Member) -> Result<(), Refusal> {
+        // A group that is in a container with an IOMMU has one.
+        let info = host.iommu(member.function).ok_or(vfio_rules::NO_MEMORY)?;
+        self.space.with(|space| {
+            space.check_group(host, &info)?;
+            let matching = |domain: &&mut Domain<H>| domain.enforces_coherency == info.enforces_coherency;
+            if let Some(domain) = space.domains.iter_mut().find(matching) {
+                domain.groups.push(host, (member, info)).map_err(no_memory)?;
+                host.domain_attach(member.function, Some(domain.domain));
+                return Ok(());
+            }
+            let mut groups = List::new();
+            groups.push(host, (member, info)).map_err(no_memory)?;
+            space.domains.reserve(host).map_err(no_memory)?;
+            let domain =
+                host.domain_new(DomainKind::Translated(member.function)).ok_or(vfio_rules::NO_MEMORY)?;
+            if let Err(refusal) = space.fill(host, domain) {
+                host.domain_free(domain);
+                return Err(refusal);
+            }
+            host.domain_attach(member.function, Some(domain));
+            let enforces_coherency = info.enforces_coherency;
+            space.domains.push_reserved(Domain { domain, enforces_coherency, groups });
+            Ok(())
+        })
+    }
+
+    /// A group leaves. With the last one of a domain the domain goes, with the last one of all whatever is mapped.
+    pub(super) fn detach(&self, host: &H, minor: u32) {
+        self.space.with(|space| {
+            for at in 0..space.domains.len() {
+                let Some(domain) = space.domains.get_mut(at) else { return };
+                let Some(place) = domain.groups.iter().position(|(member, _)| member.minor == minor) else {
+                    continue;
+                };
+                if let Some((member, _)) = domain.groups.remove(place) {
+                    host.domain_attach(member.function, None);
+                }
+                if domain.groups.is_empty() {
+                    space.drop_domain(host, at);
+                }
+                return;
+            }
+        });
+    }
+}
+
+impl<H: Host> Space<H> {
+    /// Checks that a group of an IOMMU goes with what is mapped.
+    fn check_group(&self, host: &H, info: &IommuInfo) -> Result<(), Refusal> {
+        if self.without_address > 0 {
+            return Err(rules::GROUP_ADDRESSES);
+        }
+        let beyond = info.aperture_last.checked_add(1);
+        if beyond.is_some_and(|beyond| self.mappings.overlaps(beyond, u64::MAX)) {
+            return Err(rules::GROUP_APERTURE);
+        }
+        if self.mappings.overlaps(info.msi_window.0, info.msi_window.1) {
+            return Err(rules::GROUP_RESERVED);
+        }
+        if !info.isolated_msi {
+            let line = format_args!(
+                "vfio_iommu_type1_attach_group: No interrupt remapping support.  Use the module param \
+                 \"allow_unsafe_interrupts\" to enable VFIO IOMMU support on this platform"
+            );
+            host.log(Level::Warn, None, line);
+            return Err(rules::GROUP_INTERRUPTS);
+        }
+        Ok(())
+    }
+
+    /// Maps everything in a domain. A refusal leaves it empty.
+    fn fill(&self, host: &H, domain: H::Domain) -> Result<(), Refusal> {
+        for entry in self.mappings.iter() {
+            if !host.domain_map(domain, mapping(&entry)) {
+                self.mappings
+                    .iter()
+                    .take_while(|done| done.first < entry.first)
+                    .for_each(|done| host.domain_unmap(domain, mapping(&done)));
+                return Err(vfio_rules::NO_MEMORY);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away a domain that no group is attached to any more.
+    fn drop_domain(&mut self, host: &H, at: usize) {
+        if self.domains.len() == 1 {
+            self.unmap_all(host);
+        }
+        if let Some(gone) = self.domains.remove(at) {
+            self.mappings.iter().for_each(|entry| host.domain_unmap(gone.domain, mapping(&entry)));
+            host.domain_free(gone.domain);
+        }
+    }
+
+    fn unmap_all(&mut self, host: &H) {
+        while let Some(entry) = self.mappings.at_or_after(0) {
+            self.remove(host, &entry);
+        }
+    }
+
+    /// The first range of IOVAs from `from` on that can be mapped: every IOMMU can translate it, and none has its window for
+    /// interrupts there.
+    fn usable_from(&self, from: u64) -> Option<(u64, u64)> {
+        let infos = || self.domains.iter().flat_map(|domain| domain.groups.iter().map(|(_, info)| info));
+        let mut first = from;
+        while let Some(info) = infos().find(|info| (info.msi_window.0..=info.msi_window.1).contains(&first)) {
+            first = info.msi_window.1.checked_add(1)?;
+        }
+        let windows = infos().filter_map(|info| info.msi_window.0.checked_sub(1)).filter(|end| first <= *end);
+        let last = windows.chain(infos().map(|info| info.aperture_last)).min()?;
+        (first <= last).then_some((first, last))
+    }
+
+    /// The sizes of pages that every domain has, each as a bit.
+    fn page_sizes(&self) -> u64 {
+        let infos = self.domains.iter().flat_map(|domain| domain.groups.iter().map(|(_, info)| info));
+        infos.fold(u64::MAX, |sizes, info| sizes & info.page_sizes)
+    }
+}
+
+/// How a mapping is in the domains: in one piece.
+fn mapping<P: Copy>(entry: &Entry<Mapped<P>>) -> Mapping<P> {
+    let Mapped { pin, rights, .. } = entry.value;
+    Mapping { iova: entry.first, pin, first: 0, pages: pages(entry), rights }
+}
+
+fn pages<P>(entry: &Entry<Mapped<P>>) -> u64 {
+    (entry.last.saturating_sub(entry.first) / PAGE).saturating_add(1)
+}
+
+fn no_memory(OutOfMemory: OutOfMemory) -> Refusal {
+    vfio_rules::NO_MEMORY
+}

@@ -9,7 +9,7 @@ fn a_bad_machine_file_is_named_with_what_is_wrong() {
         ("speed = 3".to_owned(), "machine.toml:1: unknown field `speed`"),
         ("[memory]\nlayout = \"round\"".to_owned(), "machine.toml:2: unknown variant `round`"),
         ("[[device]\n".to_owned(), "machine.toml:1: "),
-        ("iommu = \"translating\"".to_owned(), "machine.toml: iommu: \"translating\" is not built yet"),
+        ("iommu = \"transparent\"".to_owned(), "transparent"),
         (device.clone(), "device 0000:01:00.0: `image` or `size` is needed"),
         (format!("{device}image = \"none.img\""), "none.img: No such file or directory"),
         (

@@ -214,9 +214,9 @@ fn features() {
     assert_eq!(feature(3 | set), Ok(()));
     assert_refused!(feature(3 | set), EINVAL, "feature.low-power");
     assert!(!vfio.host().function(Function(0), |function| function.mappings));
-    assert_refused!(client.read(device, 0, 4), EIO, "bar.decoding");
+    assert!(client.read(device, 0, 4).is_ok(), "a read wakes it up");
     assert_eq!(feature(5 | set), Ok(()));
-    assert!(client.read(device, 0, 4).is_ok());
+    assert!(vfio.host().function(Function(0), |function| function.mappings));
 }
 
 #[test]
@@ -235,6 +235,6 @@ fn low_power_with_an_eventfd() {
     assert_refused!(enter(99, 16), EBADF, "feature.fd-closed");
     assert_refused!(enter(null, 16), EINVAL, "feature.not-eventfd");
     assert_eq!(enter(fd, 16), Ok(0));
-    assert_refused!(client.read(device, 0, 4), EIO, "bar.decoding");
+    assert!(!vfio.host().function(Function(0), |function| function.mappings));
     assert_refused!(enter(fd, 16), EINVAL, "feature.low-power");
 }

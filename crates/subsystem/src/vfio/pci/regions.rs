@@ -39,9 +39,14 @@ impl MemorySpace {
         MemorySpace { decoding, table: config.msix_table(), ..MemorySpace::default() }
     }
 
-    /// Whether accesses to memory BARs are answered.
+    /// Whether accesses through mappings of memory BARs are answered.
     pub(super) fn answers(&self) -> bool {
-        self.decoding && !self.asleep && !self.low_power
+        self.decodes() && !self.low_power
+    }
+
+    /// Whether read and write reach memory BARs: they wake a function up that low power is allowed for.
+    fn decodes(&self) -> bool {
+        self.decoding && !self.asleep
     }
 
     /// The part of a BAR that read and write do not reach.
@@ -222,7 +227,7 @@ impl<H: Host> PciDevice<H> {
     /// Accesses a region while decoding cannot be turned off. I/O ports are not asked whether they decode.
     fn while_answering<R>(&self, region: Region, f: impl FnOnce() -> R) -> Result<R, Refusal> {
         self.memory.read(|memory| match region.kind {
-            RegionKind::Memory { .. } if !memory.answers() => Err(rules::BAR_DECODING),
+            RegionKind::Memory { .. } if !memory.decodes() => Err(rules::BAR_DECODING),
             _ => Ok(f()),
         })
     }

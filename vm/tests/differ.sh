@@ -3,7 +3,10 @@
 . /bin/lib.sh
 machine=/tmp/machine.toml
 {
-    if ls /sys/class/iommu 2>/dev/null | grep -q .; then echo 'iommu = "translating"'; fi
+    if ls /sys/class/iommu 2>/dev/null | grep -q .; then
+        echo 'iommu = "translating"'
+        echo 'unsafe_noiommu_mode = false'
+    fi
     # Without VFIO's own container, IOMMUFD is the container.
     [ -e /sys/module/vfio_iommu_type1 ] || echo 'kconfig.CONFIG_VFIO_CONTAINER = "n"'
     cat /etc/edu.toml

@@ -1,6 +1,6 @@
 //! The IOMMU of the simulated host: domains, who is attached to them, and who has the DMA of groups.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use subsystem::{Alloc, DmaOwner, DomainKind, Function, Iommu, IommuInfo, Mapping};
 
@@ -16,7 +16,8 @@ pub(crate) const UNMANAGED: Domain = Domain(u32::MAX);
 
 struct State {
     kind: DomainKind,
-    mapped: Vec<Mapping<Pin>>,
+    /// By the IOVA at which they begin; address spaces that share a physical domain may use the same ones.
+    mapped: BTreeMap<u64, Vec<Mapping<Pin>>>,
     tracking: bool,
     /// IOVAs of pages that were written.
     dirty: BTreeSet<u64>,
@@ -27,6 +28,8 @@ struct State {
 pub(crate) struct Iommus {
     behind: HashMap<Function, IommuInfo>,
     domains: HashMap<Domain, State>,
+    /// How many mappings there are of each pin.
+    pins: HashMap<Pin, usize>,
     next: u32,
     attached: HashMap<Function, Domain>,
     /// By group.
@@ -61,13 +64,21 @@ impl Iommus {
             domains: self.domains.len(),
             attached: self.attached.len(),
             claims: self.owners.values().map(|(_, claims)| claims).sum(),
-            pages: self.domains.values().flat_map(|state| &state.mapped).map(|it| it.pages).sum(),
+            pages: self
+                .domains
+                .values()
+                .flat_map(|state| state.mapped.values().flatten())
+                .map(|it| it.pages)
+                .sum(),
         }
     }
 
     /// Whether a page of a pin is mapped anywhere.
     pub(crate) fn has_mapped(&self, pin: Pin, first: u64, pages: u64) -> bool {
-        let mut mapped = self.domains.values().flat_map(|state| &state.mapped);
+        if !self.pins.contains_key(&pin) {
+            return false;
+        }
+        let mut mapped = self.domains.values().flat_map(|state| state.mapped.values().flatten());
         mapped.any(|it| it.pin == pin && first < it.first + it.pages && it.first < first + pages)
     }
 
@@ -80,7 +91,7 @@ impl Iommus {
     /// What is mapped in the domain that a function is attached to.
     fn mapped(&self, function: Function) -> impl Iterator<Item = &Mapping<Pin>> {
         let state = self.attached.get(&function).and_then(|domain| self.domains.get(domain));
-        state.into_iter().flat_map(|state| &state.mapped)
+        state.into_iter().flat_map(|state| state.mapped.values().flatten())
     }
 
     fn translated(&self, function: Function) -> bool {
@@ -177,7 +188,7 @@ impl Iommu for TestHost {
         self.iommus(|iommus| {
             let domain = Domain(iommus.next);
             iommus.next += 1;
-            let state = State { kind, mapped: Vec::new(), tracking: false, dirty: BTreeSet::new() };
+            let state = State { kind, mapped: BTreeMap::new(), tracking: false, dirty: BTreeSet::new() };
             iommus.domains.insert(domain, state);
             Some(domain)
         })
@@ -205,19 +216,41 @@ impl Iommu for TestHost {
                 let aperture = iommus.behind[&function].aperture_last;
                 assert!(last(&mapping) <= aperture, "the IOMMU cannot translate that");
                 let overlaps = |it: &Mapping<Pin>| it.iova <= last(&mapping) && mapping.iova <= last(it);
-                assert!(!state.mapped.iter().any(overlaps), "mappings of a domain overlap");
+                assert!(!state.mapped.values().flatten().any(overlaps), "mappings of a domain overlap");
             }
-            state.mapped.push(mapping);
+            state.mapped.entry(mapping.iova).or_default().push(mapping);
+            *iommus.pins.entry(mapping.pin).or_default() += 1;
         });
         true
     }
 
     fn domain_unmap(&self, domain: Domain, mapping: Mapping<Pin>) {
         self.iommus(|iommus| {
-            let mapped = &mut iommus.domains.get_mut(&domain).expect("a domain that is gone").mapped;
-            let found = mapped.iter().position(|it| *it == mapping || part_of(&mapping, it).is_some());
-            let whole = mapped.swap_remove(found.expect("what is unmapped was mapped"));
-            mapped.extend(part_of(&mapping, &whole).into_iter().flatten());
+            let Iommus { domains, pins, .. } = iommus;
+            let mapped = &mut domains.get_mut(&domain).expect("a domain that is gone").mapped;
+            let within = |list: &Vec<Mapping<Pin>>| {
+                list.iter().position(|it| *it == mapping || part_of(&mapping, it).is_some())
+            };
+            let here = mapped.get(&mapping.iova).and_then(within).map(|index| (mapping.iova, index));
+            // What begins elsewhere is part of a larger mapping.
+            let mut all = mapped.iter();
+            let found =
+                here.or_else(|| all.find_map(|(iova, list)| within(list).map(|index| (*iova, index))));
+            let (iova, index) = found.expect("what is unmapped was mapped");
+            let list = mapped.get_mut(&iova).expect("it was found there");
+            let whole = list.swap_remove(index);
+            if list.is_empty() {
+                mapped.remove(&iova);
+            }
+            let count = pins.get_mut(&whole.pin).expect("it was counted");
+            *count -= 1;
+            for rest in part_of(&mapping, &whole).into_iter().flatten() {
+                mapped.entry(rest.iova).or_default().push(rest);
+                *count += 1;
+            }
+            if *count == 0 {
+                pins.remove(&whole.pin);
+            }
         });
     }
 

@@ -65,7 +65,7 @@ struct Pinned {
 }
 
 /// A pin: its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pin(u32);
 
 /// All memory.

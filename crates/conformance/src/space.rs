@@ -84,10 +84,16 @@ impl<'a, S: Suite> Fixture<'a, S> {
 
     /// An IOAS of a context that tells physical addresses.
     pub(crate) fn telling_space(&self) -> Way<Space<'a, S>> {
-        if self.lacks_noiommu()? {
-            return Err(Stop::NotApplicable("the kernel is built without IOMMUFD_NOIOMMU".into()));
-        }
+        self.needs_get_pa()?;
         self.space()
+    }
+
+    /// Not applicable where contexts tell no physical addresses.
+    pub(crate) fn needs_get_pa(&self) -> Way<()> {
+        match self.lacks_noiommu()? {
+            true => Err(Stop::NotApplicable("the kernel is built without IOMMUFD_NOIOMMU".into())),
+            false => Ok(()),
+        }
     }
 
     fn space_of(&self, device: Option<(S::File, u32)>, iommufd: S::File, id: u32) -> Way<Space<'a, S>> {

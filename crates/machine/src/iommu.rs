@@ -1,7 +1,6 @@
 //! The IOMMU of a machine: an Intel VT-d unit as far as drivers can tell, the functions behind it, and who has their DMA.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 
 use subsystem::{DmaOwner, Function, IommuInfo};
@@ -22,81 +21,165 @@ const PAGE_SIZES: u64 = 1 << 12 | 1 << 21 | 1 << 30;
 /// Where writes are interrupts, on every PC.
 const MSI_WINDOW: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 
-/// Which functions of a machine are behind its IOMMU, and who has their DMA.
-#[derive(Debug, Default)]
+/// The iommu_groups of a machine: those that its IOMMU makes, and those that VFIO makes for functions without one.
+#[derive(Debug)]
 pub(crate) struct Groups {
-    /// By number of function: what serves it.
-    functions: Vec<Option<IommuInfo>>,
-    /// Who has the DMA of a group, and how often.
-    owners: Mutex<HashMap<u32, (DmaOwner, u32)>>,
+    iommu: Iommu,
+    /// By number of function.
+    places: Vec<Place>,
+    /// By number; a new group has the lowest one that is free.
+    all: Mutex<Vec<Option<Group>>>,
+}
+
+/// Where a function is on the bus, and with regard to the IOMMU.
+pub(crate) type Place = (PciAddress, Isolation);
+
+#[derive(Debug)]
+struct Group {
+    /// In the order in which they came.
+    members: Vec<Function>,
+    /// What its members are behind; `None`: VFIO has made it for a function without an IOMMU.
+    info: Option<IommuInfo>,
+    /// Who has its DMA, and how often.
+    owner: Option<(Owner, u32)>,
+}
+
+/// Who has the DMA of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// Drivers of the host, each of one function, which reach memory by the DMA API.
+    Drivers,
+    /// VFIO or IOMMUFD.
+    User(DmaOwner),
 }
 
 impl Groups {
-    /// The groups of devices that are on the bus in this order; groups are numbered as they come.
-    pub(crate) fn new(iommu: Iommu, devices: impl Iterator<Item = (PciAddress, Isolation)>) -> Self {
-        let Iommu::Translating(spec) = iommu else { return Groups::default() };
-        let mut seen: Vec<(PciAddress, Isolation)> = Vec::new();
-        let functions = devices.map(|(address, isolation)| {
-            if isolation == Isolation::Bypass {
-                return None;
-            }
-            let together = |&(other, its): &(PciAddress, Isolation)| {
+    /// No groups yet, for functions that are in these places.
+    pub(crate) fn new(iommu: Iommu, places: Vec<Place>) -> Self {
+        Groups { iommu, places, all: Mutex::default() }
+    }
+
+    /// A function is found on the bus: it comes into its group, which is made for the first one. `None` if it is not behind
+    /// the IOMMU.
+    pub(crate) fn join(&self, function: Function) -> Option<IommuInfo> {
+        let Iommu::Translating(spec) = self.iommu else { return None };
+        let (address, isolation) = *self.places.get(function.0 as usize)?;
+        if isolation == Isolation::Bypass {
+            return None;
+        }
+        let together = |member: &Function| {
+            self.places.get(member.0 as usize).is_some_and(|&(other, its)| {
                 its == isolation && (isolation != Isolation::Own || other.is_of_device(address))
-            };
-            let group = seen.iter().position(together).unwrap_or_else(|| {
-                seen.push((address, isolation));
-                seen.len() - 1
-            });
-            Some(spec.info(group as u32))
-        });
-        Groups { functions: functions.collect(), owners: Mutex::default() }
+            })
+        };
+        let mut all = lock(&self.all);
+        let found = all.iter_mut().flatten().find(|group| group.members.iter().any(together));
+        if let Some(group) = found {
+            group.members.push(function);
+            return group.info;
+        }
+        let number = add(&mut all, function, |number| Some(spec.info(number)));
+        all[number as usize].as_ref()?.info
+    }
+
+    /// VFIO makes a group for a function without an IOMMU; its number.
+    pub(crate) fn make(&self, function: Function) -> u32 {
+        add(&mut lock(&self.all), function, |_| None)
+    }
+
+    /// A function leaves its group, which goes with the last one. Answers the number of the group, and whether it is gone.
+    pub(crate) fn leave(&self, function: Function) -> Option<(u32, bool)> {
+        let mut all = lock(&self.all);
+        let number =
+            all.iter().position(|group| group.as_ref().is_some_and(|it| it.members.contains(&function)))?;
+        let members = &mut all[number].as_mut()?.members;
+        members.retain(|member| *member != function);
+        let gone = members.is_empty();
+        if gone {
+            all[number] = None;
+        }
+        Some((number as u32, gone))
     }
 
     /// What serves a function.
     pub(crate) fn info(&self, function: Function) -> Option<IommuInfo> {
-        self.functions.get(function.0 as usize).copied().flatten()
+        of(&mut lock(&self.all), function)?.info
     }
 
     /// The function and all others of its group.
-    pub(crate) fn members(&self, function: Function) -> impl Iterator<Item = Function> {
-        let group = self.info(function).map(|info| info.group);
-        let behind = self.functions.iter().enumerate();
-        let others = behind.filter(move |(_, info)| group.is_some() && info.map(|info| info.group) == group);
-        let others =
-            others.map(|(number, _)| Function(number as u32)).filter(move |other| *other != function);
-        std::iter::once(function).chain(others)
+    pub(crate) fn members(&self, function: Function) -> Vec<Function> {
+        of(&mut lock(&self.all), function).map_or_else(|| vec![function], |group| group.members.clone())
     }
 
-    /// How many groups there are: they have the first numbers.
-    pub(crate) fn count(&self) -> usize {
-        let numbers = self.functions.iter().flatten().map(|info| info.group as usize + 1);
-        numbers.max().unwrap_or(0)
+    /// A driver of the host that reaches memory by the DMA API is about to have a function; false if VFIO or IOMMUFD has the
+    /// DMA of its group. A function in no group can be had.
+    pub(crate) fn claim_for_driver(&self, function: Function) -> bool {
+        of(&mut lock(&self.all), function).is_none_or(|group| group.claim(Owner::Drivers))
+    }
+
+    /// It has it no more.
+    pub(crate) fn release_for_driver(&self, function: Function) {
+        if let Some(group) = of(&mut lock(&self.all), function) {
+            group.release();
+        }
     }
 
     /// Gives the DMA of a group to an owner.
     pub(crate) fn claim(&self, group: u32, owner: DmaOwner) -> bool {
-        let mut owners = lock(&self.owners);
-        let (holder, claims) = owners.entry(group).or_insert((owner, 0));
-        let own = *holder == owner;
-        *claims += u32::from(own);
-        own
+        lock(&self.all)
+            .get_mut(group as usize)
+            .and_then(Option::as_mut)
+            .is_some_and(|it| it.claim(Owner::User(owner)))
     }
 
     /// Takes back one claim.
     pub(crate) fn release(&self, group: u32) {
-        let mut owners = lock(&self.owners);
-        if let Some((_, claims)) = owners.get_mut(&group) {
-            *claims -= 1;
-            if *claims == 0 {
-                owners.remove(&group);
-            }
+        if let Some(group) = lock(&self.all).get_mut(group as usize).and_then(Option::as_mut) {
+            group.release();
         }
     }
 
     /// Whether anybody has the DMA of a group.
     pub(crate) fn is_claimed(&self, group: u32) -> bool {
-        lock(&self.owners).contains_key(&group)
+        lock(&self.all)
+            .get(group as usize)
+            .and_then(Option::as_ref)
+            .is_some_and(|group| group.owner.is_some())
     }
+}
+
+impl Group {
+    fn claim(&mut self, owner: Owner) -> bool {
+        let (holder, claims) = self.owner.get_or_insert((owner, 0));
+        let own = *holder == owner;
+        *claims += u32::from(own);
+        own
+    }
+
+    fn release(&mut self) {
+        if let Some((_, claims)) = &mut self.owner {
+            *claims -= 1;
+            if *claims == 0 {
+                self.owner = None;
+            }
+        }
+    }
+}
+
+/// A new group with one member; its number.
+fn add(all: &mut Vec<Option<Group>>, function: Function, info: impl FnOnce(u32) -> Option<IommuInfo>) -> u32 {
+    let number = all.iter().position(Option::is_none).unwrap_or(all.len());
+    let group = Group { members: vec![function], info: info(number as u32), owner: None };
+    match all.get_mut(number) {
+        Some(free) => *free = Some(group),
+        None => all.push(Some(group)),
+    }
+    number as u32
+}
+
+/// The group of a function.
+fn of(all: &mut [Option<Group>], function: Function) -> Option<&mut Group> {
+    all.iter_mut().flatten().find(|group| group.members.contains(&function))
 }
 
 /// Where a device is with regard to the IOMMU.
@@ -161,9 +244,9 @@ mod tests {
         assert_eq!(info.aperture_last, 0x7f_ffff_ffff);
     }
 
-    #[test]
-    fn a_group_has_one_owner() {
-        let devices = [
+    /// Groups of six functions, all of which were found on the bus in their order.
+    fn groups() -> Groups {
+        let places = [
             ("0000:00:03.0", Isolation::Shared(7)),
             ("0000:00:04.0", Isolation::Bypass),
             ("0000:00:05.0", Isolation::Own),
@@ -171,16 +254,54 @@ mod tests {
             ("0000:00:06.0", Isolation::Shared(7)),
             ("0000:00:07.0", Isolation::Own),
         ];
-        let devices = devices.map(|(address, isolation)| (address.parse().unwrap(), isolation));
-        let groups = Groups::new(Iommu::Translating(IommuSpec::default()), devices.into_iter());
-        let numbers: Vec<_> = (0..6).map(|n| groups.info(Function(n)).map(|info| info.group)).collect();
-        assert_eq!(numbers, [Some(0), None, Some(1), Some(1), Some(0), Some(2)]);
-        assert_eq!(groups.members(Function(4)).collect::<Vec<_>>(), [Function(4), Function(0)]);
+        let places = places.map(|(address, isolation)| (address.parse().unwrap(), isolation));
+        let groups = Groups::new(Iommu::Translating(IommuSpec::default()), places.to_vec());
+        for number in 0..6 {
+            groups.join(Function(number));
+        }
+        groups
+    }
+
+    #[test]
+    fn functions_that_are_not_isolated_share_a_group() {
+        let groups = groups();
+        let number = |function| groups.info(Function(function)).map(|info| info.group);
+        assert_eq!([0, 1, 2, 3, 4, 5].map(number), [Some(0), None, Some(1), Some(1), Some(0), Some(2)]);
+        assert_eq!(groups.members(Function(4)), [Function(0), Function(4)]);
+        assert_eq!(groups.members(Function(1)), [Function(1)]);
+    }
+
+    #[test]
+    fn the_lowest_number_is_given_out() {
+        let groups = groups();
+        assert_eq!(groups.make(Function(1)), 3);
+        assert_eq!(groups.leave(Function(2)), Some((1, false)));
+        assert_eq!(groups.leave(Function(3)), Some((1, true)));
+        assert_eq!(groups.leave(Function(3)), None);
+        assert_eq!(groups.join(Function(3)).map(|info| info.group), Some(1));
+        assert_eq!(groups.join(Function(2)).map(|info| info.group), Some(1));
+        assert_eq!(groups.leave(Function(1)), Some((3, true)));
+    }
+
+    #[test]
+    fn a_group_has_one_owner() {
+        let groups = groups();
         let (one, other) = (DmaOwner::Context(1), DmaOwner::Context(2));
         assert!(groups.claim(0, one) && groups.claim(0, one));
         groups.release(0);
         assert!(!groups.claim(0, other), "one device of the group still has an owner");
+        assert!(!groups.claim_for_driver(Function(4)));
         groups.release(0);
-        assert!(!groups.is_claimed(0) && groups.claim(0, other));
+        assert!(
+            !groups.is_claimed(0)
+                && groups.claim_for_driver(Function(4))
+                && groups.claim_for_driver(Function(0))
+        );
+        assert!(groups.is_claimed(0) && !groups.claim(0, other));
+        groups.release_for_driver(Function(0));
+        assert!(!groups.claim(0, other), "one driver still has a function of the group");
+        groups.release_for_driver(Function(4));
+        assert!(groups.claim(0, other));
+        assert!(groups.claim_for_driver(Function(1)), "it is in no group");
     }
 }

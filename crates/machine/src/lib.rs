@@ -25,6 +25,6 @@ pub use machine::{CustomDevice, Handle, Machine};
 pub use ram::LayoutKind;
 pub use spec::{
     CAPABILITIES, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MemorySpec, ModelSpec,
-    NvmeBacking, PciAddress, PortSpec, Size, SpecError, setting,
+    NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, setting,
 };
 pub use subsystem::kconfig;

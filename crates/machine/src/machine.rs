@@ -22,7 +22,7 @@ use crate::spec::PciAddress;
 use crate::world::{Upward, World};
 
 pub use build::CustomDevice;
-use driver::Binding;
+use driver::{Binding, Drivers};
 pub use suite::Handle;
 
 /// A machine without hardware: VFIO and IOMMUFD as Linux has them, over device models in this process.
@@ -61,6 +61,7 @@ pub(crate) struct Shared {
     subsystem: Subsystem<World>,
     /// The functions whose models run inline.
     inline: Vec<Arc<PciFunction>>,
+    drivers: Drivers,
     /// What driver each function has, by number.
     bindings: Vec<Binding>,
     files: Files,

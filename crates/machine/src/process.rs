@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::fmt;
 use std::fs;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
@@ -198,6 +199,12 @@ impl Reserved {
 
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
+    }
+
+    /// The addresses, as calls have them.
+    pub(crate) fn range(&self) -> Range<u64> {
+        let start = self.start.as_ptr().expose_provenance() as u64;
+        start..start + self.length as u64
     }
 }
 

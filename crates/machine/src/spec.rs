@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
-use subsystem::{Kconfig, Symbol};
+use subsystem::{Kconfig, ModuleParameters, Symbol};
 
 use crate::dma::Mode;
 use crate::ram::{LayoutKind, RamSpec};
 
+mod driver;
 mod error;
 mod iommu;
 mod kconfig;
 mod units;
 
+pub use driver::Driver;
+pub(crate) use driver::VFIO_PCI;
 pub use error::SpecError;
 pub use iommu::{Iommu, IommuSpec};
 pub use kconfig::setting;
@@ -35,6 +38,9 @@ pub struct MachineSpec {
     pub unsafe_noiommu_mode: bool,
     /// The `iommufd` module parameter `allow_unsafe_interrupts`, as it is at the start.
     pub allow_unsafe_interrupts: bool,
+    /// The module parameters of `vfio_iommu_type1`, as they are at the start.
+    #[serde(rename = "vfio_iommu_type1")]
+    pub type1: Type1Spec,
     /// The capabilities that the process is taken to hold, by name.
     pub capabilities: Vec<String>,
     /// What becomes of a memory access that a device was not entitled to. An IOMMU blocks it in any case.
@@ -60,6 +66,7 @@ impl Default for MachineSpec {
             iommu: Iommu::None,
             unsafe_noiommu_mode: true,
             allow_unsafe_interrupts: false,
+            type1: Type1Spec::default(),
             capabilities: ["CAP_SYS_RAWIO", "CAP_IPC_LOCK"].map(String::from).to_vec(),
             dma: Mode::Enforce,
             kconfig: Kconfig::FULL,
@@ -68,6 +75,23 @@ impl Default for MachineSpec {
             devices: Vec::new(),
             limits: Limits::default(),
         }
+    }
+}
+
+/// The module parameters of `vfio_iommu_type1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Type1Spec {
+    /// Whether groups come under type1 whose interrupts are not isolated.
+    pub allow_unsafe_interrupts: bool,
+    /// How many mappings a container has at most.
+    pub dma_entry_limit: u32,
+}
+
+impl Default for Type1Spec {
+    fn default() -> Self {
+        let ModuleParameters { type1_unsafe_interrupts, dma_entry_limit, .. } = ModuleParameters::DEFAULT;
+        Type1Spec { allow_unsafe_interrupts: type1_unsafe_interrupts, dma_entry_limit }
     }
 }
 
@@ -183,18 +207,6 @@ pub enum NvmeBacking {
     Memory(Size),
 }
 
-/// The driver that a device has when the machine starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub enum Driver {
-    /// `vfio-pci`
-    #[default]
-    #[serde(rename = "vfio-pci")]
-    VfioPci,
-    /// None.
-    #[serde(rename = "none")]
-    None,
-}
-
 /// A device as the file has it: which keys go together depends on the model.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -294,7 +306,7 @@ impl MachineSpec {
             if device.driver == Driver::VfioPci && !self.kconfig.has(Symbol::VfioPci) {
                 return Err(SpecError::key(
                     "device.driver",
-                    "\"vfio-pci\" needs CONFIG_VFIO_PCI; use \"none\"",
+                    "\"vfio-pci\" needs CONFIG_VFIO_PCI; use \"none\" or a driver of the host",
                 ));
             }
             if !seen.insert(device.address) {

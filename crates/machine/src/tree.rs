@@ -52,6 +52,10 @@ pub(crate) enum Live {
     UnsafeNoiommuMode,
     /// `/sys/module/iommufd/parameters/allow_unsafe_interrupts`
     UnsafeInterrupts,
+    /// `/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts`
+    Type1UnsafeInterrupts,
+    /// `/sys/module/vfio_iommu_type1/parameters/dma_entry_limit`
+    DmaEntryLimit,
     /// `/proc/sys/kernel/tainted`
     Tainted,
     /// `/proc/self/pagemap`
@@ -60,13 +64,17 @@ pub(crate) enum Live {
     Config(Function),
     /// `driver_override` of a PCI device
     DriverOverride(Function),
-    /// `bind` of vfio-pci
-    Bind,
-    /// `unbind` of vfio-pci
-    Unbind,
+    /// `bind` of a driver
+    Bind(DriverId),
+    /// `unbind` of a driver
+    Unbind(DriverId),
     /// `/sys/bus/pci/drivers_probe`
     Probe,
 }
+
+/// A driver, by its number among those of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DriverId(pub(crate) usize);
 
 impl Entry {
     fn directory() -> Self {
@@ -92,11 +100,11 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The files that are there before any device, of a kernel that is built so.
-    pub(crate) fn new(kconfig: Kconfig, topology: Topology) -> Result<Self, Errno> {
+    /// The files that are there before any device, of a kernel that is built so and has these drivers, by number.
+    pub(crate) fn new(kconfig: Kconfig, topology: Topology, drivers: &[String]) -> Result<Self, Errno> {
         let tree = Tree { kconfig, topology, root: RwLock::new(Entry::directory()) };
         tree.add_vfio()?;
-        tree.add_pci()?;
+        tree.add_pci(drivers)?;
         Ok(tree)
     }
 

@@ -4,6 +4,7 @@
 
 mod fault;
 mod locks;
+mod regions;
 mod sleep;
 
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::spec::PciAddress;
 use crate::tree::Tree;
 
 use fault::Fault;
+use regions::MappedRegions;
 use sleep::Sleepers;
 
 /// What the subsystem of a machine runs on.
@@ -42,8 +44,7 @@ pub(crate) struct World {
     pins: Fault,
     sleepers: Sleepers,
     watches: Watches,
-    /// The functions that have an iommu_group of their own, by its number behind those of the IOMMU.
-    iommu_groups: Mutex<Vec<Option<Function>>>,
+    regions: MappedRegions,
 }
 
 /// The eventfds that something of a function waits for.
@@ -83,7 +84,7 @@ impl World {
             pins: Fault::default(),
             sleepers: Sleepers::new(functions)?,
             watches: Watches::default(),
-            iommu_groups: Mutex::default(),
+            regions: MappedRegions::default(),
         })
     }
 
@@ -99,6 +100,10 @@ impl World {
         &self.domains
     }
 
+    pub(crate) fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
     pub(crate) fn tree(&self) -> &Tree {
         &self.tree
     }
@@ -110,6 +115,10 @@ impl World {
     /// The kernel's taint flags.
     pub(crate) fn tainted(&self) -> u64 {
         self.taint.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn regions(&self) -> &MappedRegions {
+        &self.regions
     }
 
     pub(crate) fn allocations(&self) -> &Fault {
@@ -181,6 +190,12 @@ impl subsystem::Memory for World {
         if self.pins.permit() { self.ram.pin(source, first, pages, write) } else { Err(PinError::NoMemory) }
     }
 
+    fn is_region(&self, _: Task, address: u64, pages: u64, write: bool) -> bool {
+        // All tasks have the one address space.
+        let end = pages.checked_mul(Self::PAGE).and_then(|length| address.checked_add(length));
+        end.is_some_and(|end| self.regions.cover(address..end, write))
+    }
+
     fn unpin(&self, pin: Pin, first: u64, pages: u64) {
         self.domains.unpin(pin, first, pages);
     }
@@ -226,7 +241,11 @@ impl subsystem::Iommu for World {
     }
 
     fn domain_new(&self, kind: DomainKind) -> Option<Domain> {
-        Some(self.domains.create(matches!(kind, DomainKind::Translated(_))))
+        let aperture_last = match kind {
+            DomainKind::Physical => None,
+            DomainKind::Translated(function) => Some(self.groups.info(function)?.aperture_last),
+        };
+        Some(self.domains.create(aperture_last))
     }
 
     fn domain_free(&self, domain: Domain) {
@@ -416,22 +435,17 @@ impl subsystem::Nodes for World {
 
     fn iommu_group_add(&self, function: Function) -> Result<u32, Errno> {
         let device = self.bus.get(function).ok_or(Errno::ENODEV)?;
-        let mut groups = lock(&self.iommu_groups);
-        let free = groups.iter().position(Option::is_none).unwrap_or(groups.len());
-        let number = (self.groups.count() + free) as u32;
-        self.tree.add_iommu_group(device.address(), number)?;
-        match groups.get_mut(free) {
-            Some(group) => *group = Some(function),
-            None => groups.push(Some(function)),
+        let number = self.groups.make(function);
+        if let Err(errno) = self.tree.add_iommu_group(device.address(), number) {
+            self.groups.leave(function);
+            return Err(errno);
         }
         self.log.line(format_args!("pci {}: Adding to iommu group {number}", device.address()));
         Ok(number)
     }
 
     fn iommu_group_remove(&self, function: Function, group: u32) {
-        if let Some(place) = lock(&self.iommu_groups).get_mut(group as usize - self.groups.count()) {
-            *place = None;
-        }
+        self.groups.leave(function);
         self.with(function, (), |device| self.tree.remove_iommu_group(device.address(), group));
     }
 

@@ -126,6 +126,8 @@ pub trait Memory {
 
     /// Pins `pages` pages from page `first` of `source` on. May sleep. All or nothing.
     fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Self::Pin, PinError>;
+    /// Whether these pages of a process are a BAR that it has mapped, that answers, and that it may write if `write`.
+    fn is_region(&self, task: Task, address: u64, pages: u64, write: bool) -> bool;
     /// Gives back `pages` pages from page `first` of a pin on. Each page is given back once.
     fn unpin(&self, pin: Self::Pin, first: u64, pages: u64);
     /// The physical run at a page of a pin; `left` says how many pages of it are of interest.

@@ -26,6 +26,7 @@ mod host;
 pub mod iommufd;
 pub mod kconfig;
 pub mod mem;
+mod parameters;
 pub mod rules;
 mod subsystem;
 mod tables;
@@ -38,6 +39,7 @@ pub use host::{
     RwLock, Slept, Source, Task, Watch,
 };
 pub use kconfig::{Kconfig, Symbol};
+pub use parameters::{ModuleParameters, Parameters};
 pub use rules::{Refusal, Rule};
-pub use subsystem::{Parameters, Subsystem, Usage};
+pub use subsystem::{Subsystem, Usage};
 pub use vfio::{Access, FileId, MapRequest, MappedRegion, Ready};

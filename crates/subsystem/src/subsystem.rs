@@ -27,6 +27,7 @@ use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Watch};
 use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::{Kconfig, Symbol};
+use crate::parameters::{ModuleParameters, Parameters};
 use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::{Kind, SharedId, Tables};
 use crate::vfio::device::{Device, wait_for_users};
@@ -34,21 +35,6 @@ use crate::vfio::file::{DeviceFile, File, FileKind};
 use crate::vfio::{
     Access, FileId, MapRequest, MappedRegion, Ready, cdev, container, group, hot_reset, noiommu, pci,
 };
-
-/// How a subsystem starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parameters {
-    /// Which parts are built in.
-    pub kconfig: Kconfig,
-    /// The module parameter `enable_unsafe_noiommu_mode` of vfio, changed later with
-    /// [`Subsystem::set_unsafe_noiommu_mode`].
-    pub unsafe_noiommu_mode: bool,
-    /// The module parameter `allow_unsafe_interrupts` of iommufd, changed later with
-    /// [`Subsystem::set_unsafe_interrupts`].
-    pub unsafe_interrupts: bool,
-    /// Whether the platform adds MSI-X vectors while others are enabled, as x86 does.
-    pub dynamic_msix: bool,
-}
 
 /// What the subsystem holds at a moment. All zero when every file is closed and every function removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,7 +62,6 @@ pub struct Subsystem<H: Host> {
     host: H,
     kconfig: Kconfig,
     dynamic_msix: bool,
-    noiommu_mode: AtomicBool,
     /// Whether the log says who provides the container's node.
     container_told: AtomicBool,
     tables: H::RwLock<Tables<H>>,
@@ -105,9 +90,8 @@ impl<H: Host> Subsystem<H> {
             host,
             kconfig: parameters.kconfig,
             dynamic_msix: parameters.dynamic_msix,
-            noiommu_mode: AtomicBool::new(parameters.unsafe_noiommu_mode),
             container_told: AtomicBool::new(false),
-            tables: H::RwLock::new(Tables::new(parameters.unsafe_interrupts)),
+            tables: H::RwLock::new(Tables::new(parameters.modules)),
         })
     }
 
@@ -116,24 +100,14 @@ impl<H: Host> Subsystem<H> {
         &self.host
     }
 
-    /// Sets the module parameter `enable_unsafe_noiommu_mode` of vfio. Devices that are registered already keep what they are.
-    pub fn set_unsafe_noiommu_mode(&self, on: bool) {
-        self.noiommu_mode.store(on, Ordering::Relaxed);
+    /// The module parameters.
+    pub fn modules(&self) -> ModuleParameters {
+        self.tables.read(Tables::modules)
     }
 
-    /// The module parameter `enable_unsafe_noiommu_mode` of vfio.
-    pub fn unsafe_noiommu_mode(&self) -> bool {
-        self.noiommu_mode.load(Ordering::Relaxed)
-    }
-
-    /// Sets the module parameter `allow_unsafe_interrupts` of iommufd. Devices that are bound already stay so.
-    pub fn set_unsafe_interrupts(&self, on: bool) {
-        self.tables.read(|tables| tables.set_unsafe_interrupts(on));
-    }
-
-    /// The module parameter `allow_unsafe_interrupts` of iommufd.
-    pub fn unsafe_interrupts(&self) -> bool {
-        self.tables.read(|tables| tables.unsafe_interrupts())
+    /// Changes module parameters.
+    pub fn set_modules(&self, change: impl FnOnce(&mut ModuleParameters)) {
+        self.tables.read(|tables| tables.set_modules(change));
     }
 
     /// The driver vfio-pci is bound to a function: registers a device and makes its nodes appear. What is refused leaves
@@ -142,7 +116,8 @@ impl<H: Host> Subsystem<H> {
         if pci::is_bridge(&self.host, function) {
             return Err(rules::PROBE_BRIDGE);
         }
-        let noiommu = noiommu::decide(&self.host, self.kconfig, self.unsafe_noiommu_mode(), function)?;
+        let noiommu =
+            noiommu::decide(&self.host, self.kconfig, self.modules().unsafe_noiommu_mode, function)?;
         let grouped = self.kconfig.has(Symbol::VfioGroup);
         let node = noiommu::has_node(self.kconfig, noiommu);
         let kind = Kind { noiommu, grouped, node, dynamic_msix: self.dynamic_msix };
@@ -311,8 +286,8 @@ impl<H: Host> Subsystem<H> {
                 group.ioctl(tables, &self.host, ctx, command, argument)
             }
             FileKind::Container(number) => {
-                let unsafe_noiommu_mode = self.unsafe_noiommu_mode();
-                let call = container::Call { host: &self.host, ctx, unsafe_noiommu_mode, command, argument };
+                let modules = tables.modules();
+                let call = container::Call { host: &self.host, ctx, modules, command, argument };
                 tables.container(*number)?.object.ioctl(&call)
             }
             FileKind::DmaBuf(_) => Err(rules::DMA_BUF_IOCTL),

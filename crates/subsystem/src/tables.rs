@@ -1,14 +1,15 @@
 //! The tables of the subsystem: what is open, registered and shared.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use uapi::Errno;
 
 use crate::ctx::CallCtx;
-use crate::host::{Alloc, Function, Host};
+use crate::host::{Alloc, Function, Host, Mutex as _};
 use crate::iommufd::Context;
 use crate::kconfig::Kconfig;
 use crate::mem::{IdError, IdMap, Slab};
+use crate::parameters::ModuleParameters;
 use crate::rules::{Refusal, group as group_rules, vfio as rules};
 use crate::vfio::container::Container;
 use crate::vfio::device::{Device, Identity};
@@ -26,8 +27,7 @@ pub(crate) struct Tables<H: Host> {
     groups: IdMap<Group<H>>,
     containers: Containers<H>,
     contexts: IdMap<SharedContext<H>>,
-    /// The module parameter `allow_unsafe_interrupts` of iommufd.
-    unsafe_interrupts: AtomicBool,
+    modules: H::Mutex<ModuleParameters>,
 }
 
 /// Containers by number.
@@ -84,23 +84,24 @@ pub(crate) struct Kind {
 
 impl<H: Host> Tables<H> {
     /// Empty tables.
-    pub(crate) const fn new(unsafe_interrupts: bool) -> Self {
+    pub(crate) fn new(modules: ModuleParameters) -> Self {
         Tables {
             files: Slab::new(),
             devices: IdMap::new(0, DEVICES - 1),
             groups: IdMap::new(0, DEVICES - 1),
             containers: IdMap::new(0, u32::MAX - 1),
             contexts: IdMap::new(0, u32::MAX - 1),
-            unsafe_interrupts: AtomicBool::new(unsafe_interrupts),
+            modules: H::Mutex::new(modules),
         }
     }
 
-    pub(crate) fn unsafe_interrupts(&self) -> bool {
-        self.unsafe_interrupts.load(Ordering::Relaxed)
+    /// The module parameters at the moment. Nothing is locked under their lock.
+    pub(crate) fn modules(&self) -> ModuleParameters {
+        self.modules.with(|modules| *modules)
     }
 
-    pub(crate) fn set_unsafe_interrupts(&self, on: bool) {
-        self.unsafe_interrupts.store(on, Ordering::Relaxed);
+    pub(crate) fn set_modules(&self, change: impl FnOnce(&mut ModuleParameters)) {
+        self.modules.with(change);
     }
 
     /// How many files, devices, groups, containers and contexts there are.
@@ -169,8 +170,8 @@ impl<H: Host> Tables<H> {
     /// The minor number of the group of a function, which is made if there is none yet.
     fn find_group(&mut self, host: &H, function: Function) -> Result<u32, Refusal> {
         let number = host.iommu(function).map(|iommu| iommu.group);
-        let found = self.groups.iter().find(|(_, group)| Some(group.number()) == number && !group.is_over());
-        if let Some((minor, _)) = found {
+        let found = |number| self.groups.iter().find(|(_, group)| group.takes(number));
+        if let Some((minor, _)) = number.and_then(found) {
             return Ok(minor);
         }
         self.groups.reserve(host).map_err(no_index)?;

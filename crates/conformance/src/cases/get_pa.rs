@@ -65,6 +65,7 @@ fn ioases<S: Suite>() -> Vec<Case<S>> {
     vec![
         case("B-521", |f| answer(f.telling_space()?.get_pa_with(|get| get.ioas_id = UNKNOWN))),
         case("B-522", |f| {
+            f.needs_get_pa()?;
             let space = f.bound_space()?;
             let hwpt = space.attach()?;
             answer(space.get_pa_with(|get| get.ioas_id = hwpt))

@@ -3,17 +3,22 @@
 use std::collections::BTreeSet;
 
 use conformance::{Mode, Report, Verdict, run};
-use machine::LayoutKind;
 use machine::kconfig::{Kconfig, Symbol, Tristate};
+use machine::{Iommu, IommuSpec, LayoutKind};
 
-use crate::machine_of;
+use crate::machine_with;
 
 /// Asks every row in the modes of a build, and finds those that hold only there. `asked` are rows that the build of everything
 /// cannot be asked.
 fn behaves(settings: &[(Symbol, Tristate)], modes: &[Mode], asked: &[&str]) {
+    behaves_with(Iommu::None, settings, modes, asked);
+}
+
+/// The same of a machine with or without an IOMMU.
+fn behaves_with(iommu: Iommu, settings: &[(Symbol, Tristate)], modes: &[Mode], asked: &[&str]) {
     let kconfig = Kconfig::FULL.with(settings).expect("Kconfig allows it");
-    let (machine, mut target) = machine_of(LayoutKind::Scattered, kconfig);
-    if !kconfig.has(Symbol::VfioNoiommu) {
+    let (machine, mut target) = machine_with(LayoutKind::Scattered, kconfig, iommu, &[]);
+    if iommu == Iommu::None && !kconfig.has(Symbol::VfioNoiommu) {
         // No device has a driver then.
         target.devices.clear();
     }
@@ -83,4 +88,15 @@ fn with_dma_bufs() {
 #[test]
 fn without_devices_that_have_no_iommu() {
     behaves(&[(Symbol::VfioNoiommu, Tristate::N)], &[Mode::Iommufd], &["B-551", "B-552", "B-656"]);
+}
+
+/// Devices behind an IOMMU need no mode for those that have none.
+#[test]
+fn behind_an_iommu_without_the_noiommu_mode() {
+    behaves_with(
+        Iommu::Translating(IommuSpec::default()),
+        &[(Symbol::VfioNoiommu, Tristate::N)],
+        &[Mode::Iommu, Mode::IommuGroup, Mode::Iommufd],
+        &["B-023"],
+    );
 }

@@ -39,7 +39,7 @@ fn machine_with(layout: LayoutKind, kconfig: Kconfig, iommu: Iommu, bypass: &[&s
         ..DeviceSpec::new(address.parse().expect("an address"), model)
     };
     let nvme = || ModelSpec::Nvme(NvmeBacking::Memory(Size(1 << 20)));
-    let devices = vec![
+    let mut devices = vec![
         device("0000:00:03.0", ModelSpec::Edu),
         device("0000:00:04.0", nvme()),
         device("0000:00:05.0", ModelSpec::Edu),
@@ -54,6 +54,9 @@ fn machine_with(layout: LayoutKind, kconfig: Kconfig, iommu: Iommu, bypass: &[&s
     let bridge = custom("0000:00:07.0", Box::new(Bridge), Driver::None);
     let mut bound: Vec<String> = devices.iter().map(|device| device.address.to_string()).collect();
     bound.splice(3..3, [&ports, &both].map(|device| device.address.to_string()));
+    // Cases lend devices to this driver of the host.
+    let driver = Driver::Host("uio_pci_generic".into());
+    devices.push(DeviceSpec { driver, ..device("0000:00:09.0", ModelSpec::Edu) });
     let spec = MachineSpec {
         iommu,
         capabilities: CAPABILITIES.map(String::from).to_vec(),

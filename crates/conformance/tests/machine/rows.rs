@@ -57,7 +57,6 @@ const NOT_APPLICABLE_BEHIND: &[(&str, &str)] = &[
     // Seen in `iommu_rules`.
     ("B-078", "a list of its interrupts"),
     ("B-608", "a list of its interrupts"),
-    ("B-079", "uio_pci_generic"),
 ];
 
 /// Why nothing is asked in the other modes.

@@ -163,14 +163,14 @@ impl Domains {
         (port, control)
     }
 
-    /// A new domain, empty.
+    /// A new domain, empty. `aperture_last` is the last IOVA that it can translate; `None`: it translates none.
     #[must_use]
-    pub(crate) fn create(&self, translates: bool) -> Domain {
+    pub(crate) fn create(&self, aperture_last: Option<u64>) -> Domain {
         let (last, all) = &mut *lock(&self.all);
         *last += 1;
-        let space = match translates {
-            true => Space::Translated(Translation::new()),
-            false => Space::Physical(Reach::new()),
+        let space = match aperture_last {
+            Some(last) => Space::Translated(Translation::new(last)),
+            None => Space::Physical(Reach::new()),
         };
         all.insert(Domain(*last), Arc::new(DomainState::new(space)));
         Domain(*last)

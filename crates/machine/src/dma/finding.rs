@@ -25,6 +25,11 @@ pub enum Why {
         /// How many it can.
         bits: u8,
     },
+    /// The IOMMU translates no such address.
+    BeyondAperture {
+        /// How many bits an IOVA has.
+        bits: u8,
+    },
     /// The device is attached to no domain.
     NoDomain,
     /// The memory is mapped for reading only.
@@ -110,6 +115,7 @@ impl fmt::Display for Why {
         match *self {
             Why::BusMasterOff => f.write_str("bus mastering is off"),
             Why::BeyondMask { bits } => write!(f, "beyond the {bits} address bits of the device"),
+            Why::BeyondAperture { bits } => write!(f, "beyond the {bits} bits of an IOVA"),
             Why::NoDomain => f.write_str("the device is attached to nothing that memory could be mapped in"),
             Why::ReadOnly => f.write_str("mapped for reading only"),
             Why::WriteOnly => f.write_str("mapped for writing only"),

@@ -105,6 +105,7 @@ impl Faults {
         self.count.fetch_add(1, Ordering::Relaxed);
         let (code, reason) = match (why, access) {
             (Why::NoDomain, _) => (0x02, "Present bit in context entry is clear"),
+            (Why::BeyondAperture { .. }, _) => (0x04, "Access beyond MGAW"),
             (_, Access::Write) => (0x05, "PTE Write access is not set"),
             (_, Access::Read) => (0x06, "PTE Read access is not set"),
         };
@@ -452,7 +453,7 @@ mod tests {
             Ram::new(&RamSpec { bytes: 16 << 20, layout: LayoutKind::Scattered, seed: 1 }).expect("RAM");
         let domains = Domains::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
         let (_port, control) = domains.port("0000:01:00.0", 64, None);
-        let domain = domains.create(false);
+        let domain = domains.create(None);
         domains.attach(&control, Some(domain));
         let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
         let memory = ram.allocate(&options).expect("memory");
@@ -503,7 +504,7 @@ mod tests {
         let ram = Ram::new(&spec).expect("RAM");
         let domains = Domains::new(Arc::clone(&ram), Arc::new(Checker::new(Mode::Enforce)));
         let (_port, control) = domains.port("0000:01:00.0", 64, None);
-        let domain = domains.create(false);
+        let domain = domains.create(None);
         domains.attach(&control, Some(domain));
         let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd");
         rustix::fs::ftruncate(&file, FRAME).expect("sized");

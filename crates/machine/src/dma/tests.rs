@@ -23,6 +23,8 @@ struct Setup {
 }
 
 const PAGES: u64 = 16;
+/// The last IOVA behind an IOMMU.
+const APERTURE_LAST: u64 = (1 << 39) - 1;
 
 fn rights(write: bool) -> Rights {
     Rights { read: true, write }
@@ -36,10 +38,10 @@ fn setup(layout: LayoutKind, mode: Mode) -> Setup {
 fn setup_behind(layout: LayoutKind, mode: Mode, log: Option<Arc<Log>>) -> Setup {
     let ram = Ram::new(&RamSpec { bytes: 16 << 20, layout, seed: 5 }).expect("RAM");
     let domains = Domains::new(Arc::clone(&ram), Arc::new(Checker::new(mode)));
-    let translates = log.is_some();
+    let aperture_last = log.is_some().then_some(APERTURE_LAST);
     let (port, control) = domains.port("0000:01:00.0", 64, log);
     control.set_bus_master(true);
-    let domain = domains.create(translates);
+    let domain = domains.create(aperture_last);
     domains.attach(&control, Some(domain));
     let length = (PAGES * FRAME) as usize;
     let options = MemoryOptions { length, page_size: PageSize::Base, highest: u64::MAX };
@@ -301,7 +303,9 @@ fn what_is_not_mapped_is_blocked_and_logged() {
         assert_eq!(read(&mut setup, 0x20_0000), Err(Why::WriteOnly));
         setup.write(0x20_0000, 1).expect("that it may");
         assert!(setup.write(physical, 1).is_err(), "it knows no physical addresses");
-        assert_eq!(setup.control.fault_count(), 5);
+        setup.map(APERTURE_LAST - (FRAME - 1), 0, 1, false);
+        assert_eq!(read(&mut setup, APERTURE_LAST - 1), Err(Why::BeyondAperture { bits: 39 }));
+        assert_eq!(setup.control.fault_count(), 6);
         let faults = [
             "DMAR: [DMA Read NO_PASID] Request device [0000:01:00.0] fault addr 0x100000 [fault reason 0x02] \
              Present bit in context entry is clear",
@@ -309,9 +313,11 @@ fn what_is_not_mapped_is_blocked_and_logged() {
              PTE Read access is not set",
             "DMAR: [DMA Write NO_PASID] Request device [0000:01:00.0] fault addr 0x100000 [fault reason 0x05] \
              PTE Write access is not set",
+            "DMAR: [DMA Read NO_PASID] Request device [0000:01:00.0] fault addr 0x8000000000 [fault reason 0x04] \
+             Access beyond MGAW",
         ];
         let lines = log.since(0);
-        assert_eq!([&lines[1], &lines[3], &lines[5]], faults);
+        assert_eq!([&lines[1], &lines[3], &lines[5], &lines[11]], faults);
         let told: Vec<String> = setup.domains.checker().findings().iter().map(ToString::to_string).collect();
         assert_eq!(
             told[1..4],
@@ -320,6 +326,10 @@ fn what_is_not_mapped_is_blocked_and_logged() {
                 "0000:01:00.0 writes 1 byte at IOVA 0x10_0008: mapped for reading only (IOVA 0x100000, 8 KiB)",
                 "0000:01:00.0 reads 4 bytes at IOVA 0x20_0000: mapped for writing only (IOVA 0x200000, 4 KiB)",
             ]
+        );
+        assert_eq!(
+            told[5],
+            "0000:01:00.0 reads 2 bytes at IOVA 0x80_0000_0000: beyond the 39 bits of an IOVA"
         );
     }
 }

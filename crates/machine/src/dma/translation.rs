@@ -13,6 +13,8 @@ use crate::ram::FRAME;
 /// The mappings of a domain, by page of IOVAs.
 #[derive(Debug)]
 pub(super) struct Translation {
+    /// The last IOVA that can be translated.
+    last: u64,
     /// By first page. They are disjoint.
     pieces: BTreeMap<u64, (Piece, Rights)>,
     /// What was there last, newest first, and the call in which it went.
@@ -38,8 +40,8 @@ impl Piece {
 }
 
 impl Translation {
-    pub(super) const fn new() -> Self {
-        Translation { pieces: BTreeMap::new(), gone: VecDeque::new() }
+    pub(super) const fn new(last: u64) -> Self {
+        Translation { last, pieces: BTreeMap::new(), gone: VecDeque::new() }
     }
 
     /// How the pages around one are translated.
@@ -70,6 +72,10 @@ impl Translation {
 
     /// Why an access to the page at an IOVA is blocked.
     pub(super) fn explain(&self, stray: &Stray) -> (Why, Option<Mapped>) {
+        if stray.address > self.last {
+            let bits = (u64::BITS - self.last.leading_zeros()) as u8;
+            return (Why::BeyondAperture { bits }, None);
+        }
         let denied = self.at(stray.address / FRAME).and_then(|(piece, rights)| match stray.access {
             Access::Write if !rights.write => Some((Why::ReadOnly, piece.translated())),
             Access::Read if !rights.read => Some((Why::WriteOnly, piece.translated())),

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Weak};
 
-use subsystem::{Function, Parameters, Subsystem, Symbol};
+use subsystem::{Function, ModuleParameters, Parameters, Subsystem, Symbol};
 
-use super::driver::Binding;
+use super::driver::{Drivers, PCIEPORT};
 use super::{Caller, Machine, Shared};
 use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology};
 use crate::dma::{Checker, Domains};
@@ -71,21 +71,27 @@ impl Machine {
         let mut inline = Vec::new();
         let mut bindings = Vec::new();
         let addresses: Vec<PciAddress> = devices.iter().map(|device| device.address).collect();
-        let groups = Groups::new(spec.iommu, devices.iter().map(|device| (device.address, device.isolation)));
+        let groups = Groups::new(
+            spec.iommu,
+            devices.iter().map(|device| (device.address, device.isolation)).collect(),
+        );
+        let vfio_pci = spec.kconfig.has(Symbol::VfioPci);
+        let drivers = Drivers::new(vfio_pci, devices.iter().map(|device| &device.driver));
         for (number, device) in (0..).zip(devices) {
             let Device { address, model, dma_bits, thread, driver, isolation: _ } = device;
             let several = addresses.iter().any(|&other| other != address && other.is_of_device(address));
-            let faults = groups.info(Function(number)).map(|_| Arc::clone(&log));
+            let faults = groups.join(Function(number)).map(|_| Arc::clone(&log));
             let ports = domains.port(&address.to_string(), dma_bits, faults);
             let function = bus.add((address, several), model, ports, &log);
             if thread { &mut threaded } else { &mut inline }.push(function);
-            bindings.push(Binding::new(driver, spec.kconfig.has(Symbol::VfioPci)));
+            bindings.push(drivers.binding(&driver));
         }
 
-        let subsystem = subsystem(&spec, bus, domains, groups, log)?;
+        let subsystem = subsystem(&spec, drivers.names(), bus, domains, groups, log)?;
         let caller = Caller::new(task, &spec.capabilities, memlock);
         let runners = Mutex::default();
-        let shared = Shared { runners, subsystem, inline, bindings, files: Files::default(), task };
+        let files = Files::default();
+        let shared = Shared { runners, subsystem, inline, drivers, bindings, files, task };
         let machine = Machine { shared: Arc::new(shared), caller };
         machine.start(threaded)?;
         Ok(machine)
@@ -142,7 +148,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         model: Box::new(Port { bus }),
         dma_bits: 64,
         thread: false,
-        driver: Driver::None,
+        driver: Driver::Host(PCIEPORT.to_string()),
         isolation: Isolation::Own,
     }));
     devices.sort_by_key(|device| device.address);
@@ -162,7 +168,8 @@ fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
     };
     let dma_bits = spec.dma_mask.unwrap_or(model.identity().dma_bits);
     let isolation = Isolation::of(spec);
-    Ok(Device { address: spec.address, model, dma_bits, thread: spec.thread, driver: spec.driver, isolation })
+    let (address, thread, driver) = (spec.address, spec.thread, spec.driver.clone());
+    Ok(Device { address, model, dma_bits, thread, driver, isolation })
 }
 
 fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {
@@ -179,13 +186,14 @@ fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {
 /// The world with its files, and the subsystem on it.
 fn subsystem(
     spec: &MachineSpec,
+    drivers: &[String],
     bus: Bus,
     domains: Domains,
     groups: Groups,
     log: Arc<Log>,
 ) -> Result<Subsystem<World>, SpecError> {
     let kconfig = spec.kconfig;
-    let tree = Tree::new(kconfig, bus.topology().clone()).map_err(failed("file tree"))?;
+    let tree = Tree::new(kconfig, bus.topology().clone(), drivers).map_err(failed("file tree"))?;
     if let Iommu::Translating(iommu) = spec.iommu {
         tree.add_iommu(iommu.registers()).map_err(failed("file tree"))?;
     }
@@ -199,8 +207,12 @@ fn subsystem(
     let world = World::new(bus, domains, groups, tree, log).map_err(failed("eventfds"))?;
     let parameters = Parameters {
         kconfig,
-        unsafe_noiommu_mode: spec.unsafe_noiommu_mode,
-        unsafe_interrupts: spec.allow_unsafe_interrupts,
+        modules: ModuleParameters {
+            unsafe_noiommu_mode: spec.unsafe_noiommu_mode,
+            unsafe_interrupts: spec.allow_unsafe_interrupts,
+            type1_unsafe_interrupts: spec.type1.allow_unsafe_interrupts,
+            dma_entry_limit: spec.type1.dma_entry_limit,
+        },
         dynamic_msix: true,
     };
     Subsystem::new(world, parameters).map_err(failed("subsystem"))

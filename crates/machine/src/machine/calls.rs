@@ -176,7 +176,7 @@ impl Sys for Machine {
             })
             .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
         let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
-        registers::map(Arc::clone(function), region, length, file.try_clone()?)
+        registers::map(Arc::clone(function), region, (length, writable), file.try_clone()?)
             .map_err(|error| failed(process::errno(error)))
     }
 

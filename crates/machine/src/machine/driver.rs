@@ -1,50 +1,91 @@
-//! Which functions have the driver, as sysfs lets it be bound and unbound.
+//! Drivers, and which functions they have, as sysfs lets them be bound and unbound.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use subsystem::Function;
 use uapi::Errno;
 
 use super::Shared;
 use crate::bus::PciFunction;
-use crate::spec::{Driver, PciAddress};
+use crate::spec::{Driver, PciAddress, VFIO_PCI};
+use crate::tree::DriverId;
 
-/// The one driver that a machine has.
-const VFIO_PCI: &str = "vfio-pci";
+/// The driver of root ports.
+pub(super) const PCIEPORT: &str = "pcieport";
+
+/// Drivers that do not reach memory by the DMA API (`driver_managed_dma`): they do no DMA, or have programs do it.
+const MANAGED_DMA: [&str; 3] = [VFIO_PCI, PCIEPORT, "pci-stub"];
+
+/// Drivers that know no device by its identity: they take what names them in `driver_override`.
+const WITHOUT_IDS: [&str; 3] = [VFIO_PCI, "pci-stub", "uio_pci_generic"];
+
+/// The drivers of a machine: vfio-pci, if it is built, and those that some device starts with.
+pub(super) struct Drivers(Vec<String>);
 
 /// What a driver core knows of a function.
 pub(super) struct Binding {
-    /// Held while the driver is bound or unbound, which waits for the users of the device.
-    bound: Mutex<bool>,
-    /// The only driver that may be bound, by name.
+    /// The driver that has it. Held while one is bound or unbound, which waits for the users of the device.
+    bound: Mutex<Option<DriverId>>,
+    /// `driver_override`: the only driver that may be bound, by name.
     only: Mutex<Option<String>>,
-    /// Whether vfio-pci is there to be bound.
-    built: bool,
+    /// The driver that knows it by its identity.
+    native: Option<DriverId>,
+}
+
+impl Drivers {
+    /// The drivers of a kernel that has vfio-pci or not, for devices that start with these.
+    pub(super) fn new<'a>(vfio_pci: bool, devices: impl Iterator<Item = &'a Driver>) -> Self {
+        let mut names: Vec<String> = devices.filter_map(Driver::name).map(String::from).collect();
+        names.push(VFIO_PCI.to_string());
+        names.retain(|name| vfio_pci || name != VFIO_PCI);
+        names.sort_unstable();
+        names.dedup();
+        Drivers(names)
+    }
+
+    /// By number.
+    pub(super) fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    fn all(&self) -> impl Iterator<Item = DriverId> {
+        (0..self.0.len()).map(DriverId)
+    }
+
+    fn name(&self, driver: DriverId) -> &str {
+        self.0.get(driver.0).map_or("", String::as_str)
+    }
+
+    /// What is known of a function that starts with a driver.
+    pub(super) fn binding(&self, driver: &Driver) -> Binding {
+        let name = driver.name();
+        let without_ids = name.filter(|name| WITHOUT_IDS.contains(name));
+        let native = self.all().find(|&it| without_ids.is_none() && Some(self.name(it)) == name);
+        Binding { bound: Mutex::default(), only: Mutex::new(without_ids.map(String::from)), native }
+    }
+
+    /// Whether a driver takes a function.
+    fn matches(&self, driver: DriverId, binding: &Binding) -> bool {
+        match binding.only() {
+            Some(only) => only == self.name(driver),
+            None => binding.native == Some(driver),
+        }
+    }
 }
 
 impl Binding {
-    pub(super) fn new(driver: Driver, built: bool) -> Self {
-        let only = (driver == Driver::VfioPci).then(|| VFIO_PCI.to_string());
-        Binding { bound: Mutex::new(false), only: Mutex::new(only), built }
-    }
-
     /// `driver_override`
     pub(super) fn only(&self) -> Option<String> {
-        self.only.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.only).clone()
     }
 
     pub(super) fn set_only(&self, driver: Option<String>) {
-        *self.only.lock().unwrap_or_else(PoisonError::into_inner) = driver;
-    }
-
-    /// vfio-pci matches no device by itself: it has to be named.
-    fn matches(&self) -> bool {
-        self.built && self.only().as_deref() == Some(VFIO_PCI)
+        *lock(&self.only) = driver;
     }
 }
 
 impl Shared {
-    /// Binds the driver to every function that it matches, as at boot. A device that it refuses is in the log.
+    /// Binds a driver to every function that one matches, as at boot. A device that it refuses is in the log.
     pub(super) fn bind_at_start(&self) {
         for function in self.world().bus().functions() {
             // The reason is in the log, as after a boot.
@@ -52,29 +93,31 @@ impl Shared {
         }
     }
 
-    /// `bind`: ENODEV for a function that is not there or does not match, EBUSY if it is bound, else what the driver says.
-    pub(super) fn bind(&self, address: &str) -> Result<(), Errno> {
+    /// `bind` of a driver: ENODEV for a function that is not there or does not match, EBUSY if it has a driver, or if VFIO or
+    /// IOMMUFD has the DMA that the driver needs; else what the driver says.
+    pub(super) fn bind(&self, driver: DriverId, address: &str) -> Result<(), Errno> {
         let (function, binding) = self.device(address)?;
-        if binding.matches() { self.attach(function, binding) } else { Err(Errno::ENODEV) }
+        match self.drivers.matches(driver, binding) {
+            true => self.attach(function, binding, driver),
+            false => Err(Errno::ENODEV),
+        }
     }
 
-    /// `drivers_probe`: binds if the driver matches. That the driver refuses is no error here.
+    /// `drivers_probe`: binds the driver that matches, if any. That the driver refuses is no error here.
     pub(super) fn rescan(&self, address: &str) -> Result<(), Errno> {
         let (function, _) = self.device(address)?;
         let _refused = self.probe(function);
         Ok(())
     }
 
-    /// `unbind`: returns when the last user of the device is gone. ENODEV if the driver is not bound.
-    pub(super) fn unbind(&self, address: &str) -> Result<(), Errno> {
+    /// `unbind` of a driver: returns when the last user of the device is gone. ENODEV if it is not that driver's.
+    pub(super) fn unbind(&self, driver: DriverId, address: &str) -> Result<(), Errno> {
         let (function, binding) = self.device(address)?;
-        let mut bound = binding.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*bound {
+        let mut bound = lock(&binding.bound);
+        if *bound != Some(driver) {
             return Err(Errno::ENODEV);
         }
-        self.world().tree().unlink_driver(function.address());
-        self.subsystem.remove(function.number());
-        *bound = false;
+        self.detach(function, &mut bound);
         Ok(())
     }
 
@@ -83,30 +126,57 @@ impl Shared {
     }
 
     fn probe(&self, function: &PciFunction) -> Result<(), Errno> {
-        match self.binding(function.number()) {
-            Some(binding) if binding.matches() => self.attach(function, binding),
-            _ => Ok(()),
+        let Some(binding) = self.binding(function.number()) else { return Ok(()) };
+        match self.drivers.all().find(|&driver| self.drivers.matches(driver, binding)) {
+            Some(driver) => self.attach(function, binding, driver),
+            None => Ok(()),
         }
     }
 
-    fn attach(&self, function: &PciFunction, binding: &Binding) -> Result<(), Errno> {
-        let mut bound = binding.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        if *bound {
+    fn attach(&self, function: &PciFunction, binding: &Binding, driver: DriverId) -> Result<(), Errno> {
+        let mut bound = lock(&binding.bound);
+        if bound.is_some() {
             return Err(Errno::EBUSY);
         }
-        let (world, address) = (self.world(), function.address());
-        world.tree().link_driver(address)?;
-        if let Err(refusal) = self.subsystem.probe(function.number()) {
-            world.tree().unlink_driver(address);
+        let (groups, number, name) = (self.world().groups(), function.number(), self.drivers.name(driver));
+        let dma_api = !MANAGED_DMA.contains(&name);
+        if dma_api && !groups.claim_for_driver(number) {
+            return Err(Errno::EBUSY);
+        }
+        let linked = self.world().tree().link_driver(function.address(), name);
+        let done = linked.and_then(|()| if name == VFIO_PCI { self.probe_vfio(function) } else { Ok(()) });
+        match done {
+            Ok(()) => *bound = Some(driver),
+            Err(_) if dma_api => groups.release_for_driver(number),
+            Err(_) => {}
+        }
+        done
+    }
+
+    fn probe_vfio(&self, function: &PciFunction) -> Result<(), Errno> {
+        let address = function.address();
+        self.subsystem.probe(function.number()).map_err(|refusal| {
+            self.world().tree().unlink_driver(address, VFIO_PCI);
             let errno = refusal.errno();
-            world.log().line(format_args!(
+            self.world().log().line(format_args!(
                 "{VFIO_PCI} {address}: probe with driver {VFIO_PCI} failed with error -{}",
                 errno.raw()
             ));
-            return Err(errno);
+            errno
+        })
+    }
+
+    /// Takes the driver away, if there is one; returns when nobody uses the device any more.
+    fn detach(&self, function: &PciFunction, bound: &mut MutexGuard<'_, Option<DriverId>>) {
+        let Some(driver) = **bound else { return };
+        let (number, name) = (function.number(), self.drivers.name(driver));
+        self.world().tree().unlink_driver(function.address(), name);
+        if name == VFIO_PCI {
+            self.subsystem.remove(number);
+        } else if !MANAGED_DMA.contains(&name) {
+            self.world().groups().release_for_driver(number);
         }
-        *bound = true;
-        Ok(())
+        **bound = None;
     }
 
     fn device(&self, address: &str) -> Result<(&PciFunction, &Binding), Errno> {
@@ -114,4 +184,9 @@ impl Shared {
         let function = self.world().bus().at(address).ok_or(Errno::ENODEV)?;
         Ok((function, self.binding(function.number()).ok_or(Errno::ENODEV)?))
     }
+}
+
+/// Nothing panics under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

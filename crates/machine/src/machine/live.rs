@@ -1,6 +1,6 @@
 //! What the files do that answer for themselves.
 
-use subsystem::Function;
+use subsystem::{Function, ModuleParameters};
 use uapi::Errno;
 
 use super::Machine;
@@ -15,8 +15,10 @@ impl Machine {
     /// Reads from such a file.
     pub(super) fn live_read(&self, live: Live, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
         let line = match live {
-            Live::UnsafeNoiommuMode => bool_line(self.shared.subsystem.unsafe_noiommu_mode()),
-            Live::UnsafeInterrupts => bool_line(self.shared.subsystem.unsafe_interrupts()),
+            Live::UnsafeNoiommuMode => bool_line(self.shared.subsystem.modules().unsafe_noiommu_mode),
+            Live::UnsafeInterrupts => bool_line(self.shared.subsystem.modules().unsafe_interrupts),
+            Live::Type1UnsafeInterrupts => bool_line(self.shared.subsystem.modules().type1_unsafe_interrupts),
+            Live::DmaEntryLimit => format!("{}\n", self.shared.subsystem.modules().dma_entry_limit),
             Live::Tainted => format!("{}\n", self.world().tainted()),
             Live::DriverOverride(function) => {
                 let only = self.shared.binding(function).and_then(|binding| binding.only());
@@ -24,30 +26,49 @@ impl Machine {
             }
             Live::Config(function) => return Ok(copy(&self.config(function)?, bytes, offset)),
             Live::Pagemap => return self.pagemap(bytes, offset),
-            Live::Bind | Live::Unbind | Live::Probe => return Err(Errno::EIO),
+            Live::Bind(_) | Live::Unbind(_) | Live::Probe => return Err(Errno::EIO),
         };
         Ok(copy(line.as_bytes(), bytes, offset))
     }
 
     /// Writes to such a file: what is written is taken as a whole.
     pub(super) fn live_write(&self, live: Live, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.shared.release_closed();
         if let Live::Config(function) = live {
             return self.write_config(function, bytes, offset);
         }
         let text = str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim_end_matches('\n');
         match live {
-            Live::UnsafeNoiommuMode => self.shared.subsystem.set_unsafe_noiommu_mode(parse_bool(text)?),
-            Live::UnsafeInterrupts => self.shared.subsystem.set_unsafe_interrupts(parse_bool(text)?),
+            Live::UnsafeNoiommuMode => self.set_switch(text, |modules| &mut modules.unsafe_noiommu_mode)?,
+            Live::UnsafeInterrupts => self.set_switch(text, |modules| &mut modules.unsafe_interrupts)?,
+            Live::Type1UnsafeInterrupts => {
+                self.set_switch(text, |modules| &mut modules.type1_unsafe_interrupts)?;
+            }
+            Live::DmaEntryLimit => {
+                let limit = parse_uint(text)?;
+                self.shared.subsystem.set_modules(|modules| modules.dma_entry_limit = limit);
+            }
             Live::DriverOverride(function) => {
                 let binding = self.shared.binding(function).ok_or(Errno::ENODEV)?;
                 binding.set_only(Some(text.to_string()).filter(|name| !name.is_empty()));
             }
-            Live::Bind => self.shared.bind(text)?,
-            Live::Unbind => self.shared.unbind(text)?,
+            Live::Bind(driver) => self.shared.bind(driver, text)?,
+            Live::Unbind(driver) => self.shared.unbind(driver, text)?,
             Live::Probe => self.shared.rescan(text)?,
             Live::Config(_) | Live::Tainted | Live::Pagemap => return Err(Errno::EIO),
         }
         Ok(bytes.len())
+    }
+
+    /// Sets a module parameter that is on or off.
+    fn set_switch(
+        &self,
+        text: &str,
+        switch: impl FnOnce(&mut ModuleParameters) -> &mut bool,
+    ) -> Result<(), Errno> {
+        let on = parse_bool(text)?;
+        self.shared.subsystem.set_modules(|modules| *switch(modules) = on);
+        Ok(())
     }
 
     fn function(&self, function: Function) -> Result<&PciFunction, Errno> {
@@ -114,6 +135,20 @@ pub(super) fn copy(content: &[u8], bytes: &mut [u8], offset: u64) -> usize {
 /// How a module parameter tells whether it is on.
 fn bool_line(on: bool) -> String {
     if on { "Y\n" } else { "N\n" }.to_string()
+}
+
+/// A number of 32 bits, as module parameters are written: decimal, octal behind a `0`, hexadecimal behind `0x`.
+fn parse_uint(text: &str) -> Result<u32, Errno> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', _, ..] => (&text[2..], 16),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(Errno::EINVAL);
+    }
+    u32::from_str_radix(digits, radix).map_err(|_| Errno::ERANGE)
 }
 
 /// A boolean, as module parameters are written.

@@ -23,18 +23,25 @@ struct MappedBar {
     file: File,
 }
 
-/// A mapping of `length` bytes of a region.
+/// A mapping of `length` bytes of a region, to be written or not.
 pub(super) fn map(
     function: Arc<PciFunction>,
     region: MappedRegion,
-    length: usize,
+    (length, writable): (usize, bool),
     file: File,
 ) -> rustix::io::Result<Mmio> {
     let size =
         function.identity().bars.get(usize::from(region.index)).copied().flatten().map_or(0, |bar| bar.size);
     let addresses = Reserved::new(length.next_multiple_of(crate::ram::FRAME as usize))?;
+    file.opened().shared().world().regions().add(addresses.range(), &function, writable);
     let mapped = MappedBar { function, bar: region.index, start: region.offset, size, addresses, file };
     Ok(Mmio::called(Arc::new(mapped), length))
+}
+
+impl Drop for MappedBar {
+    fn drop(&mut self) {
+        self.file.opened().shared().world().regions().remove(self.addresses.range().start);
+    }
 }
 
 impl MappedBar {

@@ -44,7 +44,7 @@ impl Rig {
         let base = ram.run(pin, 0, pages).address;
 
         let domains = Domains::new(ram, Arc::new(Checker::new(Mode::Enforce)));
-        let domain = domains.create(false);
+        let domain = domains.create(None);
         domains.map(
             domain,
             &Mapping { iova: 0, pin, first: 0, pages, rights: Rights { read: true, write: true } },

@@ -3,15 +3,14 @@
 use std::fmt::Write;
 
 use subsystem::IommuInfo;
-use subsystem::Symbol;
 use uapi::Errno;
 
-use super::{Entry, Live, Tree};
+use super::{DriverId, Entry, Live, Tree};
 use crate::bus::{PciFunction, Rom};
 use crate::model::{Bar, BarKind};
 use crate::spec::PciAddress;
 
-const DRIVER: &str = "/sys/bus/pci/drivers/vfio-pci";
+const DRIVERS: &str = "/sys/bus/pci/drivers";
 
 /// The way from a directory, whose path is without `/sys`, up to `/sys`.
 pub(super) fn up(path: &str) -> String {
@@ -19,12 +18,12 @@ pub(super) fn up(path: &str) -> String {
 }
 
 impl Tree {
-    /// The bus and its one driver, if that is built.
-    pub(super) fn add_pci(&self) -> Result<(), Errno> {
+    /// The bus and its drivers, by number.
+    pub(super) fn add_pci(&self, drivers: &[String]) -> Result<(), Errno> {
         let command = |path: &str, live| self.add(path, Entry::Live { mode: 0o200, live });
-        if self.kconfig.has(Symbol::VfioPci) {
-            command(&format!("{DRIVER}/bind"), Live::Bind)?;
-            command(&format!("{DRIVER}/unbind"), Live::Unbind)?;
+        for (number, name) in drivers.iter().enumerate() {
+            command(&format!("{DRIVERS}/{name}/bind"), Live::Bind(DriverId(number)))?;
+            command(&format!("{DRIVERS}/{name}/unbind"), Live::Unbind(DriverId(number)))?;
         }
         command("/sys/bus/pci/drivers_probe", Live::Probe)?;
         self.add("/sys/bus/pci/devices", Entry::directory())
@@ -54,20 +53,17 @@ impl Tree {
         self.add(&format!("/sys/bus/pci/devices/{address}"), Entry::link(format!("../../..{path}")))
     }
 
-    /// The driver is bound to a device.
-    pub(crate) fn link_driver(&self, address: PciAddress) -> Result<(), Errno> {
+    /// A driver is bound to a device.
+    pub(crate) fn link_driver(&self, address: PciAddress, name: &str) -> Result<(), Errno> {
         let path = self.topology.path(address);
-        self.add(
-            &format!("/sys{path}/driver"),
-            Entry::link(format!("{}bus/pci/drivers/vfio-pci", up(&path))),
-        )?;
-        self.add(&format!("{DRIVER}/{address}"), Entry::link(format!("../../../..{path}")))
+        self.add(&format!("/sys{path}/driver"), Entry::link(format!("{}bus/pci/drivers/{name}", up(&path))))?;
+        self.add(&format!("{DRIVERS}/{name}/{address}"), Entry::link(format!("../../../..{path}")))
     }
 
-    /// The driver is unbound.
-    pub(crate) fn unlink_driver(&self, address: PciAddress) {
+    /// It is unbound.
+    pub(crate) fn unlink_driver(&self, address: PciAddress, name: &str) {
         self.remove(&format!("/sys{}/driver", self.topology.path(address)));
-        self.remove(&format!("{DRIVER}/{address}"));
+        self.remove(&format!("{DRIVERS}/{name}/{address}"));
     }
 }
 

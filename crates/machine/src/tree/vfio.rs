@@ -31,13 +31,19 @@ impl Tree {
             self.add("/sys/class/vfio", Entry::directory())?;
         }
         self.add("/proc/devices", Entry::Text { mode: 0o444, text: devices })?;
+        let parameter = |module: &str, name: &str, live| {
+            self.add(&format!("/sys/module/{module}/parameters/{name}"), Entry::Live { mode: 0o644, live })
+        };
         if kconfig.has(Symbol::VfioNoiommu) {
-            let parameter = Entry::Live { mode: 0o644, live: Live::UnsafeNoiommuMode };
-            self.add("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", parameter)?;
+            parameter("vfio", "enable_unsafe_noiommu_mode", Live::UnsafeNoiommuMode)?;
         }
         if kconfig.has(Symbol::Iommufd) {
-            let parameter = Entry::Live { mode: 0o644, live: Live::UnsafeInterrupts };
-            self.add("/sys/module/iommufd/parameters/allow_unsafe_interrupts", parameter)?;
+            parameter("iommufd", "allow_unsafe_interrupts", Live::UnsafeInterrupts)?;
+        }
+        // On a PC the container selects the module that backs it.
+        if kconfig.has(Symbol::VfioContainer) {
+            parameter("vfio_iommu_type1", "allow_unsafe_interrupts", Live::Type1UnsafeInterrupts)?;
+            parameter("vfio_iommu_type1", "dma_entry_limit", Live::DmaEntryLimit)?;
         }
         if kconfig.has(Symbol::Vfio) {
             self.add("/sys/class/vfio-dev", Entry::directory())?;

@@ -1,12 +1,15 @@
 //! A machine as its user sees it: through the machine file and the system calls.
 
 mod common;
+mod container;
 mod descriptors;
 mod devices;
 mod fault_queue;
 mod files;
 mod kconfig;
 mod main_path;
+mod ownership;
 mod spec;
 mod threads;
+mod type1;
 mod unbind;

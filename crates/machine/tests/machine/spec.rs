@@ -4,7 +4,9 @@ use std::path::Path;
 
 use machine::DmaMode as Mode;
 use machine::LayoutKind;
-use machine::{DeviceSpec, Driver, Iommu, Machine, MachineSpec, ModelSpec, NvmeBacking, Size, SpecError};
+use machine::{
+    DeviceSpec, Driver, Iommu, Machine, MachineSpec, ModelSpec, NvmeBacking, Size, SpecError, Type1Spec,
+};
 use proptest::prelude::*;
 use sys::Sys;
 
@@ -13,6 +15,9 @@ iommu = "none"
 unsafe_noiommu_mode = false
 capabilities = ["CAP_SYS_RAWIO"]
 dma = "report"
+[vfio_iommu_type1]
+allow_unsafe_interrupts = true
+dma_entry_limit = 9
 [memory]
 size = "1GiB"
 layout = "hugepage"
@@ -27,6 +32,7 @@ driver = "none"
 [[device]]
 address = "0001:02:1f.7"
 model = "edu"
+driver = "uio_pci_generic"
 [limits]
 memlock = 65536
 "#;
@@ -44,6 +50,7 @@ fn every_key_is_taken() {
     let memory = spec.memory;
     assert_eq!((memory.size, memory.layout, memory.seed), (Size(1 << 30), LayoutKind::Hugepage, 9));
     assert_eq!(spec.limits.memlock, Size(65536));
+    assert_eq!(spec.type1, Type1Spec { allow_unsafe_interrupts: true, dma_entry_limit: 9 });
     let nvme = DeviceSpec {
         address: "0000:01:00.0".parse().unwrap(),
         model: ModelSpec::Nvme(NvmeBacking::Memory(Size(64 << 20))),
@@ -54,6 +61,7 @@ fn every_key_is_taken() {
         group: None,
     };
     let edu = DeviceSpec::new("0001:02:1f.7".parse().unwrap(), ModelSpec::Edu);
+    let edu = DeviceSpec { driver: Driver::Host("uio_pci_generic".into()), ..edu };
     assert_eq!(spec.devices, [nvme, edu]);
 }
 
@@ -72,7 +80,7 @@ fn each_mistake_is_named() {
         (
             "unsafe_mode = true".into(),
             "line 1: unknown field `unsafe_mode`, expected one of `iommu`, `unsafe_noiommu_mode`, \
-             `allow_unsafe_interrupts`, `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `limits`",
+             `allow_unsafe_interrupts`, `vfio_iommu_type1`, `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `limits`",
         ),
         (
             device("model = \"edu\"\nmask = 3"),
@@ -134,6 +142,7 @@ fn each_mistake_is_named() {
             device("model = \"edu\"\ndma_mask = 65"),
             "line 4: dma_mask = 65: a number of address bits from 12 to 64 is needed",
         ),
+        (device("model = \"edu\"\ndriver = \"../nvme\""), "line 4: \"../nvme\" is not the name of a driver"),
         ("iommu = ".into(), "line 1: string values must be quoted, expected literal string"),
     ] {
         assert_eq!(refused(&text), message, "for {text}");

@@ -9,7 +9,7 @@ rules! {
     GROUP_ADDRESSES = EBUSY, "type1.group-addresses", "no mapping is without an address of the process when a group joins";
     GROUP_APERTURE = EINVAL, "type1.group-aperture", "the IOMMU of a group that joins can translate what is mapped";
     GROUP_RESERVED = EINVAL, "type1.group-reserved", "nothing is mapped where a group that joins has its window for interrupts";
-    GROUP_INTERRUPTS = EPERM, "type1.group-interrupts", "the IOMMU of a group that joins keeps interrupts of devices apart";
+    GROUP_INTERRUPTS = EPERM, "type1.group-interrupts", "the IOMMU of a group that joins keeps interrupts of devices apart, or allow_unsafe_interrupts of vfio_iommu_type1 is on";
 
     // IOMMU_GET_INFO.
     INFO_ARGSZ = EINVAL, "type1-info.argsz", "argsz is at least 16";
@@ -21,7 +21,7 @@ rules! {
     MAP_WRAPS = EOVERFLOW, "type1-map.wraps", "the IOVAs of a mapping and its memory end below 2^64";
     MAP_ALIGNMENT = EINVAL, "type1-map.alignment", "IOVA, address and size are multiples of the smallest page of the IOMMU";
     MAP_OVERLAP = EEXIST, "type1-map.overlap", "nothing is mapped at the IOVAs of a new mapping";
-    MAP_LIMIT = ENOSPC, "type1-map.limit", "a container has at most 65535 mappings";
+    MAP_LIMIT = ENOSPC, "type1-map.limit", "a container has at most as many mappings as dma_entry_limit of vfio_iommu_type1 was when type1 was chosen: 65535";
     MAP_RANGE = EINVAL, "type1-map.range", "the IOVAs of a mapping are in one of the ranges that the container has";
     MAP_FAULT = EFAULT, "type1-map.fault", "every page that is mapped is there and can be accessed in the way that was asked for";
     MAP_LOCKED = ENOMEM, "type1-map.locked", "without CAP_IPC_LOCK, locked memory of the process stays below RLIMIT_MEMLOCK";

@@ -279,7 +279,7 @@ pub(super) fn bind_to<H: Host>(
         true => iommufd::Binding::Noiommu,
         false => iommufd::Binding::Iommu {
             owner: DmaOwner::Context(context),
-            unsafe_interrupts: tables.unsafe_interrupts(),
+            unsafe_interrupts: tables.modules().unsafe_interrupts,
         },
     };
     tables.context(context)?.object.bind(host, device.identity.function, how)

@@ -35,6 +35,8 @@ type Pages = BTreeMap<u64, Frames>;
 #[derive(Default)]
 pub(crate) struct Process {
     pages: Pages,
+    /// Where it has mapped BARs: address, how many pages, and whether it may write them.
+    pub(crate) regions: Vec<(u64, u64, bool)>,
     /// RLIMIT_MEMLOCK, in pages; `None`: no limit.
     pub(crate) limit: Option<u64>,
     /// `locked_vm` of the user, in pages.
@@ -313,6 +315,14 @@ impl Memory for TestHost {
             return Err(PinError::NoMemory);
         }
         self.ram(|ram| ram.pin(source, first, pages, write))
+    }
+
+    fn is_region(&self, task: Task, address: u64, pages: u64, write: bool) -> bool {
+        let end = address + pages * PAGE;
+        let covers = |(start, pages, writable): &(u64, u64, bool)| {
+            *start <= address && end <= start + pages * PAGE && (*writable || !write)
+        };
+        self.ram(|ram| ram.process(task).regions.iter().any(covers))
     }
 
     fn unpin(&self, pin: Pin, first: u64, pages: u64) {

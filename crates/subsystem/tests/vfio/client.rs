@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use subsystem::{
-    Access, FileId, Function, Kconfig, Node, NodeKind, Parameters, Refusal, Rule, Subsystem, Usage,
-    UserMemory,
+    Access, FileId, Function, Kconfig, ModuleParameters, Node, NodeKind, Parameters, Refusal, Rule,
+    Subsystem, Usage, UserMemory,
 };
 use uapi::Command;
 use uapi::iommufd::*;
@@ -21,8 +21,7 @@ pub(crate) type Vfio = Subsystem<TestHost>;
 
 pub(crate) const PARAMETERS: Parameters = Parameters {
     kconfig: Kconfig::FULL,
-    unsafe_noiommu_mode: true,
-    unsafe_interrupts: false,
+    modules: ModuleParameters { unsafe_noiommu_mode: true, ..ModuleParameters::DEFAULT },
     dynamic_msix: true,
 };
 

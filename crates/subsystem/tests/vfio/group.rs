@@ -354,6 +354,25 @@ fn functions_of_one_iommu_group_share_a_group() {
     assert_eq!(vfio.usage().groups, 0);
 }
 
+/// The file of a group that has lost its last device is that of a group that is gone, and stays so when a device comes back
+/// to the same iommu_group.
+#[test]
+fn a_device_that_comes_back_is_in_another_group() {
+    let vfio = machine(&[behind_iommu(7)]);
+    let client = Client::new(&vfio);
+    let old = client.open_group(0).unwrap();
+    vfio.remove(Function(0));
+    vfio.probe(Function(0)).unwrap();
+    let node = NodeKind::Group { minor: 1, group: 7, noiommu: false };
+    assert_eq!(client.group_node(1), node, "the first number is in use yet");
+    assert_eq!(client.status(old).unwrap_err().rule().name, "group.gone");
+    let new = client.open_node(node).unwrap();
+    assert_eq!(client.status(new), Ok(VFIO_GROUP_FLAGS_VIABLE));
+    vfio.release(old);
+    assert_eq!(vfio.usage().groups, 1);
+    assert_eq!(client.status(new), Ok(VFIO_GROUP_FLAGS_VIABLE));
+}
+
 #[test]
 fn a_group_without_devices_is_gone_for_who_has_it_open() {
     let vfio = machine(&[TestFunction::express()]);

@@ -2,7 +2,8 @@
 
 use subsystem::kconfig::Tristate;
 use subsystem::{
-    Function, IommuInfo, Kconfig, Level, Node, NodeKind, Parameters, Slept, Subsystem, Symbol, Usage,
+    Function, IommuInfo, Kconfig, Level, ModuleParameters, Node, NodeKind, Parameters, Slept, Subsystem,
+    Symbol, Usage,
 };
 
 use crate::client::{Client, PARAMETERS, assert_refused, device_node, machine, state, take};
@@ -37,12 +38,12 @@ fn b001_b015_b018_b591_the_nodes_of_a_device_without_an_iommu() {
 
 #[test]
 fn b004_b006_without_the_parameter_the_probe_fails_and_nothing_is_left() {
-    let parameters = Parameters { unsafe_noiommu_mode: false, ..PARAMETERS };
+    let parameters = Parameters { modules: ModuleParameters::DEFAULT, ..PARAMETERS };
     let vfio = Subsystem::new(TestHost::new(), parameters).unwrap();
     let function = vfio.host().add_function(TestFunction::express());
     let before = state(&vfio);
     assert_refused!(vfio.probe(function), EINVAL, "probe.no-iommu");
-    vfio.set_unsafe_noiommu_mode(true);
+    vfio.set_modules(|modules| modules.unsafe_noiommu_mode = true);
     assert_eq!(state(&vfio), before);
     assert_eq!(vfio.host().bus(|bus| (bus.taint, bus.log.len())), (0, 0));
     vfio.probe(function).unwrap();
@@ -60,7 +61,7 @@ fn a_kernel_without_noiommu_ignores_the_parameter() {
 #[test]
 fn b007_turning_the_parameter_off_changes_no_registered_device() {
     let vfio = machine(&[TestFunction::express()]);
-    vfio.set_unsafe_noiommu_mode(false);
+    vfio.set_modules(|modules| modules.unsafe_noiommu_mode = false);
     let (mut client, device) = Client::bound(&vfio);
     let (iommufd, fd) = client.iommufd();
     let other = client.open(0);

@@ -460,6 +460,68 @@ fn what_is_mapped_leaves_the_window_for_interrupts_of_a_new_group() {
     assert_refused!(type1.map(0x18_0000, 1), EINVAL, "type1-map.range");
 }
 
+/// A BAR is no memory: it is mapped, but neither pinned nor counted.
+#[test]
+fn a_mapped_bar_can_be_mapped() {
+    const BAR: u64 = 0x7000_0000;
+    let vfio = behind(&[IOMMU, IommuInfo { group: 1, enforces_coherency: true, ..IOMMU }]);
+    let mut type1 = Type1::new(&vfio, V2);
+    let task = type1.client.caller.task;
+    type1.client.caller.caps.ipc_lock = false;
+    vfio.host().ram(|ram| {
+        ram.process(task).regions = vec![(BAR, 4, true), (BAR + 16 * PAGE, 4, false)];
+        ram.process(task).limit = Some(1);
+    });
+    let before = vfio.usage();
+    type1.map_with(RW, BAR + PAGE, 0x10_0000, 3 * PAGE).unwrap();
+    type1.map_with(VFIO_DMA_MAP_FLAG_READ, BAR + 16 * PAGE, 0x20_0000, 4 * PAGE).unwrap();
+    assert_refused!(type1.map_with(RW, BAR + 16 * PAGE, 0x30_0000, PAGE), EFAULT, "type1-map.fault");
+    assert_refused!(type1.map_with(RW, BAR + 3 * PAGE, 0x30_0000, PAGE + PAGE), EFAULT, "type1-map.fault");
+    assert_eq!((vfio.usage().areas, vfio.host().translate(Function(0), 0x10_0000)), (2, None));
+    assert_refused!(type1.map(0x10_2000, 1), EEXIST, "type1-map.overlap");
+    // Nothing of it is counted for whoever gives it a new address.
+    assert_eq!(type1.unmap_with(VFIO_DMA_UNMAP_FLAG_VADDR, 0x10_0000, 3 * PAGE), Ok(3 * PAGE));
+    let flags = VFIO_DMA_MAP_FLAG_VADDR;
+    let mut argument =
+        VfioIommuType1DmaMap { flags, vaddr: BAR, iova: 0x10_0000, size: 3 * PAGE, ..Command::new() };
+    Client::new(&vfio).call(type1.container, &mut argument).unwrap();
+    // A group that joins later has it too.
+    let second = type1.client.open_group(1).unwrap();
+    type1.client.set_container(second, type1.fd).unwrap();
+    vfio.release(second);
+    assert_eq!(type1.unmap_with(ALL, 0, 0), Ok(7 * PAGE));
+    assert_eq!(vfio.host().in_use().pinned_pages, 0);
+    type1.map_with(RW, BAR, 0, PAGE).unwrap();
+    assert_eq!(type1.unmap(0, 1), Ok(PAGE));
+    assert_eq!(vfio.usage(), before);
+}
+
+/// The module parameters count as they are when type1 is chosen, or a group joins.
+#[test]
+fn parameters_of_the_module() {
+    let vfio = behind(&[IOMMU, IommuInfo { group: 1, isolated_msi: false, ..IOMMU }]);
+    vfio.set_modules(|modules| modules.dma_entry_limit = 2);
+    let type1 = Type1::new(&vfio, V2);
+    vfio.set_modules(|modules| modules.dma_entry_limit = 0);
+    type1.map(0, 1).unwrap();
+    type1.map(0x10_0000, 1).unwrap();
+    assert_refused!(type1.map(0x10_0000, 1), EEXIST, "type1-map.overlap");
+    assert_refused!(type1.map(0x20_0000, 1), ENOSPC, "type1-map.limit");
+    assert_refused!(type1.map(0x80_0000_0000, 1), ENOSPC, "type1-map.limit");
+    type1.unmap(0, 1).unwrap();
+    type1.map(0x20_0000, 1).unwrap();
+
+    let other = type1.client.open_group(1).unwrap();
+    assert_refused!(type1.client.set_container(other, type1.fd), EPERM, "type1.group-interrupts");
+    let warned = || vfio.host().bus(|bus| bus.log.len());
+    let before = warned();
+    vfio.set_modules(|modules| modules.type1_unsafe_interrupts = true);
+    type1.client.set_container(other, type1.fd).unwrap();
+    assert_eq!(warned(), before);
+    vfio.set_modules(|modules| modules.type1_unsafe_interrupts = false);
+    assert!(vfio.host().translate(Function(1), 0x20_0000).is_some(), "it stays");
+}
+
 #[test]
 fn the_dma_of_a_group_has_one_owner() {
     let vfio = behind(&[IOMMU]);

@@ -12,6 +12,7 @@ use self::type1::Type1;
 use crate::ctx::CallCtx;
 use crate::host::{DmaOwner, Function, Host, RwLock as _};
 use crate::mem::List;
+use crate::parameters::ModuleParameters;
 use crate::rules::{Refusal, group as rules, vfio as vfio_rules};
 
 /// One open of `/dev/vfio/vfio`, where VFIO itself provides it.
@@ -36,6 +37,8 @@ pub(crate) struct Member {
     pub(crate) number: u32,
     /// One of its functions.
     pub(crate) function: Function,
+    /// Whether it is without an IOMMU.
+    pub(crate) noiommu: bool,
 }
 
 /// What backs a container once `VFIO_SET_IOMMU` has chosen it.
@@ -50,8 +53,7 @@ enum Backend<H: Host> {
 pub(crate) struct Call<'a, H: Host> {
     pub(crate) host: &'a H,
     pub(crate) ctx: &'a CallCtx<'a, H>,
-    /// Whether devices without an IOMMU may be registered at the moment.
-    pub(crate) unsafe_noiommu_mode: bool,
+    pub(crate) modules: ModuleParameters,
     pub(crate) command: u32,
     /// A number, or where the argument is.
     pub(crate) argument: u64,
@@ -82,9 +84,10 @@ impl<H: Host> Container<H> {
         &self,
         host: &H,
         ctx: &CallCtx<'_, H>,
+        modules: ModuleParameters,
         member: Member,
-        noiommu: bool,
     ) -> Result<(), Refusal> {
+        let Member { noiommu, .. } = member;
         if noiommu && !ctx.caps.sys_rawio {
             return Err(rules::SET_CONTAINER_CAPABILITY);
         }
@@ -97,7 +100,7 @@ impl<H: Host> Container<H> {
                 return Err(rules::SET_CONTAINER_OWNED);
             }
             if let Some(Backend::Type1(type1)) = &state.backend {
-                type1.attach(host, member).inspect_err(|_| host.dma_release(member.number))?;
+                type1.attach(host, modules, member).inspect_err(|_| host.dma_release(member.number))?;
             }
             state.groups.push_reserved(member);
             state.noiommu = noiommu;
@@ -163,18 +166,18 @@ impl<H: Host> State<H> {
             noiommu::open(call)?;
             Backend::Noiommu
         } else {
-            let type1 = Type1::new(call.argument).ok_or(rules::SET_IOMMU_UNKNOWN)?;
-            self.attach_all(call.host, &type1)?;
+            let type1 = Type1::new(call.argument, call.modules).ok_or(rules::SET_IOMMU_UNKNOWN)?;
+            self.attach_all(call, &type1)?;
             Backend::Type1(type1)
         });
         Ok(())
     }
 
     /// Has all groups that have joined come under type1. A refusal leaves none there.
-    fn attach_all(&self, host: &H, type1: &Type1<H>) -> Result<(), Refusal> {
+    fn attach_all(&self, call: &Call<'_, H>, type1: &Type1<H>) -> Result<(), Refusal> {
         for (done, member) in self.groups.iter().enumerate() {
-            if let Err(refusal) = type1.attach(host, *member) {
-                self.groups.iter().take(done).for_each(|member| type1.detach(host, member.minor));
+            if let Err(refusal) = type1.attach(call.host, call.modules, *member) {
+                self.groups.iter().take(done).for_each(|member| type1.detach(call.host, member.minor));
                 return Err(refusal);
             }
         }

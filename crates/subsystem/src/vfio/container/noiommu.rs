@@ -8,7 +8,7 @@ use crate::rules::{Refusal, group as rules};
 
 /// Whether it has an extension: itself, while the module parameter is on.
 pub(super) fn check_extension<H: Host>(call: &Call<'_, H>) -> bool {
-    call.unsafe_noiommu_mode && call.argument == u64::from(VFIO_NOIOMMU_IOMMU)
+    call.modules.unsafe_noiommu_mode && call.argument == u64::from(VFIO_NOIOMMU_IOMMU)
 }
 
 /// Checks that it can back a container.

@@ -73,6 +73,12 @@ impl<H: Host> Group<H> {
         Node { kind: NodeKind::Group { minor, group: number, noiommu }, mode: NODE_MODE }
     }
 
+    /// What a container that it joins knows of it.
+    fn member(&self) -> Member {
+        let Group { minor, number, function, noiommu, .. } = *self;
+        Member { minor, number, function, noiommu }
+    }
+
     fn leave_iommu_group(&self, host: &H, function: Function) {
         if self.noiommu {
             host.iommu_group_remove(function, self.number);
@@ -82,6 +88,12 @@ impl<H: Host> Group<H> {
     /// The number of the iommu_group behind it.
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Whether a device that is registered in this iommu_group joins it. One that has lost its last device is no group any
+    /// more, though its file may be open yet.
+    pub(crate) fn takes(&self, number: u32) -> bool {
+        self.number == number && self.registered > 0
     }
 
     /// Adds a device.
@@ -238,8 +250,7 @@ impl<H: Host> Group<H> {
             let joined = match tables.file(file).map_err(|_| rules::SET_CONTAINER_FD_CLOSED)?.kind {
                 FileKind::Container(number) => {
                     let shared = tables.container(number)?;
-                    let member = Member { minor: self.minor, number: self.number, function: self.function };
-                    shared.object.attach(host, ctx, member, self.noiommu)?;
+                    shared.object.attach(host, ctx, tables.modules(), self.member())?;
                     shared.hold();
                     SharedId::Container(number)
                 }

@@ -8,7 +8,7 @@ use uapi::vfio::{
 };
 
 use super::dirty::Bitmap;
-use super::{Call, Mapped, PAGE, Space, Type1, mapping, no_memory, pages};
+use super::{Call, Mapped, PAGE, Space, Type1, enter, leave, no_memory, pages};
 use crate::host::{Account, Host, Level, Mutex as _, PinError, Rights, Source};
 use crate::mem::Entry;
 use crate::rules::{Refusal, type1 as rules, vfio as vfio_rules};
@@ -125,41 +125,20 @@ impl<H: Host> Space<H> {
     ) -> Result<(), Refusal> {
         let (host, task, capable) = (call.host, call.ctx.task, call.ctx.caps.ipc_lock);
         self.mappings.reserve(host).map_err(no_memory)?;
-        let count = (last.saturating_sub(first) / PAGE).saturating_add(1);
-        let source = Source::User { task, address };
-        let pin = |count| {
-            host.pin(source, 0, count, rights.write).map_err(|error| match error {
-                PinError::Fault | PinError::Unsuitable => rules::MAP_FAULT,
-                PinError::NoMemory => vfio_rules::NO_MEMORY,
-            })
-        };
-        let (room, limit) = host.lockable(task);
-        if !capable && room < count {
-            // Linux pins and counts page by page: a page that cannot be pinned is found only before the limit.
-            host.unpin(pin(room.saturating_add(1))?, 0, room.saturating_add(1));
-            let bytes = limit.saturating_mul(PAGE);
-            let line = format_args!("vfio_pin_pages_remote: RLIMIT_MEMLOCK ({bytes}) exceeded");
-            host.log(Level::Warn, None, line);
-            return Err(rules::MAP_LOCKED);
-        }
-        let pin = pin(count)?;
-        let value = Mapped { pin, rights, task, capable, has_address: true, stale: 0 };
-        let entry = Entry { first, last, value };
-        if !host.charge(task, Account::Locked { capable }, count) {
-            host.unpin(pin, 0, count);
-            return Err(rules::MAP_LOCKED);
+        let value = Mapped { pin: None, rights, task, capable, has_address: true, stale: 0 };
+        let mut entry = Entry { first, last, value };
+        if !host.is_region(task, address, pages(&entry), rights.write) {
+            entry.value.pin = Some(lock(call, address, pages(&entry), rights)?);
         }
         for (done, domain) in self.domains.iter().enumerate() {
-            if !host.domain_map(domain.domain, mapping(&entry)) {
-                let mapped = self.domains.iter().take(done);
-                mapped.for_each(|domain| host.domain_unmap(domain.domain, mapping(&entry)));
-                host.uncharge(task, Account::Locked { capable }, count);
-                host.unpin(pin, 0, count);
+            if !enter(host, domain.domain, &entry) {
+                self.domains.iter().take(done).for_each(|domain| leave(host, domain.domain, &entry));
+                unlock(host, &entry);
                 return Err(vfio_rules::NO_MEMORY);
             }
         }
         host.hold_task(task);
-        let inserted = self.mappings.insert(first, last, value);
+        let inserted = self.mappings.insert(first, last, entry.value);
         debug_assert!(inserted.is_ok(), "a mapping was placed on another one");
         self.available = self.available.saturating_sub(1);
         Ok(())
@@ -167,14 +146,12 @@ impl<H: Host> Space<H> {
 
     /// Takes a mapping away.
     pub(super) fn remove(&mut self, host: &H, entry: &Entry<Mapped<H::Pin>>) {
-        let Mapped { pin, task, capable, has_address, .. } = entry.value;
-        self.domains.iter().for_each(|domain| host.domain_unmap(domain.domain, mapping(entry)));
-        host.unpin(pin, 0, pages(entry));
-        host.uncharge(task, Account::Locked { capable }, pages(entry));
-        host.put_task(task);
+        self.domains.iter().for_each(|domain| leave(host, domain.domain, entry));
+        unlock(host, entry);
+        host.put_task(entry.value.task);
         self.mappings.remove(entry.first);
         self.available = self.available.saturating_add(1);
-        if !has_address {
+        if !entry.value.has_address {
             self.without_address = self.without_address.saturating_sub(1);
         }
     }
@@ -232,10 +209,12 @@ impl<H: Host> Space<H> {
         let Some(mapped) = self.mappings.get_mut(first) else { return Err(rules::VADDR_NONE) };
         if before != task {
             let account = Account::Locked { capable: call.ctx.caps.ipc_lock };
-            if !host.charge(task, account, pages(&entry)) {
-                return Err(rules::MAP_LOCKED);
+            if entry.value.pin.is_some() {
+                if !host.charge(task, account, pages(&entry)) {
+                    return Err(rules::MAP_LOCKED);
+                }
+                host.uncharge(before, Account::Locked { capable }, pages(&entry));
             }
-            host.uncharge(before, Account::Locked { capable }, pages(&entry));
             host.hold_task(task);
             host.put_task(before);
             mapped.task = task;
@@ -244,5 +223,40 @@ impl<H: Host> Space<H> {
         mapped.has_address = true;
         self.without_address = self.without_address.saturating_sub(1);
         Ok(())
+    }
+}
+
+/// Pins memory of the caller, and counts it as locked.
+fn lock<H: Host>(call: &Call<'_, H>, address: u64, pages: u64, rights: Rights) -> Result<H::Pin, Refusal> {
+    let (host, task, capable) = (call.host, call.ctx.task, call.ctx.caps.ipc_lock);
+    let pin = |pages| {
+        host.pin(Source::User { task, address }, 0, pages, rights.write).map_err(|error| match error {
+            PinError::Fault | PinError::Unsuitable => rules::MAP_FAULT,
+            PinError::NoMemory => vfio_rules::NO_MEMORY,
+        })
+    };
+    let (room, limit) = host.lockable(task);
+    if !capable && room < pages {
+        // Linux pins and counts page by page: a page that cannot be pinned is found only before the limit.
+        host.unpin(pin(room.saturating_add(1))?, 0, room.saturating_add(1));
+        let bytes = limit.saturating_mul(PAGE);
+        let line = format_args!("vfio_pin_pages_remote: RLIMIT_MEMLOCK ({bytes}) exceeded");
+        host.log(Level::Warn, None, line);
+        return Err(rules::MAP_LOCKED);
+    }
+    let pin = pin(pages)?;
+    if !host.charge(task, Account::Locked { capable }, pages) {
+        host.unpin(pin, 0, pages);
+        return Err(rules::MAP_LOCKED);
+    }
+    Ok(pin)
+}
+
+/// Gives back what [`lock`] took for a mapping, if anything.
+fn unlock<H: Host>(host: &H, entry: &Entry<Mapped<H::Pin>>) {
+    let Mapped { pin, task, capable, .. } = entry.value;
+    if let Some(pin) = pin {
+        host.unpin(pin, 0, pages(entry));
+        host.uncharge(task, Account::Locked { capable }, pages(entry));
     }
 }

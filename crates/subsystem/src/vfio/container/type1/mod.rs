@@ -1,6 +1,8 @@
 //! type1: an address space that the IOMMUs of a container's groups translate.
 //!
 //! A mapping is pinned as long as it is there, and is in the domain of every IOMMU that some group of the container is behind.
+//! A BAR that the process has mapped can be mapped too; but no device here reaches the memory of another one, so that it is in
+//! no domain.
 //!
 //! Source: Linux 7.3, `drivers/vfio/vfio_iommu_type1.c` as observed, and `include/uapi/linux/vfio.h`.
 
@@ -16,13 +18,11 @@ use uapi::vfio::{
 use super::{Call, Member};
 use crate::host::{DomainKind, Host, IommuInfo, Level, Mapping, Mutex as _, Rights, Task};
 use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
+use crate::parameters::ModuleParameters;
 use crate::rules::{Refusal, type1 as rules, vfio as vfio_rules};
 
 /// The smallest page of every IOMMU here.
 const PAGE: u64 = 4096;
-
-/// How many mappings a container has at most (`dma_entry_limit`).
-const MAPPINGS: u32 = 0xffff;
 
 /// What backs a container by IOMMUs.
 pub(super) struct Type1<H: Host> {
@@ -46,7 +46,8 @@ struct Space<H: Host> {
 /// A mapping; its IOVAs are where it is kept.
 #[derive(Clone, Copy)]
 struct Mapped<P> {
-    pin: P,
+    /// The pinned memory; `None`: it is that of a BAR, which is not pinned and counts for nobody.
+    pin: Option<P>,
     rights: Rights,
     /// Whose memory it is, and who is charged for it.
     task: Task,
@@ -72,7 +73,7 @@ pub(super) fn has_extension(number: u64) -> bool {
 
 impl<H: Host> Type1<H> {
     /// An empty address space, of the version that an argument of `VFIO_SET_IOMMU` asks for; `None` if it asks for something else.
-    pub(super) fn new(number: u64) -> Option<Self> {
+    pub(super) fn new(number: u64, modules: ModuleParameters) -> Option<Self> {
         let v2 = match u32::try_from(number) {
             Ok(VFIO_TYPE1_IOMMU) => false,
             Ok(VFIO_TYPE1_V2_IOMMU) => true,
@@ -80,7 +81,7 @@ impl<H: Host> Type1<H> {
         };
         let space = Space {
             mappings: IntervalMap::new(),
-            available: MAPPINGS,
+            available: modules.dma_entry_limit,
             without_address: 0,
             tracks_dirty: false,
             domains: List::new(),
@@ -117,11 +118,11 @@ impl<H: Host> Type1<H> {
     }
 
     /// A group joins: what is mapped, its devices reach from now on, and nothing else.
-    pub(super) fn attach(&self, host: &H, member: Member) -> Result<(), Refusal> {
+    pub(super) fn attach(&self, host: &H, modules: ModuleParameters, member: Member) -> Result<(), Refusal> {
         // A group that is in a container with an IOMMU has one.
         let info = host.iommu(member.function).ok_or(vfio_rules::NO_MEMORY)?;
         self.space.with(|space| {
-            space.check_group(host, &info)?;
+            space.check_group(host, modules, &info)?;
             let matching = |domain: &&mut Domain<H>| domain.enforces_coherency == info.enforces_coherency;
             if let Some(domain) = space.domains.iter_mut().find(matching) {
                 domain.groups.push(host, (member, info)).map_err(no_memory)?;
@@ -166,7 +167,7 @@ impl<H: Host> Type1<H> {
 
 impl<H: Host> Space<H> {
     /// Checks that a group of an IOMMU goes with what is mapped.
-    fn check_group(&self, host: &H, info: &IommuInfo) -> Result<(), Refusal> {
+    fn check_group(&self, host: &H, modules: ModuleParameters, info: &IommuInfo) -> Result<(), Refusal> {
         if self.without_address > 0 {
             return Err(rules::GROUP_ADDRESSES);
         }
@@ -177,7 +178,7 @@ impl<H: Host> Space<H> {
         if self.mappings.overlaps(info.msi_window.0, info.msi_window.1) {
             return Err(rules::GROUP_RESERVED);
         }
-        if !info.isolated_msi {
+        if !info.isolated_msi && !modules.type1_unsafe_interrupts {
             let line = format_args!(
                 "vfio_iommu_type1_attach_group: No interrupt remapping support.  Use the module param \
                  \"allow_unsafe_interrupts\" to enable VFIO IOMMU support on this platform"
@@ -191,11 +192,11 @@ impl<H: Host> Space<H> {
     /// Maps everything in a domain. A refusal leaves it empty.
     fn fill(&self, host: &H, domain: H::Domain) -> Result<(), Refusal> {
         for entry in self.mappings.iter() {
-            if !host.domain_map(domain, mapping(&entry)) {
+            if !enter(host, domain, &entry) {
                 self.mappings
                     .iter()
                     .take_while(|done| done.first < entry.first)
-                    .for_each(|done| host.domain_unmap(domain, mapping(&done)));
+                    .for_each(|done| leave(host, domain, &done));
                 return Err(vfio_rules::NO_MEMORY);
             }
         }
@@ -208,7 +209,7 @@ impl<H: Host> Space<H> {
             self.unmap_all(host);
         }
         if let Some(gone) = self.domains.remove(at) {
-            self.mappings.iter().for_each(|entry| host.domain_unmap(gone.domain, mapping(&entry)));
+            self.mappings.iter().for_each(|entry| leave(host, gone.domain, &entry));
             host.domain_free(gone.domain);
         }
     }
@@ -239,10 +240,22 @@ impl<H: Host> Space<H> {
     }
 }
 
-/// How a mapping is in the domains: in one piece.
-fn mapping<P: Copy>(entry: &Entry<Mapped<P>>) -> Mapping<P> {
+/// Maps a mapping in a domain; false if the host has no memory for that.
+fn enter<H: Host>(host: &H, domain: H::Domain, entry: &Entry<Mapped<H::Pin>>) -> bool {
+    mapping(entry).is_none_or(|mapping| host.domain_map(domain, mapping))
+}
+
+/// Takes it out of the domain.
+fn leave<H: Host>(host: &H, domain: H::Domain, entry: &Entry<Mapped<H::Pin>>) {
+    if let Some(mapping) = mapping(entry) {
+        host.domain_unmap(domain, mapping);
+    }
+}
+
+/// How a mapping is in the domains: in one piece, or not at all.
+fn mapping<P: Copy>(entry: &Entry<Mapped<P>>) -> Option<Mapping<P>> {
     let Mapped { pin, rights, .. } = entry.value;
-    Mapping { iova: entry.first, pin, first: 0, pages: pages(entry), rights }
+    Some(Mapping { iova: entry.first, pin: pin?, first: 0, pages: pages(entry), rights })
 }
 
 fn pages<P>(entry: &Entry<Mapped<P>>) -> u64 {

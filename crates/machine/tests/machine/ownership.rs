@@ -1,0 +1,171 @@
+//! Who has the DMA of an iommu_group: programs through VFIO, or drivers of the host.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use machine::{Driver, Machine, MachineSpec};
+use sys::Sys;
+use uapi::Errno;
+use uapi::vfio::*;
+
+use crate::common::*;
+use crate::container::*;
+
+const VIABLE: u32 = VFIO_GROUP_FLAGS_VIABLE;
+const JOINED: u32 = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET;
+
+/// A machine whose second device, in a group with the first, starts with a driver.
+fn machine(driver: Driver) -> Machine {
+    let mut spec = iommu_spec();
+    spec.devices[1].driver = driver;
+    Machine::from_spec(spec).unwrap()
+}
+
+fn host(name: &str) -> Driver {
+    Driver::Host(name.into())
+}
+
+/// Writes the address of the second device to a file of a driver.
+fn second(machine: &Machine, driver: &str, file: &str) -> Result<(), Errno> {
+    write(machine, &format!("/sys/bus/pci/drivers/{driver}/{file}"), SECOND).map_err(|error| error.errno())
+}
+
+/// The errno of a refusal, and the rule that was broken.
+fn refused<T: std::fmt::Debug>(result: sys::Result<T>) -> (Errno, &'static str) {
+    let error = result.unwrap_err();
+    (error.errno(), error.rule().map_or("", |rule| rule.name))
+}
+
+fn bind(machine: &Machine, address: &str) -> sys::Result<u32> {
+    let (device, iommufd) = (open_device(machine, address)?, open(machine, "/dev/iommu")?);
+    bind_to(machine, &device, iommufd.as_fd().as_raw_fd())
+}
+
+#[test]
+fn a_group_with_a_device_of_the_host_is_not_viable() {
+    let machine = machine(host("nvme"));
+    let (group, container) = (open_group(&machine, FIRST).unwrap(), open_container(&machine));
+    assert_eq!(status(&machine, &group), 0);
+    let joins = || set_container(&machine, &group, &container);
+    assert_eq!(refused(joins()), (Errno::EPERM, "set-container.owned"));
+    second(&machine, "nvme", "unbind").unwrap();
+    assert_eq!(status(&machine, &group), VIABLE);
+    joins().unwrap();
+    assert_eq!(status(&machine, &group), JOINED);
+    assert_eq!(second(&machine, "nvme", "bind"), Err(Errno::EBUSY), "a program has the DMA of the group");
+    unset_container(&machine, &group).unwrap();
+    second(&machine, "nvme", "bind").unwrap();
+    assert_eq!(status(&machine, &group), 0);
+    drop(group);
+    assert_eq!(refused(bind(&machine, FIRST)), (Errno::EPERM, "bind.dma-owner"));
+    assert!(bind(&machine, ALONE).is_ok(), "another group");
+}
+
+/// An iommufd in the place of a container takes the DMA with the device, not with the group.
+#[test]
+fn what_is_not_viable_joins_an_iommufd_and_gives_out_nothing() {
+    let machine = machine(host("nvme"));
+    let (group, iommufd) = (open_group(&machine, FIRST).unwrap(), open(&machine, "/dev/iommu").unwrap());
+    set_container(&machine, &group, &iommufd).unwrap();
+    assert_eq!(status(&machine, &group), JOINED, "as Linux says");
+    let gives = || device_fd(&machine, &group, FIRST);
+    assert_eq!(refused(gives()), (Errno::EPERM, "bind.dma-owner"));
+    second(&machine, "nvme", "unbind").unwrap();
+    let device = gives().unwrap();
+    assert_eq!(second(&machine, "nvme", "bind"), Err(Errno::EBUSY));
+    drop(device);
+    second(&machine, "nvme", "bind").unwrap();
+}
+
+/// While a device is bound through its own node, the context has the DMA of the whole group.
+#[test]
+fn a_bound_device_keeps_drivers_of_the_host_away() {
+    let machine = machine(host("nvme"));
+    second(&machine, "nvme", "unbind").unwrap();
+    let (device, iommufd) = (open_device(&machine, FIRST).unwrap(), open(&machine, "/dev/iommu").unwrap());
+    bind_to(&machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
+    assert_eq!(second(&machine, "nvme", "bind"), Err(Errno::EBUSY));
+    assert!(!exists(&machine, &format!("{}/driver", sysfs(SECOND))));
+    drop(device);
+    second(&machine, "nvme", "bind").unwrap();
+    assert!(exists(&machine, &format!("{}/driver/{SECOND}/vendor", sysfs(SECOND))));
+}
+
+#[test]
+fn drivers_without_dma_do_no_harm() {
+    for driver in [Driver::None, host("pci-stub"), host("pcieport")] {
+        let machine = machine(driver);
+        let group = open_group(&machine, FIRST).unwrap();
+        assert_eq!(status(&machine, &group), VIABLE);
+        set_container(&machine, &group, &open_container(&machine)).unwrap();
+        drop(group);
+        assert!(bind(&machine, FIRST).is_ok());
+    }
+}
+
+/// A container has the DMA of a group to itself, and so has a context; for devices of one context it is the same owner.
+#[test]
+fn containers_and_contexts_exclude_each_other() {
+    let machine = machine(Driver::VfioPci);
+    let (group, iommufd) = (open_group(&machine, FIRST).unwrap(), open(&machine, "/dev/iommu").unwrap());
+    set_container(&machine, &group, &iommufd).unwrap();
+    let devices = [FIRST, SECOND].map(|address| device_fd(&machine, &group, address).unwrap());
+    unset_container(&machine, &group).unwrap();
+    assert_eq!(status(&machine, &group), 0, "the devices that it gave out are open");
+    let (container, other) = (open_container(&machine), open(&machine, "/dev/iommu").unwrap());
+    assert_eq!(refused(set_container(&machine, &group, &container)), (Errno::EPERM, "set-container.owned"));
+    let [first, last] = devices;
+    drop(first);
+    set_container(&machine, &group, &other).unwrap();
+    assert_eq!(refused(device_fd(&machine, &group, FIRST)), (Errno::EPERM, "bind.dma-owner"));
+    unset_container(&machine, &group).unwrap();
+    drop(last);
+    set_container(&machine, &group, &container).unwrap();
+}
+
+#[test]
+fn devices_without_an_iommu_are_nobodys() {
+    let mut spec = edu_spec();
+    spec.devices[0].driver = host("nvme");
+    let machine = Machine::from_spec(spec).unwrap();
+    let driver =
+        |name: &str, file: &str| write(&machine, &format!("/sys/bus/pci/drivers/{name}/{file}"), EDU);
+    driver("nvme", "unbind").unwrap();
+    write(&machine, &format!("{}/driver_override", sysfs(EDU)), "vfio-pci").unwrap();
+    driver("vfio-pci", "bind").unwrap();
+    let device = open(&machine, NODE).unwrap();
+    let iommufd = open(&machine, "/dev/iommu").unwrap();
+    bind_to(&machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
+}
+
+/// How sysfs shows drivers, and which of them takes a device.
+#[test]
+fn a_device_has_the_driver_that_knows_it_or_that_was_named() {
+    let machine = machine(host("nvme"));
+    let link = |path: &str| machine.read_link(Path::new(path)).map(|link| link.to_str().unwrap().to_owned());
+    let only = format!("{}/driver_override", sysfs(SECOND));
+    assert_eq!(link(&format!("{}/driver", sysfs(SECOND))), Ok("../../../bus/pci/drivers/nvme".into()));
+    assert_eq!(read(&machine, &only), "(null)\n");
+    assert_eq!(machine.read_dir(Path::new("/sys/bus/pci/drivers")).unwrap(), ["nvme", "vfio-pci"]);
+    assert_eq!(second(&machine, "vfio-pci", "unbind"), Err(Errno::ENODEV), "it has another driver");
+    assert_eq!(second(&machine, "vfio-pci", "bind"), Err(Errno::ENODEV), "it knows no device");
+    write(&machine, &only, "vfio-pci").unwrap();
+    assert_eq!(second(&machine, "vfio-pci", "bind"), Err(Errno::EBUSY));
+    second(&machine, "nvme", "unbind").unwrap();
+    assert_eq!(second(&machine, "nvme", "bind"), Err(Errno::ENODEV), "another one was named");
+    write(&machine, "/sys/bus/pci/drivers_probe", SECOND).unwrap();
+    assert!(exists(&machine, &format!("{}/vfio-dev", sysfs(SECOND))));
+    second(&machine, "vfio-pci", "unbind").unwrap();
+    write(&machine, &only, "\n").unwrap();
+    write(&machine, "/sys/bus/pci/drivers_probe", SECOND).unwrap();
+    assert_eq!(link(&format!("{}/driver", sysfs(SECOND))), Ok("../../../bus/pci/drivers/nvme".into()));
+}
+
+/// Root ports have their driver, which does not keep programs from what shares their group.
+#[test]
+fn a_port_has_its_driver() {
+    let port = "[[port]]\naddress = \"0000:00:1c.0\"\nbus = 2\n";
+    let machine = Machine::from_spec(port.parse::<MachineSpec>().unwrap()).unwrap();
+    let driver = machine.read_link(Path::new(&format!("{}/driver", sysfs("0000:00:1c.0")))).unwrap();
+    assert!(driver.ends_with("drivers/pcieport"));
+}

@@ -10,10 +10,10 @@ use crate::spec::{DeviceSpec, Iommu, IommuSpec, PciAddress};
 
 /// What `intel-iommu` of QEMU 7.2 has in its capability registers, but for what an [`IommuSpec`] says.
 const CAPABILITY: u64 = 0x00d2_008c_2222_0286 & !(0x3f << 16 | 0x1f << 8);
-const EXTENDED_CAPABILITY: u64 = 0x00f0_0f4a & !(1 << 3);
-/// Bits of the extended capability register: interrupt remapping, snoop control, and what dirty tracking takes (scalable mode,
+const EXTENDED_CAPABILITY: u64 = 0x00f0_0f4a & !INTERRUPT_REMAPPING;
+/// Bits of the extended capability register: interrupt remapping with its handle mask, snoop control, and what dirty tracking takes (scalable mode,
 /// second-stage translation and its accessed and dirty bits).
-const INTERRUPT_REMAPPING: u64 = 1 << 3;
+const INTERRUPT_REMAPPING: u64 = 1 << 3 | 0xf << 20;
 const SNOOP_CONTROL: u64 = 1 << 7;
 const DIRTY_TRACKING: u64 = 1 << 43 | 1 << 45 | 1 << 46;
 /// Pages of 4 KiB, 2 MiB and 1 GiB.

@@ -24,6 +24,10 @@ pub(crate) enum Device {
     E1000ePair,
     /// 0000:21:00.0, a network card below a host bridge that the IOMMU does not see; not there unless it is named
     E1000eBypassing,
+    /// 0000:00:0b.0 and 0000:00:0b.1, a teaching device of two functions; not there unless it is named
+    EduPair,
+    /// 0000:31:00.0, a teaching device below a host bridge that the IOMMU does not see; not there unless it is named
+    EduBypassing,
 }
 
 impl Device {
@@ -38,6 +42,11 @@ impl Device {
         Self::E1000ePair,
     ];
 
+    /// Whether it is without an IOMMU even where there is one.
+    fn bypasses_iommu(self) -> bool {
+        matches!(self, Self::E1000eBypassing | Self::EduBypassing)
+    }
+
     /// Where its functions are in the guest.
     pub(crate) fn addresses(self) -> &'static [&'static str] {
         match self {
@@ -49,12 +58,14 @@ impl Device {
             Self::NvmeBehindPort => &["0000:01:00.0"],
             Self::E1000ePair => &["0000:02:00.0", "0000:02:00.1"],
             Self::E1000eBypassing => &["0000:21:00.0"],
+            Self::EduPair => &["0000:00:0b.0", "0000:00:0b.1"],
+            Self::EduBypassing => &["0000:31:00.0"],
         }
     }
 
     fn push(self, machine: &Machine<'_>, words: &mut Words) {
         match self {
-            Self::Edu => words.pair("-device", "edu,addr=3,dma_mask=0xffffffff"),
+            Self::Edu => words.pair("-device", &edu("addr=3")),
             Self::Nvme => {
                 words.option("-drive", "id=image,if=none,format=raw,file=", &machine.image);
                 words.pair("-device", "nvme,addr=4,drive=image,serial=ioasis0");
@@ -75,8 +86,21 @@ impl Device {
                 words.pair("-device", "pcie-root-port,id=root2,bus=pxb0,chassis=3,slot=3");
                 words.pair("-device", "e1000e,bus=root2,romfile=");
             }
+            Self::EduPair => {
+                words.pair("-device", &edu("addr=b.0,multifunction=on"));
+                words.pair("-device", &edu("addr=b.1,multifunction=on"));
+            }
+            Self::EduBypassing => {
+                words.pair("-device", "pxb-pcie,id=pxb1,addr=c,bus_nr=48,bypass_iommu=on");
+                words.pair("-device", "pcie-root-port,id=root3,bus=pxb1,chassis=4,slot=4,x-speed=5");
+                words.pair("-device", &edu("bus=root3"));
+            }
         }
     }
+}
+
+fn edu(place: &str) -> String {
+    format!("edu,{place},dma_mask=0xffffffff")
 }
 
 /// A machine that boots one kernel with one initramfs.
@@ -159,7 +183,7 @@ impl Machine<'_> {
         if self.iommu {
             line.push_str(" intel_iommu=on");
         }
-        if !self.iommu || self.devices.contains(&Device::E1000eBypassing) {
+        if !self.iommu || self.devices.iter().any(|device| device.bypasses_iommu()) {
             line.push_str(" vfio.enable_unsafe_noiommu_mode=1");
         }
         for parameter in self.parameters {

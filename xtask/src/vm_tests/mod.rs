@@ -154,7 +154,7 @@ impl Files {
 }
 
 fn every_boot() -> impl Iterator<Item = &'static Boot> {
-    BOOTS.iter().chain(&differ::BOOTS).chain([&bench::BOOT])
+    BOOTS.iter().chain(differ::PAIRS.iter().map(|pair| &pair.boot)).chain([&bench::BOOT])
 }
 
 /// An error, before anything else is done, if a kernel is missing.
@@ -173,7 +173,7 @@ pub(crate) fn run(steps: &mut Steps) -> Result<()> {
     steps.run("vm ends when interrupted", harness::ends_when_interrupted)?;
     steps.run("vm names what is missing", harness::names_what_is_missing)?;
     BOOTS.iter().try_for_each(|boot| steps.run(boot.name, || boot.run(&files, &[])))?;
-    differ::BOOTS.iter().try_for_each(|boot| steps.run(boot.name, || differ::run(boot, &files)))?;
+    differ::PAIRS.iter().try_for_each(|pair| steps.run(pair.boot.name, || differ::run(pair, &files)))?;
     steps.run(bench::BOOT.name, || bench::run(&files))
 }
 

@@ -126,7 +126,9 @@ fn enter<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot, id: u32) -> Re
     }
     if first {
         if let Err(refusal) = check_suits(objects, slot, hwpt, rule::ATTACH_NOIOMMU_TABLE) {
-            areas.with(|areas| areas.reserved.remove(slot.device));
+            if window.is_some() {
+                areas.with(|areas| areas.reserved.remove(slot.device));
+            }
             return Err(refusal);
         }
         translate(host, objects, slot, Some(hwpt.domain));

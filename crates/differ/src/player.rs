@@ -78,6 +78,22 @@ impl<S: Suite> Scope for Player<'_, S> {
     }
 }
 
+/// Whether memory may be given back by a call: what is pinned again later is, as far as anybody promises, somewhere else.
+fn may_unpin(step: &Step) -> bool {
+    const PINNED_STAYS: [&str; 5] = [
+        "IOMMU_IOAS_ALLOC",
+        "IOMMU_IOAS_MAP",
+        "IOMMU_IOAS_MAP_FILE",
+        "IOMMU_IOAS_COPY",
+        "IOMMU_IOAS_NOIOMMU_GET_PA",
+    ];
+    match &step.call {
+        Call::Ioctl { request, .. } => !PINNED_STAYS.contains(&request.command.name()),
+        // What was in the slot before is closed.
+        call => step.into.is_some() || matches!(call, Call::Close(_)),
+    }
+}
+
 impl<'a, S: Suite> Player<'a, S> {
     /// With nothing open.
     pub(crate) fn new(sys: &'a S, target: &'a Target, arena: &'a Arena) -> Self {
@@ -109,6 +125,9 @@ impl<'a, S: Suite> Player<'a, S> {
     }
 
     fn call(&mut self, step: &Step) -> Result<Outcome, Harmful> {
+        if may_unpin(step) {
+            self.renaming = Renaming::default();
+        }
         let into = step.into;
         Ok(match &step.call {
             Call::Open { node, access } => match self.path(*node) {

@@ -169,6 +169,8 @@ impl Sys for Machine {
             return Err(failed(Errno::EACCES));
         }
         let id = node(open).ok_or_else(|| failed(Errno::ENODEV))?;
+        // Linux shares no mapping of a file that may not be written to.
+        let shared = shared && open.writable();
         let region = self
             .call(&NoMemory, |subsystem, ctx| {
                 let length = pages as u64;

@@ -8,22 +8,19 @@ use crate::outcome::Way;
 pub(crate) struct Child(Option<Pid>);
 
 impl Child {
-    /// With descriptors of its own. Whatever this process closes meanwhile stays open in the child, in other threads too: it is
-    /// not to be kept for long.
+    /// With memory of its own, and with descriptors of its own if this thread is the only one.
+    ///
+    /// Beside other threads the child shares their descriptors. A copy would keep open what they close meanwhile, and so keep
+    /// groups and devices in use that they believe to be free. The child cannot help it: it gets to close its copies only
+    /// when it runs for the first time, and `CLOSE_RANGE_UNSHARE` copies the first 64 descriptors before it closes them.
     pub(crate) fn new() -> Way<Child> {
-        Child::made_with(0)
-    }
-
-    /// With memory of its own, and the descriptors of this process.
-    pub(crate) fn sharing_descriptors() -> Way<Child> {
-        Child::made_with(libc::CLONE_FILES)
-    }
-
-    fn made_with(flags: libc::c_int) -> Way<Child> {
-        let flags = libc::c_long::from(flags | libc::SIGCHLD);
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        let flags = libc::SIGCHLD | if threads == 1 { 0 } else { libc::CLONE_FILES };
         // SAFETY: without CLONE_VM it is `fork`; the child does nothing but wait, which is allowed whatever other threads of the
         // process held.
-        match unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, 0_usize, 0_usize, 0_usize) } {
+        match unsafe {
+            libc::syscall(libc::SYS_clone, libc::c_long::from(flags), 0_usize, 0_usize, 0_usize, 0_usize)
+        } {
             -1 => Err(std::io::Error::last_os_error().into()),
             0 => loop {
                 // SAFETY: it touches no memory.
@@ -40,5 +37,26 @@ impl Drop for Child {
         let _ended = self.0.map(|pid| {
             kill_process(pid, Signal::KILL).and_then(|()| waitpid(Some(pid), WaitOptions::empty()))
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::pipe::pipe;
+
+    use super::Child;
+
+    /// Tests run on threads of their own, so there is always another one.
+    #[test]
+    fn beside_other_threads_a_child_keeps_nothing_open() -> Result<(), Box<dyn std::error::Error>> {
+        let (reader, writer) = pipe()?;
+        let child = Child::new().map_err(|stop| format!("{stop:?}"))?;
+        drop(writer);
+        let mut polled = [PollFd::new(&reader, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        assert_eq!(polled[0].revents(), PollFlags::HUP);
+        drop(child);
+        Ok(())
     }
 }

@@ -107,7 +107,7 @@ fn processes<S: Suite>() -> Vec<Case<S>> {
         let space = f.attached_space()?;
         space.map_at(P, memory.address(), P)?;
         let (pinned, _) = space.get_pa(P, P)?;
-        let _child = Child::sharing_descriptors()?;
+        let _child = Child::new()?;
         memory.write(0, b"after");
         Ok(Got::equal(pinned, f.sys.physical_address(memory.address() as usize)?))
     });

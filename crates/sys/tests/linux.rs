@@ -1,6 +1,6 @@
 //! The host's kernel through [`Linux`]: what any host can do, without devices and privileges.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,6 +64,15 @@ fn a_refused_ioctl_has_its_c_name_and_the_path() {
     let mut argument = Tailed::new(VfioIrqSet { argsz: 24, ..VfioIrqSet::new() }, 4);
     let error = Linux.ioctl_tailed(&file, &mut argument).unwrap_err();
     assert_eq!((error.call(), error.errno()), ("VFIO_DEVICE_SET_IRQS", Errno::ENOTTY));
+}
+
+#[test]
+fn a_refused_raw_ioctl_tells_what_is_open_there() {
+    let file = Linux.open(Path::new("/dev/null"), Access::ReadWrite).unwrap();
+    // SAFETY: the file takes no such command, so that nobody looks at the argument.
+    let error = unsafe { Linux.ioctl_raw(file.as_fd(), 0x3b81, std::ptr::null_mut()) }.unwrap_err();
+    let object = format!("/dev/null (descriptor {}), command 0x3b81", file.as_fd().as_raw_fd());
+    assert_eq!((error.call(), error.object(), error.errno()), ("ioctl", &*object, Errno::ENOTTY));
 }
 
 #[test]

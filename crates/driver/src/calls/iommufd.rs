@@ -40,11 +40,11 @@ impl<S: Sys> Calls<S> {
             length: memory.length() as u64,
             ..IommuIoasMap::new()
         };
-        // SAFETY: the address and the length are those of a live `Memory`, to which no Rust reference ever exists, and
-        // whose bytes this crate reads and writes as shared with a device. The kernel pins the pages, so that they stay
-        // with the device even if the process unmaps them.
-        let call =
-            || unsafe { self.sys.ioctl_typed(iommufd, &mut argument) }.map(|_| Iova::new(argument.iova));
+        let call = || {
+            // SAFETY: the address and the length are those of a live `Memory`, to which no Rust reference ever exists, and
+            // whose bytes this crate treats as shared with a device. The kernel pins the pages: they outlive an unmap.
+            unsafe { self.sys.ioctl_typed(iommufd, &mut argument) }.map(|_| Iova::new(argument.iova))
+        };
         let words = |iova: &Iova| format!("{} bytes at IOVA {iova}", memory.length());
         self.trace.record(IommuIoasMap::NAME, || self.sys.path_of(iommufd), call, words)
     }

@@ -8,7 +8,7 @@ mod suite;
 pub use suite::LinuxHandle;
 
 use std::ffi::c_void;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,15 @@ impl LinuxFile {
 /// The kernel's error number as ours.
 fn errno(errno: rustix::io::Errno) -> Errno {
     Errno::from_raw(errno.raw_os_error()).unwrap_or(Errno::EIO)
+}
+
+/// What is open under a descriptor, as `/proc` tells it.
+fn describe(fd: BorrowedFd<'_>) -> String {
+    let number = fd.as_raw_fd();
+    match std::fs::read_link(format!("/proc/self/fd/{number}")) {
+        Ok(file) => format!("{} (descriptor {number})", file.display()),
+        Err(_) => format!("descriptor {number}"),
+    }
 }
 
 fn refused(call: &'static str, path: &Path, answer: rustix::io::Errno) -> Error {
@@ -147,8 +156,10 @@ impl Sys for Linux {
 
     unsafe fn ioctl_raw(&self, fd: BorrowedFd<'_>, command: u32, argument: *mut c_void) -> Result<u32> {
         // SAFETY: the caller's promise.
-        unsafe { ioctl::call(fd, command, argument) }
-            .map_err(|answer| Error::new("ioctl", format_args!("descriptor {fd:?}"), errno(answer)))
+        unsafe { ioctl::call(fd, command, argument) }.map_err(|answer| {
+            let object = format_args!("{}, command {command:#x}", describe(fd)).to_string();
+            Error::new("ioctl", object, errno(answer))
+        })
     }
 
     fn map_region(&self, file: &LinuxFile, mapping: Mapping) -> Result<Mmio> {

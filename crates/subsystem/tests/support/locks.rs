@@ -1,18 +1,44 @@
-//! Locks of the standard library that also notice when one thread takes one twice.
+//! Locks of the standard library that know the order in which they may be taken (ARCHITECTURE.md, Locks), and panic when a
+//! thread leaves it, or takes one twice.
+//!
+//! What a lock guards says which one it is.
 
+use std::any::type_name;
 use std::cell::RefCell;
 
 use subsystem::Locks;
 
 use super::host::TestHost;
 
-thread_local! {
-    /// The locks that this thread holds, by address.
-    static HELD: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+/// What each lock guards, and the place of the lock in the order. Two locks of one place are never held together.
+const ORDER: [(u8, &str); 10] = [
+    (1, "tables::Tables"),
+    (2, "vfio::group::State"),
+    (3, "vfio::set::Opened"),
+    (4, "vfio::container::State"),
+    (4, "iommufd::objects::Objects"),
+    (5, "vfio::container::type1::Space"),
+    (5, "iommufd::areas::Areas"),
+    (6, "iommufd::records::Records"),
+    (7, "vfio::pci::Opened"),
+    (8, "vfio::pci::regions::MemorySpace"),
+];
+
+/// The place of a lock, by the name of the type that it guards.
+fn place(full: &str) -> u8 {
+    let name = full.strip_prefix("core::option::Option<").unwrap_or(full);
+    let name = name.split_once(['<', '>']).map_or(name, |(name, _)| name);
+    let known = ORDER.iter().find(|(_, guarded)| name.strip_prefix("subsystem::") == Some(guarded));
+    known.unwrap_or_else(|| panic!("the lock around {full} has no place in the order")).0
 }
 
-/// Runs `f` while the lock at `address` counts as held.
-fn holding<R>(address: usize, f: impl FnOnce() -> R) -> R {
+thread_local! {
+    /// The locks that this thread holds, outermost first: their places, and what they guard.
+    static HELD: RefCell<Vec<(u8, &'static str)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f` while the lock around a type of this name counts as held.
+pub(crate) fn holding<R>(name: &'static str, f: impl FnOnce() -> R) -> R {
     /// Lets go of the last lock, even when a test fails within.
     struct Release;
     impl Drop for Release {
@@ -21,8 +47,10 @@ fn holding<R>(address: usize, f: impl FnOnce() -> R) -> R {
         }
     }
     HELD.with_borrow_mut(|held| {
-        assert!(!held.contains(&address), "a lock is taken twice by one thread");
-        held.push(address);
+        let own = place(name);
+        let before = held.last().filter(|&&(last, _)| last >= own);
+        assert!(before.is_none(), "{name} is locked inside {}", before.map_or("", |(_, name)| name));
+        held.push((own, name));
     });
     let _release = Release;
     f()
@@ -36,7 +64,7 @@ impl<T: Send> subsystem::Mutex<T> for Mutex<T> {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        holding(&raw const *self as usize, || f(&mut self.0.lock().unwrap()))
+        holding(type_name::<T>(), || f(&mut self.0.lock().unwrap()))
     }
 }
 
@@ -48,11 +76,11 @@ impl<T: Send + Sync> subsystem::RwLock<T> for RwLock<T> {
     }
 
     fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
-        holding(&raw const *self as usize, || f(&self.0.read().unwrap()))
+        holding(type_name::<T>(), || f(&self.0.read().unwrap()))
     }
 
     fn write<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        holding(&raw const *self as usize, || f(&mut self.0.write().unwrap()))
+        holding(type_name::<T>(), || f(&mut self.0.write().unwrap()))
     }
 }
 

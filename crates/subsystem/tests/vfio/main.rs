@@ -23,6 +23,7 @@ mod info;
 mod ioeventfd;
 mod irqs;
 mod line;
+mod locks;
 mod map;
 mod random;
 mod regions;

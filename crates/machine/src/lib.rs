@@ -15,6 +15,7 @@ mod models;
 mod process;
 mod ram;
 mod spec;
+mod sync;
 mod tree;
 mod world;
 

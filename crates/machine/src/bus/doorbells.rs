@@ -1,6 +1,6 @@
 //! Plain registers: memory that a driver stores to and a model reads.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicU32, Ordering};
 
 /// The doorbell window of a function ([`DoorbellWindow`](crate::model::DoorbellWindow)). Offsets count from the start
 /// of the window and are multiples of 4; one behind its end reads 0 and stores nothing.
@@ -38,27 +38,5 @@ impl Doorbells {
         for word in &self.words {
             word.store(0, Ordering::Release);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Doorbells;
-
-    #[test]
-    fn a_store_is_read_back_until_the_window_is_cleared() {
-        let doorbells = Doorbells::new(4096);
-        doorbells.store(8, 7);
-        doorbells.store(4092, 9);
-        assert_eq!((doorbells.load(8), doorbells.load(4092), doorbells.load(12)), (7, 9, 0));
-        doorbells.clear();
-        assert_eq!((doorbells.load(8), doorbells.load(4092)), (0, 0));
-    }
-
-    #[test]
-    fn behind_the_end_there_is_nothing() {
-        let doorbells = Doorbells::new(4096);
-        doorbells.store(4096, 1);
-        assert_eq!(doorbells.load(4096), 0);
     }
 }

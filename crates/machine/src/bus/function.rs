@@ -2,14 +2,14 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{Function, IrqKind};
 use sys::Width;
 
 use super::config::{ConfigSpace, command};
+use super::parker::Parker;
 use super::{Doorbells, Event, Interrupts, Outbox};
 use crate::dma::{DmaPort, PortControl};
 use crate::log::Log;
@@ -50,9 +50,8 @@ pub(crate) struct PciFunction {
     waiting: AtomicU32,
     /// The model has panicked.
     broken: AtomicBool,
-    /// The thread that runs the model sleeps, and is to be woken when there is work.
-    pub(super) asleep: AtomicBool,
-    pub(super) thread: OnceLock<Thread>,
+    /// Where the thread that runs the model sleeps, if it has one.
+    pub(super) parker: Parker,
     log: Arc<Log>,
 }
 
@@ -124,8 +123,7 @@ impl PciFunction {
             device: Mutex::new(Device { model, port }),
             waiting: AtomicU32::new(0),
             broken: AtomicBool::new(false),
-            asleep: AtomicBool::new(false),
-            thread: OnceLock::new(),
+            parker: Parker::default(),
             log: Arc::clone(log),
         }
     }
@@ -308,7 +306,7 @@ impl PciFunction {
         }
         if self.msix_part(at).is_none() {
             self.with_device(|model, reach| model.write(at, value, reach));
-            self.wake_if_asleep();
+            self.parker.wake_if_asleep();
         }
     }
 
@@ -346,7 +344,7 @@ impl PciFunction {
                 self.doorbells.store(offset + 4, (value >> 32) as u32);
             }
         }
-        self.wake_if_asleep();
+        self.parker.wake_if_asleep();
     }
 
     fn msix_part(&self, at: Register) -> Option<MsixPart> {
@@ -414,25 +412,6 @@ impl PciFunction {
             std::hint::spin_loop();
         }
         lock(&self.device)
-    }
-
-    /// The thread that runs the model is woken if it sleeps. Either it sees what was written before this call, or this
-    /// call sees that it sleeps: both sides write first and look then.
-    #[inline]
-    fn wake_if_asleep(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
-            self.wake();
-        }
-    }
-
-    #[cold]
-    pub(super) fn wake(&self) {
-        if self.asleep.swap(false, Ordering::SeqCst)
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
-        }
     }
 
     /// Runs `f` on the model. `None` if it is broken, or breaks now.

@@ -5,12 +5,13 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::io::ReadWriteFlags;
 use subsystem::{Function, IrqKind};
+
+use super::Outbox;
 
 /// A reference to an eventfd.
 #[derive(Clone, Debug)]
@@ -55,40 +56,6 @@ impl Event {
 impl AsFd for Event {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// Functions whose line has risen and whose driver has not been told yet.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    some: AtomicBool,
-    risen: Mutex<Vec<Function>>,
-}
-
-impl Outbox {
-    fn post(&self, function: Function) {
-        let mut risen = lock(&self.risen);
-        if !risen.contains(&function) {
-            risen.push(function);
-        }
-        self.some.store(true, Ordering::Release);
-    }
-
-    /// Whether something is waiting.
-    #[inline]
-    pub(crate) fn waits(&self) -> bool {
-        self.some.load(Ordering::Acquire)
-    }
-
-    /// Takes what is waiting. Cheap when nothing is.
-    #[inline]
-    pub(crate) fn take(&self) -> Vec<Function> {
-        if !self.waits() {
-            return Vec::new();
-        }
-        let mut risen = lock(&self.risen);
-        self.some.store(false, Ordering::Release);
-        std::mem::take(&mut risen)
     }
 }
 
@@ -268,6 +235,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use rustix::event::eventfd;
 
     use super::*;

@@ -5,7 +5,11 @@ mod config;
 mod doorbells;
 mod function;
 mod interrupts;
+mod outbox;
+mod parker;
 mod runner;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use std::sync::Arc;
@@ -19,8 +23,9 @@ use crate::spec::PciAddress;
 
 pub use doorbells::Doorbells;
 pub(crate) use function::{PciFunction, Rom};
+pub(crate) use interrupts::Event;
 pub use interrupts::Interrupts;
-pub(crate) use interrupts::{Event, Outbox};
+pub(crate) use outbox::Outbox;
 pub(crate) use runner::Runner;
 pub(crate) use topology::Topology;
 

@@ -1,7 +1,6 @@
 //! The thread that a device model runs on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,6 @@ const LINGER: Duration = Duration::from_micros(50);
 /// A running thread; dropping it ends the thread after the piece of work that it is at.
 pub(crate) struct Runner {
     function: Arc<PciFunction>,
-    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -25,19 +23,18 @@ impl Runner {
         function: Arc<PciFunction>,
         after: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (worker, stopped) = (Arc::clone(&function), Arc::clone(&stop));
+        let worker = Arc::clone(&function);
         let thread = thread::Builder::new().name(function.address().to_string()).spawn(move || {
-            let _first = worker.thread.set(thread::current());
-            while !stopped.load(Ordering::SeqCst) {
+            worker.parker.begin();
+            while !worker.parker.is_over() {
                 let work = worker.turn();
                 after();
                 if work == Work::Idle && !linger(&worker) {
-                    sleep(&worker, &stopped);
+                    worker.parker.park(|| worker.turn() == Work::More);
                 }
             }
         })?;
-        Ok(Runner { function, stop, thread: Some(thread) })
+        Ok(Runner { function, thread: Some(thread) })
     }
 }
 
@@ -53,23 +50,9 @@ fn linger(function: &PciFunction) -> bool {
     false
 }
 
-/// Sleeps until somebody writes to a register. It says so first and looks once more then, so that no write is missed.
-fn sleep(function: &PciFunction, stop: &AtomicBool) {
-    function.asleep.store(true, Ordering::SeqCst);
-    fence(Ordering::SeqCst);
-    if function.turn() == Work::More {
-        function.asleep.store(false, Ordering::SeqCst);
-        return;
-    }
-    while function.asleep.load(Ordering::SeqCst) && !stop.load(Ordering::SeqCst) {
-        thread::park();
-    }
-}
-
 impl Drop for Runner {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.function.wake();
+        self.function.parker.end();
         let Some(thread) = self.thread.take() else { return };
         thread.thread().unpark();
         // The thread itself drops the last handle if that is its own: it ends by itself then.

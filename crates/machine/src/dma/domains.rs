@@ -128,7 +128,7 @@ impl DomainState {
 
     fn quiesce(&self) {
         let ports = lock(&self.ports).clone();
-        ports.iter().for_each(|port| port.quiesce());
+        ports.iter().for_each(|port| port.gate.quiesce());
     }
 }
 
@@ -181,7 +181,7 @@ impl Domains {
         let Some(state) = lock(&self.all).1.remove(&domain) else { return };
         for port in lock(&state.ports).drain(..) {
             port.set_domain(None);
-            port.quiesce();
+            port.gate.quiesce();
         }
     }
 
@@ -236,7 +236,7 @@ impl Domains {
             lock(&state.ports).push(Arc::clone(port));
         }
         let before = port.set_domain(state);
-        port.quiesce();
+        port.gate.quiesce();
         if let Some(before) = before {
             let mut ports = lock(&before.ports);
             if let Some(at) = ports.iter().position(|other| Arc::ptr_eq(other, port)) {

@@ -8,6 +8,7 @@
 mod checker;
 mod domains;
 mod finding;
+mod gate;
 mod port;
 mod reach;
 #[cfg(test)]

@@ -3,18 +3,18 @@
 //! Each access is checked, and behind an IOMMU translated, page by page in the domain that the device is attached to. What was found there last
 //! is remembered by the port and asked first, so that a check costs no lock and no search.
 //!
-//! Taking memory away waits for accesses that are under way, and only for those: the port says which epoch it is in while
-//! it is inside an access; whoever takes something away begins a new epoch, and waits until the port is outside, or
-//! inside in the new epoch, where it looks everything up again. An access is cut into segments, so that the wait is short.
+//! Taking memory away waits for accesses that are under way ([`Gate`]). An access is cut into segments, so that the wait is
+//! short.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::checker::{Checker, Mode};
 use super::domains::{DomainState, Span};
 use super::finding::{Access, Finding, Mapped, Why};
+use super::gate::Gate;
 use super::reach::Stray;
 use crate::log::Log;
 use crate::ram::{FRAME, FramePointer, Ram, lock};
@@ -52,10 +52,7 @@ pub(super) struct PortState {
     bus_master: AtomicBool,
     /// How many address bits the device drives.
     bits: u8,
-    /// Counts the times that something was taken away.
-    epoch: AtomicU64,
-    /// The epoch of the access that is under way, 0 if there is none.
-    inside: AtomicU64,
+    pub(super) gate: Gate,
     domain: Mutex<Option<Arc<DomainState>>>,
     /// What an IOMMU blocks of it; `None`: it is not behind one.
     faults: Option<Faults>,
@@ -72,30 +69,6 @@ impl PortState {
     /// Attaches the device; answers what it was attached to before.
     pub(super) fn set_domain(&self, domain: Option<Arc<DomainState>>) -> Option<Arc<DomainState>> {
         std::mem::replace(&mut lock(&self.domain), domain)
-    }
-
-    /// Begins a new epoch, and returns when no access of an older one is under way. Called without locks that an access
-    /// takes.
-    pub(super) fn quiesce(&self) {
-        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
-        // Pairs with the fence in `enter`: either the access sees the new epoch, or it is seen here.
-        fence(Ordering::SeqCst);
-        while (1..epoch).contains(&self.inside.load(Ordering::Acquire)) {
-            std::thread::yield_now();
-        }
-    }
-
-    fn enter(&self) -> Inside<'_> {
-        let mut epoch = self.epoch.load(Ordering::Relaxed);
-        loop {
-            self.inside.store(epoch, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            let now = self.epoch.load(Ordering::Acquire);
-            if now == epoch {
-                return Inside { port: self, epoch };
-            }
-            epoch = now;
-        }
     }
 }
 
@@ -118,18 +91,6 @@ impl Faults {
             "DMAR: [DMA {verb} NO_PASID] Request device [{device}] fault addr {:#x} [fault reason {code:#04x}] {reason}",
             address & !(FRAME - 1)
         ));
-    }
-}
-
-/// An access is under way.
-struct Inside<'a> {
-    port: &'a PortState,
-    epoch: u64,
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.port.inside.store(0, Ordering::Release);
     }
 }
 
@@ -162,12 +123,17 @@ impl Span {
 }
 
 impl Memo {
-    /// The frame behind a bus address if it may be accessed, by an access that is under way.
+    /// Forgets what may hold no longer, in an epoch that an access is in.
     #[inline]
-    fn frame(&mut self, inside: &Inside<'_>, ram: &Ram, address: u64, access: Access) -> Option<u64> {
-        if self.epoch != inside.epoch {
-            *self = Memo::new(inside);
+    fn renew(&mut self, port: &PortState, epoch: u64) {
+        if self.epoch != epoch {
+            *self = Memo::new(port, epoch);
         }
+    }
+
+    /// The frame behind a bus address if it may be accessed, by an access in the epoch that this is good for.
+    #[inline]
+    fn frame(&mut self, ram: &Ram, address: u64, access: Access) -> Option<u64> {
         let page = if self.translates { address / FRAME } else { ram.layout().frame_at(address)? };
         let known = self.spans.iter().find(|span| span.has(page) && span.allows(access)).copied();
         let span = match known {
@@ -180,11 +146,11 @@ impl Memo {
         Some(page.wrapping_add(span.shift))
     }
 
-    fn new(inside: &Inside<'_>) -> Self {
-        let domain = lock(&inside.port.domain).clone();
+    fn new(port: &PortState, epoch: u64) -> Self {
+        let domain = lock(&port.domain).clone();
         let translates = domain.as_ref().is_some_and(|domain| domain.translates());
         let tracks = domain.as_ref().is_some_and(|domain| domain.dirty.is_on());
-        Memo { epoch: inside.epoch, domain, translates, tracks, ..Memo::default() }
+        Memo { epoch, domain, translates, tracks, ..Memo::default() }
     }
 
     fn look_up(&mut self, ram: &Ram, page: u64) -> Option<Span> {
@@ -293,15 +259,16 @@ impl DmaPort {
         bytes: Range<u64>,
         part: &mut impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>),
     ) -> Result<(), Stop> {
-        let inside = self.state.enter();
+        let inside = self.state.gate.enter();
         if !self.state.bus_master.load(Ordering::Relaxed) {
             return Err(Stop::BusMasterOff);
         }
+        self.memo.renew(&self.state, inside.epoch());
         let mut at = bytes.start;
         while at < bytes.end {
             let here = address + at;
             let end = bytes.end.min(at + (FRAME - here % FRAME));
-            let frame = self.memo.frame(&inside, &self.ram, here, access).ok_or(Stop::Stray(at))?;
+            let frame = self.memo.frame(&self.ram, here, access).ok_or(Stop::Stray(at))?;
             let frame = self.ram.frame(frame).ok_or(Stop::Stray(at))?;
             part(Some(frame), (here % FRAME) as usize, at as usize..end as usize);
             at = end;
@@ -409,8 +376,7 @@ impl PortControl {
             device: device.into(),
             bus_master: AtomicBool::new(false),
             bits,
-            epoch: AtomicU64::new(1),
-            inside: AtomicU64::new(0),
+            gate: Gate::new(),
             domain: Mutex::new(None),
             faults: faults.map(|log| Faults { log, count: AtomicU64::new(0) }),
         }))
@@ -429,7 +395,7 @@ impl PortControl {
     pub(crate) fn set_bus_master(&self, on: bool) {
         self.0.bus_master.store(on, Ordering::Relaxed);
         if !on {
-            self.0.quiesce();
+            self.0.gate.quiesce();
         }
     }
 }
@@ -476,14 +442,14 @@ mod tests {
         ];
         for (name, take) in takers {
             let left = AtomicBool::new(false);
-            let epoch = control.0.epoch.load(SeqCst);
-            let inside = control.0.enter();
+            let epoch = control.0.gate.epoch();
+            let inside = control.0.gate.enter();
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     take();
                     assert!(left.load(SeqCst), "{name} did not wait");
                 });
-                while control.0.epoch.load(SeqCst) == epoch {
+                while control.0.gate.epoch() == epoch {
                     std::thread::yield_now();
                 }
                 // By now nothing but the wait keeps the other thread from returning.
@@ -522,7 +488,7 @@ mod tests {
             },
         );
         let left = AtomicBool::new(false);
-        let inside = control.0.enter();
+        let inside = control.0.gate.enter();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 domains.unpin(first, 0, 1);
@@ -535,18 +501,7 @@ mod tests {
             drop(inside);
         });
         // Nobody else has the page: there is nothing to wait for.
-        let _inside = control.0.enter();
+        let _inside = control.0.gate.enter();
         domains.unpin(second, 0, 1);
-    }
-
-    /// An access that begins in the new epoch is not waited for.
-    #[test]
-    fn later_accesses_are_not_waited_for() {
-        let control = PortControl::new("0000:01:00.0", 64, None);
-        control.0.quiesce();
-        let inside = control.0.enter();
-        assert_eq!(control.0.epoch.load(SeqCst), inside.epoch);
-        control.0.inside.store(inside.epoch + 1, SeqCst);
-        control.0.quiesce();
     }
 }

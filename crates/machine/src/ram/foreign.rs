@@ -11,28 +11,23 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use subsystem::PinError;
 
 use super::access::FramePointer;
 use super::lock;
 use super::process::{FileMapping, Identity, Page};
-
-/// Frames in a chunk of the pointer table.
-const CHUNK: u64 = 512;
+use super::table::Table;
 
 /// The frames of foreign memory.
 #[derive(Debug)]
 pub(super) struct Foreign {
     frames: Range<u64>,
-    /// Where each frame is mapped; null if it is not in use. Grows by chunks, for lookups without a lock.
-    pointers: Box<[OnceLock<Box<Chunk>>]>,
+    /// Where each of them is mapped that is in use, counted from the first.
+    table: Table,
     state: Mutex<State>,
 }
-
-type Chunk = [AtomicPtr<u8>; CHUNK as usize];
 
 #[derive(Debug, Default)]
 struct State {
@@ -47,7 +42,7 @@ struct State {
 #[derive(Debug)]
 struct Pinned {
     frame: u64,
-    /// The virtual address that each pin found it at.
+    /// The virtual address that each pin found it at. It is reached at the first.
     addresses: Vec<u64>,
 }
 
@@ -64,8 +59,7 @@ struct Record {
 impl Foreign {
     /// `frames` frames from `first` on.
     pub(super) fn new(first: u64, frames: u64) -> Self {
-        let pointers = (0..frames.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect();
-        Foreign { frames: first..first + frames, pointers, state: Mutex::default() }
+        Foreign { frames: first..first + frames, table: Table::new(frames), state: Mutex::default() }
     }
 
     /// The bytes of a frame that is in use.
@@ -73,18 +67,11 @@ impl Foreign {
     /// They are those of a mapping that the program made: while it is pinned, not unmapping it is the program's duty.
     #[inline]
     pub(super) fn frame(&self, frame: u64) -> Option<FramePointer<'_>> {
-        let start = NonNull::new(self.pointer(frame)?.load(Ordering::Acquire))?;
-        // SAFETY: the pointer is that of a whole page which was present when it was pinned. It is taken out before the
-        // pin ends, and whoever ends the pin waits for the devices that have it still (`revoke`, and the `quiesce` of
-        // `unpin`). Until then the page stays mapped: by the record, or because the program, which handed it to a device
-        // (`Sys::ioctl_typed`), promised so.
+        let start = self.table.get(frame.checked_sub(self.frames.start)?)?;
+        // SAFETY: the address is that of a whole page which was present when it was pinned. It is taken out before the pin
+        // ends, and whoever ends the pin waits for the devices that have it still (`Domains::unmap` and `unpin`). Until then
+        // the page stays mapped: by the record, or by the program, whose promise that is (`Sys::ioctl_typed`).
         Some(unsafe { FramePointer::new(start) })
-    }
-
-    #[inline]
-    fn pointer(&self, frame: u64) -> Option<&AtomicPtr<u8>> {
-        let index = frame.checked_sub(self.frames.start)?;
-        self.pointers.get((index / CHUNK) as usize)?.get()?.get((index % CHUNK) as usize)
     }
 
     /// Gives each page a frame, or another hold on the one it has. The answer numbers the pin.
@@ -158,15 +145,18 @@ impl Foreign {
     fn let_go(&self, state: &mut State, page: Page) -> bool {
         let Entry::Occupied(mut entry) = state.pages.entry(page.identity) else { return false };
         let Pinned { frame, addresses } = entry.get_mut();
-        if let Some(at) = addresses.iter().position(|&address| address == page.address) {
-            addresses.swap_remove(at);
+        let Some(at) = addresses.iter().position(|&address| address == page.address) else { return false };
+        addresses.swap_remove(at);
+        // Elsewhere it is not reached: it stays where it is.
+        if at != 0 {
+            return false;
         }
-        let left = addresses.last().copied();
-        let before = self.map(*frame, left);
+        let left = addresses.first().copied();
+        self.map(*frame, left);
         if left.is_none() {
             entry.remove();
         }
-        left.is_some_and(|address| address != before)
+        left.is_some_and(|address| address != page.address)
     }
 
     fn unused(&self, state: &mut State) -> Option<u64> {
@@ -183,13 +173,33 @@ impl Foreign {
         }
     }
 
-    /// Says where a frame is from now on; answers the address where it was.
-    fn map(&self, frame: u64, address: Option<u64>) -> u64 {
-        let index = frame - self.frames.start;
-        let chunk = self.pointers[(index / CHUNK) as usize]
-            .get_or_init(|| Box::new(std::array::from_fn(|_| AtomicPtr::new(std::ptr::null_mut()))));
-        let pointer = address
-            .map_or(std::ptr::null_mut(), |address| std::ptr::with_exposed_provenance_mut(address as usize));
-        chunk[(index % CHUNK) as usize].swap(pointer, Ordering::AcqRel).addr() as u64
+    /// Says at which address a frame is from now on.
+    fn map(&self, frame: u64, address: Option<u64>) {
+        let start = |address| NonNull::new(std::ptr::with_exposed_provenance_mut(address as usize));
+        self.table.set(frame - self.frames.start, address.and_then(start));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Devices may have the address already; who moves a frame has to wait for them.
+    #[test]
+    fn a_pin_that_fails_moves_no_frame() {
+        let foreign = Foreign::new(0, 2);
+        let page = |address, number| Page { address, identity: Identity::Private { page: number } };
+        let address = || foreign.table.get(0).map(|start| start.addr().get());
+        let pin = |pages: &[Page]| foreign.pin(pages.to_vec(), None);
+        let first = pin(&[page(0x1000, 7)]).expect("room");
+        let second = pin(&[page(0x2000, 7)]).expect("the same frame");
+        assert_eq!(pin(&[page(0x3000, 7), page(0x4000, 8), page(0x5000, 9)]), Err(PinError::NoMemory));
+        assert_eq!(address(), Some(0x1000));
+
+        let mut moved = false;
+        foreign.unpin(first, 0..1, || moved = true);
+        assert_eq!((address(), moved), (Some(0x2000), true));
+        foreign.unpin(second, 0..1, || ());
+        assert_eq!(address(), None);
     }
 }

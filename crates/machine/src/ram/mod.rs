@@ -20,6 +20,7 @@ mod pins;
 mod process;
 mod shuffle;
 mod spans;
+mod table;
 #[cfg(test)]
 #[expect(unsafe_code, reason = "it maps memory of its own")]
 mod tests;

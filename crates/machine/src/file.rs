@@ -4,10 +4,13 @@
 //! `dup` too. For a file that was opened by path it is a memfd: like the kernel's VFIO files always ready for `poll`, and
 //! refused by `epoll`.
 //!
-//! A call can also answer with the number of a new descriptor (`IOMMU_FAULT_QUEUE_ALLOC`). It is the program's from then on,
-//! who may close it without a word to the machine. So its placeholder is one end of a pair of sockets: the other end, which
-//! the machine keeps, is hung up when the last duplicate is gone, and with the next call the file is released. Like the
-//! kernel's fault queue it is ready for writing, for `poll` and `epoll`. [`Sys::adopt`](sys::Sys::adopt) makes a [`File`] of it.
+//! A call can also answer with the number of a new descriptor (`IOMMU_FAULT_QUEUE_ALLOC`, `VFIO_GROUP_GET_DEVICE_FD`). It is the
+//! program's from then on, who may close it without a word to the machine; with the next call the file is released.
+//! [`Sys::adopt`](sys::Sys::adopt) makes a [`File`] of it. What the machine keeps tells it when the last duplicate is gone:
+//!
+//! * The placeholder of a file that programs wait for is one end of a pair of sockets, whose other end is hung up then. Like the
+//!   kernel's fault queue it is ready for writing, for `poll` and `epoll`.
+//! * Any other one is a memfd, with a lock that goes with the last duplicate.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -19,8 +22,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, fstat, memfd_create};
-use subsystem::FileId;
+use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, flock, fstat, memfd_create};
+use subsystem::{FileId, Polling};
 use sys::Access;
 use uapi::Errno;
 
@@ -78,7 +81,15 @@ enum Known {
     /// Opened by path.
     Opened { opened: Opened, open: Weak<Open> },
     /// Opened by a call.
-    Installed { file: FileId, other_end: UnixStream },
+    Installed { file: FileId, watch: Watch },
+}
+
+/// What the machine keeps of the placeholder of an installed file, to see that the program has closed it.
+enum Watch {
+    /// The other end of a pair of sockets.
+    Socket(UnixStream),
+    /// The same memfd, opened once more.
+    Locked(OwnedFd),
 }
 
 impl Files {
@@ -109,28 +120,35 @@ impl Files {
     pub(crate) fn install(
         &self,
         file: FileId,
+        polling: Polling,
         reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let failed =
-            |error: std::io::Error| error.raw_os_error().and_then(Errno::from_raw).unwrap_or(Errno::EIO);
-        let (placeholder, other_end) = UnixStream::pair().map_err(failed)?;
-        placeholder.set_nonblocking(true).map_err(failed)?;
+        let (placeholder, watch) = match polling {
+            Polling::State => Watch::socket(),
+            Polling::None => Watch::locked(),
+        }
+        .map_err(|error| error.raw_os_error().and_then(Errno::from_raw).unwrap_or(Errno::EIO))?;
         let inode = Inode::of(&placeholder).map_err(crate::process::errno)?;
         reply(placeholder.as_raw_fd())?;
         let mut known = self.lock();
-        known.insert(inode, Known::Installed { file, other_end });
+        known.insert(inode, Known::Installed { file, watch });
         self.installed.fetch_add(1, Ordering::Relaxed);
         // The program has it now.
         let _number = placeholder.into_raw_fd();
         Ok(())
     }
 
+    /// Whether there are any that the program may close without a word.
+    pub(crate) fn are_installed(&self) -> bool {
+        self.installed.load(Ordering::Relaxed) > 0
+    }
+
     /// Forgets the installed files of which the program has closed the last descriptor; they are to be released.
     pub(crate) fn take_closed(&self) -> Vec<FileId> {
         let mut closed = Vec::new();
-        if self.installed.load(Ordering::Relaxed) > 0 {
+        if self.are_installed() {
             self.lock().retain(|_, known| match known {
-                Known::Installed { file, other_end } if is_hung_up(other_end) => {
+                Known::Installed { file, watch } if watch.is_over() => {
                     closed.push(*file);
                     false
                 }
@@ -147,11 +165,34 @@ impl Files {
     }
 }
 
-/// Whether nobody has the other end of a pair of sockets.
-fn is_hung_up(socket: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(socket, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+impl Watch {
+    /// A placeholder that programs can wait for, and what tells that it is closed.
+    fn socket() -> std::io::Result<(OwnedFd, Self)> {
+        let (placeholder, other_end) = UnixStream::pair()?;
+        placeholder.set_nonblocking(true)?;
+        Ok((placeholder.into(), Watch::Socket(other_end)))
+    }
+
+    /// A placeholder that they cannot wait for, and what tells that it is closed.
+    fn locked() -> std::io::Result<(OwnedFd, Self)> {
+        let placeholder = memfd_create("ioasis", MemfdFlags::CLOEXEC)?;
+        let path = format!("/proc/self/fd/{}", placeholder.as_raw_fd());
+        let again = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        flock(&placeholder, FlockOperation::LockExclusive)?;
+        Ok((placeholder, Watch::Locked(again)))
+    }
+
+    /// Whether the program has no descriptor of the placeholder any more.
+    fn is_over(&self) -> bool {
+        match self {
+            Watch::Socket(socket) => {
+                let mut polled = [PollFd::new(socket, PollFlags::empty())];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+            }
+            Watch::Locked(file) => flock(file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        }
+    }
 }
 
 impl Inode {

@@ -59,14 +59,18 @@ impl Groups {
         Groups { iommu, places, all: Mutex::default() }
     }
 
+    /// Whether a function is behind the IOMMU.
+    pub(crate) fn is_behind(&self, function: Function) -> bool {
+        let place = self.places.get(function.0 as usize);
+        self.iommu != Iommu::None && place.is_some_and(|(_, isolation)| *isolation != Isolation::Bypass)
+    }
+
     /// A function is found on the bus: it comes into its group, which is made for the first one. `None` if it is not behind
     /// the IOMMU.
     pub(crate) fn join(&self, function: Function) -> Option<IommuInfo> {
         let Iommu::Translating(spec) = self.iommu else { return None };
-        let (address, isolation) = *self.places.get(function.0 as usize)?;
-        if isolation == Isolation::Bypass {
-            return None;
-        }
+        let (address, isolation) =
+            *self.places.get(function.0 as usize).filter(|_| self.is_behind(function))?;
         let together = |member: &Function| {
             self.places.get(member.0 as usize).is_some_and(|&(other, its)| {
                 its == isolation && (isolation != Isolation::Own || other.is_of_device(address))

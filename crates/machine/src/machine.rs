@@ -3,6 +3,7 @@
 mod build;
 mod calls;
 mod driver;
+mod hotplug;
 mod live;
 mod registers;
 mod suite;
@@ -10,7 +11,7 @@ mod suite;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use subsystem::{CallCtx, Caps, Descriptors, FileId, Refusal, Subsystem, Task, Usage, UserMemory};
+use subsystem::{CallCtx, Caps, Descriptors, FileId, Polling, Refusal, Subsystem, Task, Usage, UserMemory};
 use uapi::Errno;
 
 use crate::bus::{Event, PciFunction, Runner};
@@ -206,8 +207,13 @@ impl Descriptors<World> for Shared {
         ram.hold_backing(descriptor.as_fd())
     }
 
-    fn install(&self, file: FileId, reply: &mut dyn FnMut(i32) -> Result<(), Errno>) -> Result<(), Errno> {
-        self.files.install(file, reply)
+    fn install(
+        &self,
+        file: FileId,
+        polling: Polling,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        self.files.install(file, polling, reply)
     }
 }
 

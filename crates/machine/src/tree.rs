@@ -64,12 +64,16 @@ pub(crate) enum Live {
     Config(Function),
     /// `driver_override` of a PCI device
     DriverOverride(Function),
+    /// `remove` of a PCI device
+    Remove(Function),
     /// `bind` of a driver
     Bind(DriverId),
     /// `unbind` of a driver
     Unbind(DriverId),
     /// `/sys/bus/pci/drivers_probe`
     Probe,
+    /// `/sys/bus/pci/rescan`
+    Rescan,
 }
 
 /// A driver, by its number among those of the machine.

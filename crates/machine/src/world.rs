@@ -4,6 +4,7 @@
 
 mod fault;
 mod locks;
+mod plug;
 mod regions;
 mod sleep;
 

@@ -84,6 +84,15 @@ impl dyn UserMemory + '_ {
     }
 }
 
+/// Whether a file has a state that programs wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polling {
+    /// It has one: `poll(2)` tells it, and `epoll(7)` takes the file.
+    State,
+    /// It has none: `poll(2)` finds it ready for everything, and `epoll(7)` refuses it with EPERM.
+    None,
+}
+
 /// The descriptor table of a caller. A number that is not open is EBADF.
 pub trait Descriptors<H: Host> {
     /// The file of this subsystem that a number stands for; `None` if it is some other file.
@@ -97,5 +106,10 @@ pub trait Descriptors<H: Host> {
     ///
     /// `reply` tells the caller the number. If that is refused, so is this, and there is no descriptor. EMFILE if the caller
     /// can have no more of them; any other error counts as a lack of memory.
-    fn install(&self, file: FileId, reply: &mut dyn FnMut(i32) -> Result<(), Errno>) -> Result<(), Errno>;
+    fn install(
+        &self,
+        file: FileId,
+        polling: Polling,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno>;
 }

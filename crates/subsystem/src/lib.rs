@@ -32,7 +32,7 @@ mod subsystem;
 mod tables;
 pub mod vfio;
 
-pub use ctx::{CallCtx, Caps, Descriptors, UserMemory, UserMemoryExt};
+pub use ctx::{CallCtx, Caps, Descriptors, Polling, UserMemory, UserMemoryExt};
 pub use host::{
     Account, Alloc, Backing, Bus, DmaOwner, DomainKind, Function, Host, Iommu, IommuInfo, IrqKind, Level,
     Locks, Mapping, Memory, Mutex, Node, NodeKind, Nodes, PinError, Place, Region, RegionKind, Rights, Run,

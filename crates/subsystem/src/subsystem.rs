@@ -23,7 +23,7 @@ use uapi::vfio::{
     VFIO_DEVICE_FEATURE, VFIO_DEVICE_PCI_HOT_RESET, VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER,
 };
 
-use crate::ctx::CallCtx;
+use crate::ctx::{CallCtx, Polling};
 use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Watch};
 use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::{Kconfig, Symbol};
@@ -335,7 +335,7 @@ impl<H: Host> Subsystem<H> {
             .tables
             .write(|tables| tables.open_group_device(&self.host, minor, name.iter().as_slice()))?;
         let mut opened = None;
-        let installed = ctx.files.install(file, &mut |number| {
+        let installed = ctx.files.install(file, Polling::None, &mut |number| {
             let result = self.tables.read(|tables| self.open_device(tables, ctx, minor, file));
             opened = Some(result.map(|()| number.cast_unsigned()));
             result.map_err(Refusal::errno)

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use uapi::Errno;
 
-use crate::ctx::CallCtx;
+use crate::ctx::{CallCtx, Polling};
 use crate::host::{Alloc, Function, Host, Mutex as _};
 use crate::iommufd::Context;
 use crate::kconfig::Kconfig;
@@ -337,7 +337,7 @@ impl<H: Host> Tables<H> {
         let file = File { access: Access::READ_WRITE, kind: FileKind::DmaBuf(export) };
         let key = self.files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
         let mut descriptor = 0;
-        let installed = ctx.files.install(FileId(key), &mut |fd| {
+        let installed = ctx.files.install(FileId(key), Polling::State, &mut |fd| {
             descriptor = fd;
             Ok(())
         });

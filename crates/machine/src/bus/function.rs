@@ -50,6 +50,8 @@ pub(crate) struct PciFunction {
     waiting: AtomicU32,
     /// The model has panicked.
     broken: AtomicBool,
+    /// Whether Linux knows of it: it was not taken off the bus.
+    present: AtomicBool,
     /// Where the thread that runs the model sleeps, if it has one.
     pub(super) parker: Parker,
     log: Arc<Log>,
@@ -123,6 +125,7 @@ impl PciFunction {
             device: Mutex::new(Device { model, port }),
             waiting: AtomicU32::new(0),
             broken: AtomicBool::new(false),
+            present: AtomicBool::new(true),
             parker: Parker::default(),
             log: Arc::clone(log),
         }
@@ -134,6 +137,16 @@ impl PciFunction {
 
     pub(crate) fn address(&self) -> PciAddress {
         self.address
+    }
+
+    /// Whether Linux knows of it.
+    pub(crate) fn is_present(&self) -> bool {
+        self.present.load(Ordering::Acquire)
+    }
+
+    /// It is found on the bus, or leaves it.
+    pub(crate) fn set_present(&self, present: bool) {
+        self.present.store(present, Ordering::Release);
     }
 
     pub(crate) fn identity(&self) -> &Identity {

@@ -89,10 +89,16 @@ impl Bus {
         &self.topology
     }
 
-    /// The functions on the bus of this one, itself among them, by ascending address.
+    /// The functions on the bus of this one that Linux knows of, itself among them, by ascending address.
     pub(crate) fn siblings(&self, address: PciAddress) -> impl Iterator<Item = &Arc<PciFunction>> {
         let bus = |address: PciAddress| (address.domain(), address.bus());
-        self.functions.iter().filter(move |function| bus(function.address()) == bus(address))
+        let present = self.functions.iter().filter(|function| function.is_present());
+        present.filter(move |function| bus(function.address()) == bus(address))
+    }
+
+    /// The functions on the bus behind this one.
+    pub(crate) fn behind(&self, port: PciAddress) -> impl Iterator<Item = &Arc<PciFunction>> {
+        self.functions.iter().filter(move |function| self.topology.port(function.address()) == Some(port))
     }
 
     /// What has happened on the bus and is to be told to drivers.

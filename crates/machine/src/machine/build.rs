@@ -80,7 +80,7 @@ impl Machine {
         for (number, device) in (0..).zip(devices) {
             let Device { address, model, dma_bits, thread, driver, isolation: _ } = device;
             let several = addresses.iter().any(|&other| other != address && other.is_of_device(address));
-            let faults = groups.join(Function(number)).map(|_| Arc::clone(&log));
+            let faults = groups.is_behind(Function(number)).then(|| Arc::clone(&log));
             let ports = domains.port(&address.to_string(), dma_bits, faults);
             let function = bus.add((address, several), model, ports, &log);
             if thread { &mut threaded } else { &mut inline }.push(function);
@@ -197,14 +197,10 @@ fn subsystem(
     if let Iommu::Translating(iommu) = spec.iommu {
         tree.add_iommu(iommu.registers()).map_err(failed("file tree"))?;
     }
-    for function in bus.functions() {
-        let iommu = groups.info(function.number());
-        if let Some(iommu) = iommu {
-            log.line(format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group));
-        }
-        tree.add_device(function, iommu).map_err(failed("file tree"))?;
-    }
     let world = World::new(bus, domains, groups, tree, log).map_err(failed("eventfds"))?;
+    for function in world.bus().functions() {
+        world.plug(function).map_err(failed("file tree"))?;
+    }
     let parameters = Parameters {
         kconfig,
         modules: ModuleParameters {

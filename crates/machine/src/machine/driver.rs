@@ -1,6 +1,9 @@
 //! Drivers, and which functions they have, as sysfs lets them be bound and unbound.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use subsystem::Function;
 use uapi::Errno;
@@ -19,17 +22,40 @@ const MANAGED_DMA: [&str; 3] = [VFIO_PCI, PCIEPORT, "pci-stub"];
 /// Drivers that know no device by its identity: they take what names them in `driver_override`.
 const WITHOUT_IDS: [&str; 3] = [VFIO_PCI, "pci-stub", "uio_pci_generic"];
 
+/// How long it takes at most to see that the program has closed a file without a word, while somebody waits for that.
+const CLOSED_LATE: Duration = Duration::from_millis(10);
+
 /// The drivers of a machine: vfio-pci, if it is built, and those that some device starts with.
 pub(super) struct Drivers(Vec<String>);
 
 /// What a driver core knows of a function.
 pub(super) struct Binding {
     /// The driver that has it. Held while one is bound or unbound, which waits for the users of the device.
-    bound: Mutex<Option<DriverId>>,
+    pub(super) bound: Mutex<Option<DriverId>>,
     /// `driver_override`: the only driver that may be bound, by name.
     only: Mutex<Option<String>>,
     /// The driver that knows it by its identity.
     native: Option<DriverId>,
+}
+
+/// Why a function has not got a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unbound {
+    /// It has one.
+    Taken,
+    /// VFIO or IOMMUFD has the DMA that the driver needs.
+    Claimed,
+    /// The driver refuses it, or it cannot be shown.
+    Failed(Errno),
+}
+
+impl Unbound {
+    fn errno(self) -> Errno {
+        match self {
+            Unbound::Taken | Unbound::Claimed => Errno::EBUSY,
+            Unbound::Failed(errno) => errno,
+        }
+    }
 }
 
 impl Drivers {
@@ -98,16 +124,18 @@ impl Shared {
     pub(super) fn bind(&self, driver: DriverId, address: &str) -> Result<(), Errno> {
         let (function, binding) = self.device(address)?;
         match self.drivers.matches(driver, binding) {
-            true => self.attach(function, binding, driver),
+            true => self.attach(function, binding, driver).map_err(Unbound::errno),
             false => Err(Errno::ENODEV),
         }
     }
 
     /// `drivers_probe`: binds the driver that matches, if any. That the driver refuses is no error here.
-    pub(super) fn rescan(&self, address: &str) -> Result<(), Errno> {
+    pub(super) fn drivers_probe(&self, address: &str) -> Result<(), Errno> {
         let (function, _) = self.device(address)?;
-        let _refused = self.probe(function);
-        Ok(())
+        match self.probe(function) {
+            Err(Unbound::Claimed) => Err(Errno::EINVAL),
+            Ok(()) | Err(Unbound::Taken | Unbound::Failed(_)) => Ok(()),
+        }
     }
 
     /// `unbind` of a driver: returns when the last user of the device is gone. ENODEV if it is not that driver's.
@@ -125,7 +153,8 @@ impl Shared {
         self.bindings.get(function.0 as usize)
     }
 
-    fn probe(&self, function: &PciFunction) -> Result<(), Errno> {
+    /// Binds the driver that matches a function, if any.
+    pub(super) fn probe(&self, function: &PciFunction) -> Result<(), Unbound> {
         let Some(binding) = self.binding(function.number()) else { return Ok(()) };
         match self.drivers.all().find(|&driver| self.drivers.matches(driver, binding)) {
             Some(driver) => self.attach(function, binding, driver),
@@ -133,15 +162,15 @@ impl Shared {
         }
     }
 
-    fn attach(&self, function: &PciFunction, binding: &Binding, driver: DriverId) -> Result<(), Errno> {
+    fn attach(&self, function: &PciFunction, binding: &Binding, driver: DriverId) -> Result<(), Unbound> {
         let mut bound = lock(&binding.bound);
         if bound.is_some() {
-            return Err(Errno::EBUSY);
+            return Err(Unbound::Taken);
         }
         let (groups, number, name) = (self.world().groups(), function.number(), self.drivers.name(driver));
         let dma_api = !MANAGED_DMA.contains(&name);
         if dma_api && !groups.claim_for_driver(number) {
-            return Err(Errno::EBUSY);
+            return Err(Unbound::Claimed);
         }
         let linked = self.world().tree().link_driver(function.address(), name);
         let done = linked.and_then(|()| if name == VFIO_PCI { self.probe_vfio(function) } else { Ok(()) });
@@ -150,7 +179,7 @@ impl Shared {
             Err(_) if dma_api => groups.release_for_driver(number),
             Err(_) => {}
         }
-        done
+        done.map_err(Unbound::Failed)
     }
 
     fn probe_vfio(&self, function: &PciFunction) -> Result<(), Errno> {
@@ -167,26 +196,51 @@ impl Shared {
     }
 
     /// Takes the driver away, if there is one; returns when nobody uses the device any more.
-    fn detach(&self, function: &PciFunction, bound: &mut MutexGuard<'_, Option<DriverId>>) {
+    pub(super) fn detach(&self, function: &PciFunction, bound: &mut MutexGuard<'_, Option<DriverId>>) {
         let Some(driver) = **bound else { return };
         let (number, name) = (function.number(), self.drivers.name(driver));
         self.world().tree().unlink_driver(function.address(), name);
         if name == VFIO_PCI {
-            self.subsystem.remove(number);
+            self.let_go(number);
         } else if !MANAGED_DMA.contains(&name) {
             self.world().groups().release_for_driver(number);
         }
         **bound = None;
     }
 
+    /// Has VFIO let go of a function; returns when nobody uses the device any more. What the program closes meanwhile without a
+    /// word is released.
+    fn let_go(&self, function: Function) {
+        if !self.files.are_installed() {
+            return self.subsystem.remove(function);
+        }
+        let over = AtomicBool::new(false);
+        let watch = || {
+            while !over.load(Ordering::Acquire) {
+                self.release_closed();
+                thread::park_timeout(CLOSED_LATE);
+            }
+        };
+        thread::scope(|scope| {
+            // Without this thread the next call of the program sees what was closed.
+            let watcher = thread::Builder::new().spawn_scoped(scope, watch);
+            self.subsystem.remove(function);
+            over.store(true, Ordering::Release);
+            if let Ok(watcher) = watcher {
+                watcher.thread().unpark();
+            }
+        });
+    }
+
     fn device(&self, address: &str) -> Result<(&PciFunction, &Binding), Errno> {
         let address: PciAddress = address.parse().map_err(|_| Errno::ENODEV)?;
-        let function = self.world().bus().at(address).ok_or(Errno::ENODEV)?;
+        let function = self.world().bus().at(address).filter(|function| function.is_present());
+        let function = function.ok_or(Errno::ENODEV)?;
         Ok((function, self.binding(function.number()).ok_or(Errno::ENODEV)?))
     }
 }
 
 /// Nothing panics under these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

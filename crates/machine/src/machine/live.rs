@@ -4,6 +4,7 @@ use subsystem::{Function, ModuleParameters};
 use uapi::Errno;
 
 use super::Machine;
+use super::driver::Binding;
 use crate::bus::PciFunction;
 use crate::ram::FRAME;
 use crate::tree::Live;
@@ -21,12 +22,14 @@ impl Machine {
             Live::DmaEntryLimit => format!("{}\n", self.shared.subsystem.modules().dma_entry_limit),
             Live::Tainted => format!("{}\n", self.world().tainted()),
             Live::DriverOverride(function) => {
-                let only = self.shared.binding(function).and_then(|binding| binding.only());
+                let only = self.binding(function)?.only();
                 format!("{}\n", only.as_deref().unwrap_or("(null)"))
             }
             Live::Config(function) => return Ok(copy(&self.config(function)?, bytes, offset)),
             Live::Pagemap => return self.pagemap(bytes, offset),
-            Live::Bind(_) | Live::Unbind(_) | Live::Probe => return Err(Errno::EIO),
+            Live::Bind(_) | Live::Unbind(_) | Live::Probe | Live::Remove(_) | Live::Rescan => {
+                return Err(Errno::EIO);
+            }
         };
         Ok(copy(line.as_bytes(), bytes, offset))
     }
@@ -49,12 +52,14 @@ impl Machine {
                 self.shared.subsystem.set_modules(|modules| modules.dma_entry_limit = limit);
             }
             Live::DriverOverride(function) => {
-                let binding = self.shared.binding(function).ok_or(Errno::ENODEV)?;
-                binding.set_only(Some(text.to_string()).filter(|name| !name.is_empty()));
+                self.binding(function)?.set_only(Some(text.to_string()).filter(|name| !name.is_empty()));
             }
             Live::Bind(driver) => self.shared.bind(driver, text)?,
             Live::Unbind(driver) => self.shared.unbind(driver, text)?,
-            Live::Probe => self.shared.rescan(text)?,
+            Live::Probe => self.shared.drivers_probe(text)?,
+            Live::Remove(function) if is_nonzero(text)? => self.shared.unplug(function),
+            Live::Rescan if is_nonzero(text)? => self.shared.rescan()?,
+            Live::Remove(_) | Live::Rescan => {}
             Live::Config(_) | Live::Tainted | Live::Pagemap => return Err(Errno::EIO),
         }
         Ok(bytes.len())
@@ -71,8 +76,14 @@ impl Machine {
         Ok(())
     }
 
+    /// A function that is on the bus.
     fn function(&self, function: Function) -> Result<&PciFunction, Errno> {
-        self.world().bus().get(function).map(|function| &**function).ok_or(Errno::ENODEV)
+        let found = self.world().bus().get(function).filter(|function| function.is_present());
+        found.map(|function| &**function).ok_or(Errno::ENODEV)
+    }
+
+    fn binding(&self, function: Function) -> Result<&Binding, Errno> {
+        self.shared.binding(self.function(function)?.number()).ok_or(Errno::ENODEV)
     }
 
     /// The part of configuration space that the caller may read.
@@ -137,8 +148,18 @@ fn bool_line(on: bool) -> String {
     if on { "Y\n" } else { "N\n" }.to_string()
 }
 
-/// A number of 32 bits, as module parameters are written: decimal, octal behind a `0`, hexadecimal behind `0x`.
+/// Whether a number that is written to a file of the bus is another one than zero.
+fn is_nonzero(text: &str) -> Result<bool, Errno> {
+    parse_number(text).map(|number| number != 0).map_err(|_| Errno::EINVAL)
+}
+
+/// A number of 32 bits, as module parameters are written.
 fn parse_uint(text: &str) -> Result<u32, Errno> {
+    u32::try_from(parse_number(text)?).map_err(|_| Errno::ERANGE)
+}
+
+/// A number as it is written to sysfs: decimal, octal behind a `0`, hexadecimal behind `0x`.
+fn parse_number(text: &str) -> Result<u64, Errno> {
     let text = text.strip_prefix('+').unwrap_or(text);
     let (digits, radix) = match text.as_bytes() {
         [b'0', b'x' | b'X', _, ..] => (&text[2..], 16),
@@ -148,7 +169,7 @@ fn parse_uint(text: &str) -> Result<u32, Errno> {
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
         return Err(Errno::EINVAL);
     }
-    u32::from_str_radix(digits, radix).map_err(|_| Errno::ERANGE)
+    u64::from_str_radix(digits, radix).map_err(|_| Errno::ERANGE)
 }
 
 /// A boolean, as module parameters are written.

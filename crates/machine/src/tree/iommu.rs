@@ -45,6 +45,13 @@ impl Tree {
         self.add(&format!("/sys{UNIT}/devices/{address}"), Entry::link(format!("../../../..{path}")))
     }
 
+    /// A device behind the unit is gone, and perhaps its group.
+    pub(super) fn remove_behind_iommu(&self, address: PciAddress, group: u32, gone: bool) {
+        self.remove(&format!("/sys{UNIT}/devices/{address}"));
+        let folder = format!("/sys/kernel/iommu_groups/{group}");
+        self.remove(&if gone { folder } else { format!("{folder}/devices/{address}") });
+    }
+
     fn exists(&self, path: &str) -> bool {
         self.look_up(path.as_ref(), false, |_| ()).is_ok()
     }

@@ -26,6 +26,7 @@ impl Tree {
             command(&format!("{DRIVERS}/{name}/unbind"), Live::Unbind(DriverId(number)))?;
         }
         command("/sys/bus/pci/drivers_probe", Live::Probe)?;
+        command("/sys/bus/pci/rescan", Live::Rescan)?;
         self.add("/sys/bus/pci/devices", Entry::directory())
     }
 
@@ -46,11 +47,26 @@ impl Tree {
         }
         attribute("config", Entry::Live { mode: 0o644, live: Live::Config(number) })?;
         attribute("driver_override", Entry::Live { mode: 0o644, live: Live::DriverOverride(number) })?;
+        attribute("remove", Entry::Live { mode: 0o220, live: Live::Remove(number) })?;
         attribute("subsystem", Entry::link(format!("{}bus/pci", up(&path))))?;
         if let Some(iommu) = iommu {
             self.add_behind_iommu(address, iommu)?;
         }
         self.add(&format!("/sys/bus/pci/devices/{address}"), Entry::link(format!("../../..{path}")))
+    }
+
+    /// A device is gone, without a driver; and with the last one its iommu_group, of which the number is told and whether it is gone.
+    pub(crate) fn remove_device(&self, address: PciAddress, group: Option<(u32, bool)>) {
+        self.remove(&format!("/sys/bus/pci/devices/{address}"));
+        if let Some((group, gone)) = group {
+            self.remove_behind_iommu(address, group, gone);
+        }
+        self.remove(&format!("/sys{}", self.topology.path(address)));
+    }
+
+    /// A file of a device is gone.
+    pub(crate) fn remove_file(&self, address: PciAddress, name: &str) {
+        self.remove(&format!("/sys{}/{name}", self.topology.path(address)));
     }
 
     /// A driver is bound to a device.

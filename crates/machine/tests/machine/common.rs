@@ -97,39 +97,56 @@ impl Attached {
     }
 
     pub(crate) fn region(&self, machine: &Machine, index: u32) -> VfioRegionInfo {
-        let mut region = VfioRegionInfo { index, ..Command::new() };
-        machine.ioctl(&self.device, &mut region).unwrap();
-        region
+        region(machine, &self.device, index)
     }
 
     pub(crate) fn set_bus_master(&self, machine: &Machine, on: bool) {
-        let command = self.config_offset(machine) + 4;
-        let value: u16 = if on { 0x0006 } else { 0x0002 };
-        assert_eq!(machine.pwrite(&self.device, &value.to_le_bytes(), command).unwrap(), 2);
+        set_bus_master(machine, &self.device, on);
     }
 
     pub(crate) fn bar(&self, machine: &Machine, length: usize) -> Mmio {
-        let offset = self.region(machine, 0).offset;
-        machine.map_region(&self.device, Mapping::registers(offset, length)).unwrap()
+        bar(machine, &self.device, length)
     }
 
-    /// An eventfd that is signalled by vector 0 of an interrupt index.
     pub(crate) fn interrupt(&self, machine: &Machine, index: u32) -> OwnedFd {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
-        let mut set = Tailed::new(
-            VfioIrqSet {
-                argsz: size_of::<VfioIrqSet>() as u32 + 4,
-                flags: VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-                index,
-                start: 0,
-                count: 1,
-            },
-            4,
-        );
-        set.tail_mut().copy_from_slice(&event.as_raw_fd().to_ne_bytes());
-        machine.ioctl_tailed(&self.device, &mut set).unwrap();
-        event
+        interrupt(machine, &self.device, index)
     }
+}
+
+pub(crate) fn region(machine: &Machine, device: &File, index: u32) -> VfioRegionInfo {
+    let mut region = VfioRegionInfo { index, ..Command::new() };
+    machine.ioctl(device, &mut region).unwrap();
+    region
+}
+
+pub(crate) fn set_bus_master(machine: &Machine, device: &File, on: bool) {
+    let command = region(machine, device, VFIO_PCI_CONFIG_REGION_INDEX).offset + 4;
+    let value: u16 = if on { 0x0006 } else { 0x0002 };
+    assert_eq!(machine.pwrite(device, &value.to_le_bytes(), command).unwrap(), 2);
+}
+
+/// The first BAR.
+pub(crate) fn bar(machine: &Machine, device: &File, length: usize) -> Mmio {
+    let offset = region(machine, device, 0).offset;
+    machine.map_region(device, Mapping::registers(offset, length)).unwrap()
+}
+
+/// An eventfd that is signalled by vector 0 of an interrupt index.
+pub(crate) fn interrupt(machine: &Machine, device: &File, index: u32) -> OwnedFd {
+    let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    let mut set = Tailed::new(
+        VfioIrqSet {
+            argsz: size_of::<VfioIrqSet>() as u32 + 4,
+            flags: VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+            index,
+            start: 0,
+            count: 1,
+        },
+        4,
+    );
+    set.tail_mut().copy_from_slice(&event.as_raw_fd().to_ne_bytes());
+    machine.ioctl_tailed(device, &mut set).unwrap();
+    event
 }
 
 /// How often an eventfd was signalled.

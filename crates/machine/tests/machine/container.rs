@@ -7,6 +7,7 @@ use std::path::Path;
 use machine::{DeviceSpec, File, Iommu, IommuSpec, Machine, MachineSpec, ModelSpec};
 use sys::{Result, Sys};
 use uapi::Command;
+use uapi::iommufd::IommuIoasAlloc;
 use uapi::vfio::*;
 
 use crate::common::*;
@@ -88,7 +89,7 @@ pub(crate) fn device_fd(machine: &Machine, group: &File, address: &str) -> Resul
 /// A container that the group of a device has joined, backed by type1, and the device.
 pub(crate) struct Contained {
     pub(crate) device: File,
-    _group: File,
+    pub(crate) group: File,
     pub(crate) container: File,
 }
 
@@ -108,7 +109,7 @@ impl Contained {
         set_iommu(machine, &container, VFIO_TYPE1v2_IOMMU).unwrap();
         let device = device_fd(machine, &group, address).unwrap();
         let device = machine.adopt(device, Path::new("device of a group")).unwrap();
-        Contained { device, _group: group, container }
+        Contained { device, group, container }
     }
 }
 
@@ -126,4 +127,24 @@ pub(crate) fn unmap_dma(machine: &Machine, container: &File, iova: u64, size: u6
     // SAFETY: the argument holds no address.
     unsafe { machine.ioctl_typed(container, &mut unmap) }?;
     Ok(unmap.size)
+}
+
+/// A device that is bound to a context and attached to an IOAS there.
+pub(crate) struct Bound {
+    pub(crate) device: File,
+    pub(crate) iommufd: File,
+    pub(crate) ioas: u32,
+}
+
+impl Bound {
+    pub(crate) fn new(machine: &Machine, address: &str) -> Self {
+        let (device, iommufd) =
+            (open_device(machine, address).unwrap(), open(machine, "/dev/iommu").unwrap());
+        bind_to(machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
+        let mut ioas = IommuIoasAlloc::new();
+        machine.ioctl(&iommufd, &mut ioas).unwrap();
+        let mut attach = VfioDeviceAttachIommufdPt { pt_id: ioas.out_ioas_id, ..Command::new() };
+        machine.ioctl(&device, &mut attach).unwrap();
+        Bound { device, iommufd, ioas: ioas.out_ioas_id }
+    }
 }

@@ -3,14 +3,18 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use rustix::event::epoll;
+use machine::Machine;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_getfd};
 use sys::{Access, Readiness, Suite, Sys};
 use uapi::Command;
 use uapi::Errno;
 use uapi::iommufd::{IOMMU_IOAS_ALLOC, IommuIoasAlloc};
+use uapi::vfio::VFIO_TYPE1v2_IOMMU;
 
 use crate::common::*;
+use crate::container::*;
 
 #[test]
 fn the_number_of_a_duplicate_stands_for_the_same_file() {
@@ -125,4 +129,35 @@ fn the_open_mode_is_held_to() {
     for bad in [sys::Mapping { offset: 1, ..mapping }, sys::Mapping { length: 0, ..mapping }] {
         assert_eq!(machine.map_region(&device, bad).unwrap_err().errno(), Errno::EINVAL);
     }
+}
+
+/// The descriptor of a device that its group gave out is the program's to close, and as little to be waited for as the others.
+#[test]
+fn a_device_of_a_group_polls_as_the_kernels() {
+    let machine = Machine::from_spec(iommu_spec()).unwrap();
+    let (group, container) = (open_group(&machine, FIRST).unwrap(), open_container(&machine));
+    set_container(&machine, &group, &container).unwrap();
+    set_iommu(&machine, &container, VFIO_TYPE1v2_IOMMU).unwrap();
+    let device = device_fd(&machine, &group, FIRST).unwrap();
+    assert_eq!(fcntl_getfd(&device).unwrap(), FdFlags::CLOEXEC);
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+    let added = epoll::add(&epoll, &device, epoll::EventData::new_u64(0), epoll::EventFlags::IN);
+    assert_eq!(added, Err(rustix::io::Errno::PERM));
+    let both = PollFlags::IN | PollFlags::OUT;
+    let mut polled = [PollFd::new(&device, both)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).unwrap();
+    assert_eq!(polled[0].revents(), both);
+
+    let duplicate = device.try_clone().unwrap();
+    drop(device);
+    assert_eq!(machine.usage().files, 3, "a duplicate is open");
+    let adopted = machine.adopt(duplicate, Path::new("device of a group")).unwrap();
+    assert!(region(&machine, &adopted, 0).size > 0);
+    assert_eq!(machine.seek(&adopted, 0).unwrap_err().errno(), Errno::ESPIPE);
+    drop(adopted);
+    assert_eq!(machine.usage().files, 2);
+    let bare = device_fd(&machine, &group, FIRST).unwrap();
+    drop(bare);
+    assert_eq!(machine.usage().files, 2);
 }

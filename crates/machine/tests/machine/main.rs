@@ -6,6 +6,7 @@ mod descriptors;
 mod devices;
 mod fault_queue;
 mod files;
+mod hotplug;
 mod kconfig;
 mod main_path;
 mod ownership;

@@ -53,6 +53,8 @@ fn a_group_with_a_device_of_the_host_is_not_viable() {
     joins().unwrap();
     assert_eq!(status(&machine, &group), JOINED);
     assert_eq!(second(&machine, "nvme", "bind"), Err(Errno::EBUSY), "a program has the DMA of the group");
+    let probe = write(&machine, "/sys/bus/pci/drivers_probe", SECOND).unwrap_err();
+    assert_eq!(probe.errno(), Errno::EINVAL, "as Linux says it there");
     unset_container(&machine, &group).unwrap();
     second(&machine, "nvme", "bind").unwrap();
     assert_eq!(status(&machine, &group), 0);

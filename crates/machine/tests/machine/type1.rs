@@ -4,7 +4,6 @@ use std::path::Path;
 
 use machine::{Iommu, IommuSpec, Machine, MachineSpec, Type1Spec};
 use sys::{Access, Mapping, Memory, MemoryOptions, Mmio, PageSize, Sys};
-use uapi::Command;
 use uapi::Errno;
 use uapi::vfio::*;
 
@@ -102,11 +101,10 @@ fn interrupts_that_are_not_isolated_can_be_allowed() {
     );
 }
 
-/// The first BAR of a device that a group gave out.
-fn bar(machine: &Machine, contained: &Contained, writable: bool) -> Mmio {
-    let mut region = VfioRegionInfo { index: 0, ..Command::new() };
-    machine.ioctl(&contained.device, &mut region).unwrap();
-    let mapping = Mapping { writable, ..Mapping::registers(region.offset, 2 * PAGE as usize) };
+/// Two pages of the first BAR of a device that a group gave out.
+fn registers(machine: &Machine, contained: &Contained, writable: bool) -> Mmio {
+    let offset = region(machine, &contained.device, 0).offset;
+    let mapping = Mapping { writable, ..Mapping::registers(offset, 2 * PAGE as usize) };
     machine.map_region(&contained.device, mapping).unwrap()
 }
 
@@ -115,25 +113,24 @@ fn a_mapped_bar_is_mapped_while_it_answers() {
     let spec = MachineSpec { capabilities: Vec::new(), ..iommu_spec() };
     let machine = Machine::from_spec(spec).unwrap();
     let contained = Contained::new(&machine, FIRST);
-    let registers = bar(&machine, &contained, true);
-    let address = registers.address().unwrap().as_ptr() as u64;
+    let bar = registers(&machine, &contained, true);
+    let address = bar.address().unwrap().as_ptr() as u64;
     let map = |address, iova, size| map_dma(&machine, &contained.container, address, iova, size);
     map(address, 0, 2 * PAGE).unwrap();
     map(address + PAGE, 0x10_0000, PAGE).unwrap();
     assert_eq!(refused(map(address + PAGE, 0x20_0000, 2 * PAGE)), (Errno::EFAULT, "type1-map.fault"));
-    let only_read = bar(&machine, &contained, false);
+    let only_read = registers(&machine, &contained, false);
     let unwritable = only_read.address().unwrap().as_ptr() as u64;
     assert_eq!(refused(map(unwritable, 0x20_0000, PAGE)), (Errno::EFAULT, "type1-map.fault"));
 
     // With decoding off the BAR does not answer; what was mapped before stays.
-    let mut region = VfioRegionInfo { index: VFIO_PCI_CONFIG_REGION_INDEX, ..Command::new() };
-    machine.ioctl(&contained.device, &mut region).unwrap();
-    let command = |value: u8| machine.pwrite(&contained.device, &[value, 0], region.offset + 4).unwrap();
+    let config = region(&machine, &contained.device, VFIO_PCI_CONFIG_REGION_INDEX).offset;
+    let command = |value: u8| machine.pwrite(&contained.device, &[value, 0], config + 4).unwrap();
     command(0);
     assert_eq!(refused(map(address, 0x20_0000, PAGE)), (Errno::EFAULT, "type1-map.fault"));
     command(2);
     map(address, 0x20_0000, PAGE).unwrap();
-    drop(registers);
+    drop(bar);
     assert_eq!(refused(map(address, 0x30_0000, PAGE)), (Errno::EFAULT, "type1-map.fault"));
     assert_eq!(unmap_dma(&machine, &contained.container, 0, 0x30_0000), Ok(4 * PAGE));
 }
@@ -143,8 +140,8 @@ fn a_mapped_bar_is_mapped_while_it_answers() {
 fn an_iommufd_maps_no_bars() {
     let machine = machine();
     let contained = Contained::in_iommufd(&machine, FIRST);
-    let registers = bar(&machine, &contained, true);
-    let address = registers.address().unwrap().as_ptr() as u64;
+    let bar = registers(&machine, &contained, true);
+    let address = bar.address().unwrap().as_ptr() as u64;
     let map = map_dma(&machine, &contained.container, address, 0, PAGE);
     assert_eq!(refused(map), (Errno::EFAULT, "pin.fault"));
 }

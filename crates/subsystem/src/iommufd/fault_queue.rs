@@ -15,7 +15,7 @@ use super::context::Context;
 use super::objects::{Object, Objects};
 use crate::rules::iommufd as rule;
 use crate::vfio::FileId;
-use crate::{CallCtx, Host, Refusal, RwLock};
+use crate::{CallCtx, Host, Polling, Refusal, RwLock};
 
 /// A fault queue.
 pub(super) struct FaultQueue {
@@ -76,7 +76,7 @@ fn give_descriptor<H: Host>(
     file: FileId,
 ) -> Result<(), Refusal> {
     let mut replied = Ok(());
-    let installed = call.caller.files.install(file, &mut |fd| {
+    let installed = call.caller.files.install(file, Polling::State, &mut |fd| {
         argument.value.out_fault_fd = fd.cast_unsigned();
         replied = call.reply(argument);
         replied.map_err(Refusal::errno)

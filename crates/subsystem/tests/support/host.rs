@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use subsystem::{Alloc, Backing, CallCtx, Caps, Descriptors, FileId, Host, Task, UserMemory};
+use subsystem::{Alloc, Backing, CallCtx, Caps, Descriptors, FileId, Host, Polling, Task, UserMemory};
 use uapi::Errno;
 
 use super::bus::Event;
@@ -187,7 +187,12 @@ impl Descriptors<TestHost> for Caller<'_> {
         Ok(self.host.ram(|ram| ram.hold_file(file)))
     }
 
-    fn install(&self, file: FileId, reply: &mut dyn FnMut(i32) -> Result<(), Errno>) -> Result<(), Errno> {
+    fn install(
+        &self,
+        file: FileId,
+        _: Polling,
+        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
         if self.descriptors() >= self.descriptor_limit {
             return Err(Errno::EMFILE);
         }

@@ -1,0 +1,25 @@
+//! Functions that are found on the bus, and that leave it.
+
+use uapi::Errno;
+
+use super::World;
+use crate::bus::PciFunction;
+
+impl World {
+    /// A function is found on the bus: it comes into its iommu_group, and sysfs shows it.
+    pub(crate) fn plug(&self, function: &PciFunction) -> Result<(), Errno> {
+        let iommu = self.groups.join(function.number());
+        if let Some(iommu) = iommu {
+            self.log.line(format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group));
+        }
+        function.set_present(true);
+        self.tree.add_device(function, iommu)
+    }
+
+    /// A function that has no driver leaves the bus.
+    pub(crate) fn unplug(&self, function: &PciFunction) {
+        function.set_present(false);
+        let group = self.groups.leave(function.number());
+        self.tree.remove_device(function.address(), group);
+    }
+}

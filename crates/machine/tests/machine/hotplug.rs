@@ -1,0 +1,322 @@
+//! Devices behind an IOMMU leave the bus and come back, and drivers are unbound, while programs use them.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use machine::model::{Bar, BarKind, Express, Identity, Model, Reach, Register, Work};
+use machine::{CustomDevice, Driver, File, Machine, MachineSpec, Why};
+use subsystem::Usage;
+use sys::{Access, Memory, MemoryOptions, Mmio, PageSize, Suite, Sys};
+use uapi::iommufd::*;
+use uapi::vfio::*;
+use uapi::{Command, Errno};
+
+use crate::common::*;
+use crate::container::*;
+
+const RESCAN: &str = "/sys/bus/pci/rescan";
+const IOVA: u64 = 0x10_0000;
+
+/// How long something may take that has to happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A device that goes on writing to memory: a number that grows, at the address that was stored in its register at 0, until an
+/// access is aborted or it is reset. Its register at 8 tells the number.
+#[derive(Default)]
+struct Pump {
+    target: u64,
+    count: u32,
+}
+
+impl Model for Pump {
+    fn identity(&self) -> Identity {
+        let mut bars = [None; 6];
+        bars[0] = Some(Bar { size: 4096, kind: BarKind::Memory32 });
+        Identity {
+            vendor: 0x1af4,
+            device: 1,
+            subsystem_vendor: 0,
+            subsystem: 0,
+            revision: 0,
+            class: 0xff0000,
+            bars,
+            line: false,
+            msi: None,
+            msix: None,
+            express: Some(Express { function_reset: true }),
+            dma_bits: 64,
+        }
+    }
+
+    fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {
+        u64::from(self.count)
+    }
+
+    fn write(&mut self, _: Register, value: u64, _: &mut Reach<'_>) {
+        self.target = value;
+    }
+
+    fn work(&mut self, reach: &mut Reach<'_>) -> Work {
+        if self.target == 0 {
+            return Work::Idle;
+        }
+        match reach.dma.write_u32_release(self.target, self.count + 1) {
+            Ok(()) => self.count += 1,
+            Err(_) => self.target = 0,
+        }
+        Work::More
+    }
+
+    fn reset(&mut self, _: &mut Reach<'_>) {
+        *self = Pump::default();
+    }
+}
+
+/// A machine with a pump on a thread, behind an IOMMU.
+fn pump_machine() -> Machine {
+    let address = ALONE.parse().unwrap();
+    let device =
+        CustomDevice { address, model: Box::<Pump>::default(), thread: true, driver: Driver::VfioPci };
+    Machine::with_devices(MachineSpec { devices: Vec::new(), ..iommu_spec() }, vec![device]).unwrap()
+}
+
+/// How a program has the device: by its node, or by its group.
+enum Program {
+    Node(Bound),
+    Group(Contained),
+}
+
+/// Both ways to it.
+const WAYS: [fn(&Machine) -> Program; 2] = [
+    |machine| Program::Node(Bound::new(machine, ALONE)),
+    |machine| Program::Group(Contained::new(machine, ALONE)),
+];
+
+impl Program {
+    fn device(&self) -> &File {
+        match self {
+            Program::Node(Bound { device, .. }) | Program::Group(Contained { device, .. }) => device,
+        }
+    }
+
+    /// Maps memory at [`IOVA`].
+    fn map(&self, machine: &Machine, memory: &Memory) {
+        let (user_va, length) = (memory.start().as_ptr() as u64, memory.length() as u64);
+        match self {
+            Program::Group(Contained { container, .. }) => {
+                map_dma(machine, container, user_va, IOVA, length).unwrap();
+            }
+            Program::Node(Bound { iommufd, ioas, .. }) => {
+                let flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+                let (ioas_id, iova) = (*ioas, IOVA);
+                let mut map = IommuIoasMap { flags, ioas_id, user_va, length, iova, ..Command::new() };
+                // SAFETY: the memory is not used by the program while a device has it.
+                unsafe { machine.ioctl_typed(iommufd, &mut map) }.unwrap();
+            }
+        }
+    }
+}
+
+/// A program whose device writes to its memory.
+struct Pumping {
+    bar: Mmio,
+    /// Signalled when the program is asked to let go.
+    request: OwnedFd,
+    _program: Program,
+    _memory: Memory,
+}
+
+impl Pumping {
+    fn start(machine: &Machine, way: fn(&Machine) -> Program) -> Self {
+        let program = way(machine);
+        let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
+        let memory = machine.allocate(&options).unwrap();
+        program.map(machine, &memory);
+        let device = program.device();
+        let request = interrupt(machine, device, VFIO_PCI_REQ_IRQ_INDEX);
+        let bar = bar(machine, device, 4096);
+        set_bus_master(machine, device, true);
+        bar.write64(0, IOVA);
+        let pumping = Pumping { bar, request, _program: program, _memory: memory };
+        pumping.goes_on();
+        pumping
+    }
+
+    /// Returns when the device has written again.
+    fn goes_on(&self) {
+        let before = self.bar.read32(8);
+        let end = Instant::now() + PATIENCE;
+        while self.bar.read32(8) == before {
+            assert!(Instant::now() < end, "the device has stopped");
+            thread::yield_now();
+        }
+    }
+
+    /// Returns when the program is asked to let go of the device.
+    fn is_asked(&self, machine: &Machine) {
+        assert_eq!(machine.wait(&[self.request.as_fd()], Some(PATIENCE)).unwrap(), [true]);
+    }
+}
+
+/// Writes to a file on another thread, which waits; what is received then tells that the write has returned.
+fn begin(machine: &Machine, path: &str, text: &'static str) -> Receiver<sys::Result<()>> {
+    let (done, answer) = mpsc::channel();
+    let (machine, path) = (machine.clone(), path.to_owned());
+    thread::spawn(move || done.send(write(&machine, &path, text)));
+    answer
+}
+
+/// What devices did that they were not entitled to, but for accesses that bus mastering was switched off under.
+fn strays(machine: &Machine) -> Vec<machine::Finding> {
+    let mut findings = machine.findings();
+    findings.retain(|finding| finding.why != Why::BusMasterOff);
+    findings
+}
+
+#[test]
+fn a_device_that_is_removed_is_asked_for_and_waited_for() {
+    for way in WAYS {
+        let machine = pump_machine();
+        let (folder, number) = (sysfs(ALONE), group_node(&machine, ALONE).replace("/dev/vfio/", ""));
+        let iommu_group = format!("/sys/kernel/iommu_groups/{number}");
+        let pumping = Pumping::start(&machine, way);
+        let answer = begin(&machine, &format!("{folder}/remove"), "1");
+        pumping.is_asked(&machine);
+        for gone in ["remove", "driver", "vfio-dev/vfio0"] {
+            assert!(!exists(&machine, &format!("{folder}/{gone}")), "{gone}");
+        }
+        assert!(exists(&machine, &format!("{folder}/iommu_group")) && exists(&machine, &iommu_group));
+        pumping.goes_on();
+        assert!(answer.try_recv().is_err(), "the program has it still");
+        drop(pumping);
+        answer.recv_timeout(PATIENCE).unwrap().unwrap();
+        for gone in [&folder, &iommu_group, "/dev/vfio/devices/vfio0", &format!("/dev/vfio/{number}")] {
+            assert!(!exists(&machine, gone), "{gone}");
+        }
+        assert_eq!(machine.usage(), Usage::default());
+        let line = format!("vfio-pci {ALONE}: Relaying device request to user (#0)");
+        assert!(machine.log().contains(&line), "{:?}", machine.log());
+        assert_eq!(strays(&machine), []);
+    }
+}
+
+#[test]
+fn a_device_that_has_left_comes_back_without_a_driver() {
+    let machine = pump_machine();
+    let folder = sysfs(ALONE);
+    let config = machine.open(Path::new(&format!("{folder}/config")), Access::Read).unwrap();
+    let node = group_node(&machine, ALONE);
+    write(&machine, &format!("{folder}/remove"), "0").unwrap();
+    assert!(exists(&machine, &folder), "0 is for nothing");
+    write(&machine, &format!("{folder}/remove"), "1").unwrap();
+    assert_eq!(machine.pread(&config, &mut [0; 4], 0).unwrap_err().errno(), Errno::ENODEV);
+    assert_eq!(write(&machine, &format!("{DRIVER}/bind"), ALONE).unwrap_err().errno(), Errno::ENODEV);
+    assert_eq!(write(&machine, RESCAN, "x").unwrap_err().errno(), Errno::EINVAL);
+    write(&machine, RESCAN, "0").unwrap();
+    assert!(!exists(&machine, &folder));
+
+    write(&machine, RESCAN, "1\n").unwrap();
+    assert_eq!(read(&machine, &format!("{folder}/driver_override")), "(null)\n", "it was forgotten");
+    assert!(!exists(&machine, &format!("{folder}/driver")) && !exists(&machine, &node));
+    write(&machine, &format!("{folder}/driver_override"), "vfio-pci").unwrap();
+    write(&machine, "/sys/bus/pci/drivers_probe", ALONE).unwrap();
+    assert_eq!(group_node(&machine, ALONE), node, "the number is free again");
+    for way in WAYS {
+        drop(Pumping::start(&machine, way));
+    }
+    assert_eq!(strays(&machine), []);
+}
+
+/// The program has closed the descriptor of its device without a word, and makes no other call.
+#[test]
+fn a_bare_descriptor_that_is_closed_ends_the_wait() {
+    let machine = pump_machine();
+    let (group, container) = (open_group(&machine, ALONE).unwrap(), open_container(&machine));
+    set_container(&machine, &group, &container).unwrap();
+    set_iommu(&machine, &container, VFIO_TYPE1v2_IOMMU).unwrap();
+    let device = device_fd(&machine, &group, ALONE).unwrap();
+    let answer = begin(&machine, &format!("{}/remove", sysfs(ALONE)), "1");
+    while exists(&machine, &format!("{}/vfio-dev", sysfs(ALONE))) {
+        thread::yield_now();
+    }
+    assert!(answer.try_recv().is_err());
+    drop(device);
+    answer.recv_timeout(PATIENCE).unwrap().unwrap();
+}
+
+/// A group stays what it is while one of its devices leaves and comes back.
+#[test]
+fn the_others_of_a_group_go_on() {
+    let machine = Machine::from_spec(iommu_spec()).unwrap();
+    let contained = Contained::new(&machine, FIRST);
+    let group = &contained.group;
+    let node = group_node(&machine, SECOND);
+    let joined = VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET;
+    write(&machine, &format!("{}/remove", sysfs(SECOND)), "1").unwrap();
+    assert_eq!(status(&machine, group), joined);
+    assert_eq!(device_fd(&machine, group, SECOND).unwrap_err().errno(), Errno::ENODEV);
+    write(&machine, RESCAN, "1").unwrap();
+    write(&machine, &format!("{}/driver_override", sysfs(SECOND)), "vfio-pci").unwrap();
+    write(&machine, "/sys/bus/pci/drivers_probe", SECOND).unwrap();
+    assert_eq!((group_node(&machine, SECOND), status(&machine, group)), (node, joined));
+    device_fd(&machine, group, SECOND).unwrap();
+}
+
+/// With a port goes what is behind it, and comes back with it.
+#[test]
+fn what_is_behind_a_port_leaves_with_it() {
+    let text = "iommu = \"translating\"\n[[port]]\naddress = \"0000:00:1c.0\"\nbus = 2\n[[device]]\n\
+                address = \"0000:02:00.0\"\nmodel = \"edu\"\n";
+    let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
+    let (port, device) = (sysfs("0000:00:1c.0"), open_device(&machine, EDU).unwrap());
+    let answer = begin(&machine, &format!("{port}/remove"), "1");
+    while exists(&machine, &format!("{}/vfio-dev", sysfs(EDU))) {
+        thread::yield_now();
+    }
+    assert!(exists(&machine, &port), "what is behind it goes first");
+    drop(device);
+    answer.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(!exists(&machine, &port) && !exists(&machine, &sysfs(EDU)));
+    write(&machine, RESCAN, "1").unwrap();
+    assert!(exists(&machine, &format!("{port}/driver/{}", "0000:00:1c.0")), "its driver knows it");
+    assert!(
+        exists(&machine, &format!("{port}/{EDU}/vendor"))
+            && !exists(&machine, &format!("{port}/{EDU}/driver"))
+    );
+}
+
+#[test]
+fn a_driver_is_unbound_and_bound_while_dma_runs() {
+    for way in WAYS {
+        let machine = pump_machine();
+        for _ in 0..5 {
+            let pumping = Pumping::start(&machine, way);
+            let answer = begin(&machine, &format!("{DRIVER}/unbind"), ALONE);
+            pumping.is_asked(&machine);
+            pumping.goes_on();
+            assert!(answer.try_recv().is_err(), "the program has it still");
+            drop(pumping);
+            answer.recv_timeout(PATIENCE).unwrap().unwrap();
+            assert_eq!(machine.usage(), Usage::default());
+            write(&machine, &format!("{DRIVER}/bind"), ALONE).unwrap();
+        }
+        assert_eq!(strays(&machine), []);
+    }
+}
+
+/// The parameter that lets devices without an IOMMU be registered is nothing to those behind one.
+#[test]
+fn no_parameter_is_needed_behind_an_iommu() {
+    let machine = pump_machine();
+    let pumping = Pumping::start(&machine, WAYS[0]);
+    write(&machine, PARAMETER, "N").unwrap();
+    pumping.goes_on();
+    drop(pumping);
+    write(&machine, &format!("{DRIVER}/unbind"), ALONE).unwrap();
+    write(&machine, &format!("{DRIVER}/bind"), ALONE).unwrap();
+    drop(Pumping::start(&machine, WAYS[1]));
+    assert_eq!(machine.taint(), Ok(0));
+}

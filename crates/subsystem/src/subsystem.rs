@@ -11,7 +11,8 @@
 //! 4. a container, or within iommufd: objects of a context, an IOAS, its pages;
 //! 5. a device: its interrupts and the shadow of its configuration space;
 //! 6. a device: whether its memory answers (read for each access to a BAR);
-//! 7. whatever the host takes to answer [`Host`], which never calls back.
+//! 7. the module parameters, for as long as they are read or set;
+//! 8. whatever the host takes to answer [`Host`], which never calls back.
 //!
 //! Removal sleeps without any of them.
 

@@ -11,7 +11,7 @@ use subsystem::Locks;
 use super::host::TestHost;
 
 /// What each lock guards, and the place of the lock in the order. Two locks of one place are never held together.
-const ORDER: [(u8, &str); 10] = [
+const ORDER: [(u8, &str); 11] = [
     (1, "tables::Tables"),
     (2, "vfio::group::State"),
     (3, "vfio::set::Opened"),
@@ -22,6 +22,7 @@ const ORDER: [(u8, &str); 10] = [
     (6, "iommufd::records::Records"),
     (7, "vfio::pci::Opened"),
     (8, "vfio::pci::regions::MemorySpace"),
+    (9, "parameters::ModuleParameters"),
 ];
 
 /// The place of a lock, by the name of the type that it guards.

@@ -26,6 +26,10 @@ pub use build::CustomDevice;
 use driver::{Binding, Drivers};
 pub use suite::Handle;
 
+/// How often inline devices get their turn before a call returns without them. Devices have less to do than that, unless they
+/// never come to an end.
+const TURNS: u32 = 1024;
+
 /// A machine without hardware: VFIO and IOMMUFD as Linux has them, over device models in this process.
 ///
 /// It is a handle: clones are the same machine. The last one gone, and every file and mapping with it, its devices stop and
@@ -164,20 +168,21 @@ impl Shared {
     }
 
     /// Inline devices do the work that is waiting, and what devices have to say is told to the subsystem. Called with no
-    /// lock held, after everything that may have given a device something to do.
+    /// lock held, after everything that may have given a device something to do. `More` if a device does not come to an end:
+    /// it goes on when it is called next.
     #[inline]
-    fn settle(&self) {
-        loop {
-            for function in &self.inline {
-                while function.turn() == Work::More {}
-            }
+    fn settle(&self) -> Work {
+        for _ in 0..TURNS {
+            let turns = self.inline.iter().map(|function| function.turn());
+            let busy = turns.fold(false, |busy, work| busy | (work == Work::More));
             let Upward { risen, signalled } = self.world().upward();
-            if risen.is_empty() && signalled.is_empty() {
-                return;
+            if !busy && risen.is_empty() && signalled.is_empty() {
+                return Work::Idle;
             }
             risen.into_iter().for_each(|function| self.subsystem.line_event(function));
             signalled.into_iter().for_each(|(function, watch)| self.subsystem.watch_event(function, watch));
         }
+        Work::More
     }
 }
 

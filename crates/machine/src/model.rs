@@ -3,6 +3,12 @@
 //! A model answers register accesses, works off what they asked for, and reaches memory through its [`DmaPort`] and
 //! nothing else. It runs inline (work is done at each register access, ioctl and wait: deterministic) or on a thread of
 //! its own; it cannot tell which.
+//!
+//! A model can do no harm but to itself. One that panics is gone: its registers read all ones, and the machine's log says why.
+//! What it may not reach is refused and noted, interrupts that it does not have are raised nowhere, and one that always finds
+//! more to do gets its turns between those of others. But each of its methods has to return: who calls one waits for it.
+
+mod check;
 
 use sys::Width;
 
@@ -149,7 +155,8 @@ pub trait Model: Send {
     /// A register is written.
     fn write(&mut self, at: Register, value: u64, reach: &mut Reach<'_>);
 
-    /// Does some of the work that is waiting: a bounded piece, so that a register access gets its turn.
+    /// Does some of the work that is waiting: a bounded piece, so that a register access gets its turn. Inline, a call of the
+    /// program that finds no end of it goes on without it, and so do the next ones.
     fn work(&mut self, reach: &mut Reach<'_>) -> Work;
 
     /// What the device stores, where that is memory of this process: for looking at from outside.

@@ -26,7 +26,7 @@ pub use kconfig::setting;
 pub use units::{CAPABILITIES, PciAddress, Size};
 
 /// How many address bits a device may drive.
-const DMA_BITS: RangeInclusive<u8> = 12..=64;
+pub(crate) const DMA_BITS: RangeInclusive<u8> = 12..=64;
 
 /// What a machine is built from. The default has no device.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

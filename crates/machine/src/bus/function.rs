@@ -48,8 +48,6 @@ pub(crate) struct PciFunction {
     device: Mutex<Device>,
     /// How many wait for the device: whoever runs the model lets them in first.
     waiting: AtomicU32,
-    /// The model has panicked.
-    broken: AtomicBool,
     /// Whether Linux knows of it: it was not taken off the bus.
     present: AtomicBool,
     /// Where the thread that runs the model sleeps, if it has one.
@@ -89,21 +87,34 @@ impl Rom {
     }
 }
 
-/// The device itself: its model, and its way to memory.
+/// The device itself: its model, if that has not panicked, and its way to memory.
 struct Device {
-    model: Box<dyn Model>,
+    model: Option<Box<dyn Model>>,
     port: DmaPort,
+}
+
+impl Device {
+    /// The model goes, and takes nothing along if it panics at that.
+    fn discard(&mut self) {
+        let model = self.model.take();
+        let _panic = catch_unwind(AssertUnwindSafe(|| drop(model)));
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.discard();
+    }
 }
 
 impl PciFunction {
     pub(super) fn new(
         place: Place,
-        model: Box<dyn Model>,
+        (identity, model): (Identity, Box<dyn Model>),
         (port, dma): (DmaPort, PortControl),
         outbox: &Arc<Outbox>,
         log: &Arc<Log>,
     ) -> Self {
-        let identity = model.identity();
         let window = model.doorbells();
         let config = ConfigSpace::new(&identity, model.secondary_bus(), &place);
         let Place { number, address, addresses, rom, .. } = place;
@@ -117,14 +128,13 @@ impl PciFunction {
             config: Mutex::new(config),
             mappings: AtomicBool::new(false),
             revocations: AtomicU32::new(0),
-            interrupts: Interrupts::new(number, Arc::clone(outbox)),
+            interrupts: Interrupts::new(number, identity.line, Arc::clone(outbox)),
             doorbells: Doorbells::new(window.map_or(0, |window| window.length)),
             window,
             dma,
             identity,
-            device: Mutex::new(Device { model, port }),
+            device: Mutex::new(Device { model: Some(model), port }),
             waiting: AtomicU32::new(0),
-            broken: AtomicBool::new(false),
             present: AtomicBool::new(true),
             parker: Parker::default(),
             log: Arc::clone(log),
@@ -384,7 +394,7 @@ enum MsixPart {
 
 /// Running the model.
 impl PciFunction {
-    /// Does some work. `Idle` if there was none, or the model is broken.
+    /// Does some work. `Idle` if there was none, or the model has panicked.
     pub(crate) fn turn(&self) -> Work {
         let mut spins = 0..SPINS;
         while self.waiting.load(Ordering::SeqCst) > 0 {
@@ -427,7 +437,7 @@ impl PciFunction {
         lock(&self.device)
     }
 
-    /// Runs `f` on the model. `None` if it is broken, or breaks now.
+    /// Runs `f` on the model. `None` if it has panicked, or does now.
     fn with_device<R>(&self, f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R) -> Option<R> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let mut device = self.enter();
@@ -441,15 +451,13 @@ impl PciFunction {
         device: &mut Device,
         f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R,
     ) -> Option<R> {
-        if self.broken.load(Ordering::Relaxed) {
-            return None;
-        }
         let Device { model, port } = device;
+        let model = model.as_mut()?;
         let mut reach = Reach { dma: port, interrupts: &self.interrupts, doorbells: &self.doorbells };
         match catch_unwind(AssertUnwindSafe(|| f(model.as_mut(), &mut reach))) {
             Ok(value) => Some(value),
             Err(panic) => {
-                self.broken.store(true, Ordering::Relaxed);
+                device.discard();
                 let text = panic_text(&*panic);
                 let address = self.address;
                 self.log

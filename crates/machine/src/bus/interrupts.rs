@@ -63,6 +63,8 @@ impl AsFd for Event {
 #[derive(Debug)]
 pub struct Interrupts {
     function: Function,
+    /// Whether it has a line.
+    wired: bool,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
 }
@@ -94,7 +96,7 @@ struct Vector {
 }
 
 impl Interrupts {
-    pub(crate) fn new(function: Function, outbox: Arc<Outbox>) -> Self {
+    pub(crate) fn new(function: Function, wired: bool, outbox: Arc<Outbox>) -> Self {
         let state = State {
             messages: Messages::Off,
             listening: false,
@@ -102,7 +104,7 @@ impl Interrupts {
             disabled: false,
             bus_master: false,
         };
-        Interrupts { function, outbox, state: Mutex::new(state) }
+        Interrupts { function, wired, outbox, state: Mutex::new(state) }
     }
 
     /// The device sends the message of a vector. Without MSI and MSI-X, without bus mastering, or for a vector that the
@@ -121,8 +123,11 @@ impl Interrupts {
         }
     }
 
-    /// The device asserts or releases its line. It does not while messages are enabled: they replace the line.
+    /// The device asserts or releases its line, if it has one. It does not while messages are enabled: they replace the line.
     pub fn line(&self, level: bool) {
+        if !self.wired {
+            return;
+        }
         let mut state = lock(&self.state);
         let before = state.asks();
         state.level = level;
@@ -243,7 +248,7 @@ mod tests {
 
     fn interrupts() -> (Interrupts, Arc<Outbox>) {
         let outbox = Arc::new(Outbox::default());
-        let interrupts = Interrupts::new(Function(3), Arc::clone(&outbox));
+        let interrupts = Interrupts::new(Function(3), true, Arc::clone(&outbox));
         interrupts.set_bus_master(true);
         (interrupts, outbox)
     }

@@ -18,7 +18,7 @@ use subsystem::Function;
 
 use crate::dma::{DmaPort, PortControl};
 use crate::log::Log;
-use crate::model::{Bar, BarKind, Model};
+use crate::model::{Bar, BarKind, Identity, Model};
 use crate::spec::PciAddress;
 
 pub use doorbells::Doorbells;
@@ -55,18 +55,18 @@ impl Bus {
     pub(crate) fn add(
         &mut self,
         (address, several): (PciAddress, bool),
-        model: Box<dyn Model>,
+        (identity, model): (Identity, Box<dyn Model>),
         ports: (DmaPort, PortControl),
         log: &Arc<Log>,
     ) -> Arc<PciFunction> {
         let number = Function(self.functions.len() as u32);
-        let addresses = model.identity().bars.map(|bar| bar.map_or(0, |bar| self.next.place(bar)));
+        let addresses = identity.bars.map(|bar| bar.map_or(0, |bar| self.next.place(bar)));
         let rom = model.rom().map(|bytes| {
             let size = (bytes.len() as u64).next_power_of_two().max(Rom::LEAST);
             Rom { bytes, size, address: self.next.place(Bar { size, kind: BarKind::Memory32 }) }
         });
         let place = function::Place { number, address, several, addresses, rom };
-        let function = Arc::new(PciFunction::new(place, model, ports, &self.outbox, log));
+        let function = Arc::new(PciFunction::new(place, (identity, model), ports, &self.outbox, log));
         self.functions.push(Arc::clone(&function));
         function
     }

@@ -38,7 +38,8 @@ pub struct CustomDevice {
 struct Device {
     address: PciAddress,
     model: Box<dyn Model>,
-    dma_bits: u8,
+    /// `None`: as many as the model has.
+    dma_bits: Option<u8>,
     thread: bool,
     driver: Driver,
     isolation: Isolation,
@@ -79,10 +80,15 @@ impl Machine {
         let drivers = Drivers::new(vfio_pci, devices.iter().map(|device| &device.driver));
         for (number, device) in (0..).zip(devices) {
             let Device { address, model, dma_bits, thread, driver, isolation: _ } = device;
+            let identity = model.identity();
+            identity
+                .check(model.doorbells())
+                .map_err(|problem| SpecError::other(format_args!("device {address}: {problem}")))?;
+            let dma_bits = dma_bits.unwrap_or(identity.dma_bits);
             let several = addresses.iter().any(|&other| other != address && other.is_of_device(address));
             let faults = groups.is_behind(Function(number)).then(|| Arc::clone(&log));
             let ports = domains.port(&address.to_string(), dma_bits, faults);
-            let function = bus.add((address, several), model, ports, &log);
+            let function = bus.add((address, several), (identity, model), ports, &log);
             if thread { &mut threaded } else { &mut inline }.push(function);
             bindings.push(drivers.binding(&driver));
         }
@@ -139,14 +145,18 @@ impl Caller {
 /// All devices, by ascending address: the order in which a bus scan finds them.
 fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>, SpecError> {
     let mut devices = spec.devices.iter().map(specified).collect::<Result<Vec<_>, _>>()?;
-    devices.extend(custom.into_iter().map(|CustomDevice { address, model, thread, driver }| {
-        let dma_bits = model.identity().dma_bits;
-        Device { address, model, dma_bits, thread, driver, isolation: Isolation::Own }
+    devices.extend(custom.into_iter().map(|CustomDevice { address, model, thread, driver }| Device {
+        address,
+        model,
+        dma_bits: None,
+        thread,
+        driver,
+        isolation: Isolation::Own,
     }));
     devices.extend(spec.ports.iter().map(|&PortSpec { address, bus }| Device {
         address,
         model: Box::new(Port { bus }),
-        dma_bits: 64,
+        dma_bits: None,
         thread: false,
         driver: Driver::Host(PCIEPORT.to_string()),
         isolation: Isolation::Own,
@@ -166,8 +176,7 @@ fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
             Box::new(Nvme::new(namespace(backing)?, &format!("ioasis-{}", spec.address)))
         }
     };
-    let dma_bits = spec.dma_mask.unwrap_or(model.identity().dma_bits);
-    let isolation = Isolation::of(spec);
+    let (dma_bits, isolation) = (spec.dma_mask, Isolation::of(spec));
     let (address, thread, driver) = (spec.address, spec.thread, spec.driver.clone());
     Ok(Device { address, model, dma_bits, thread, driver, isolation })
 }

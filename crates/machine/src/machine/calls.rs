@@ -15,6 +15,7 @@ use uapi::{Command, Errno, SelfContained};
 
 use super::{Machine, live, refused, registers};
 use crate::file::{File, Files, Open, Opened};
+use crate::model::Work;
 use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory};
 use crate::ram::FRAME;
 use crate::tree::Entry;
@@ -190,9 +191,9 @@ impl Sys for Machine {
         // A timeout too long to be counted is one without end.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            self.shared.settle();
+            let work = self.shared.settle();
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            match self.poll_once(fds, left) {
+            match self.poll_once(fds, (left, work)) {
                 Ok(ready) if ready.contains(&true) || left == Some(Duration::ZERO) => return Ok(ready),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
@@ -261,8 +262,12 @@ impl Machine {
             .map_err(|refusal| refused(call, path, refusal))
     }
 
-    /// Polls once, for at most `left`, and not for long at a time while devices run inline.
-    fn poll_once(&self, fds: &[BorrowedFd<'_>], left: Option<Duration>) -> rustix::io::Result<Vec<bool>> {
+    /// Polls once, for at most `left`, and not for long at a time while devices run inline: not at all while they have `work`.
+    fn poll_once(
+        &self,
+        fds: &[BorrowedFd<'_>],
+        (left, work): (Option<Duration>, Work),
+    ) -> rustix::io::Result<Vec<bool>> {
         if fds.is_empty() && left == Some(Duration::ZERO) {
             // The caller polls a device: where its thread waits for a processor, it is to get this one.
             std::thread::yield_now();
@@ -271,10 +276,10 @@ impl Machine {
         let watched = self.world().watched_events();
         let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         polled.extend(watched.iter().map(|event| PollFd::new(event, PollFlags::IN)));
-        let slice = if self.shared.inline.is_empty() {
-            left
-        } else {
-            Some(left.map_or(SLICE, |left| left.min(SLICE)))
+        let slice = match work {
+            Work::More => Some(Duration::ZERO),
+            Work::Idle if self.shared.inline.is_empty() => left,
+            Work::Idle => Some(left.map_or(SLICE, |left| left.min(SLICE))),
         };
         let timeout = slice.and_then(|slice| Timespec::try_from(slice).ok());
         poll(&mut polled, timeout.as_ref())?;

@@ -57,7 +57,7 @@ impl Rig {
         };
         let (dma, control) = port("device");
         let (host, _) = port("host");
-        let interrupts = Interrupts::new(Function(0), Arc::new(Outbox::default()));
+        let interrupts = Interrupts::new(Function(0), true, Arc::new(Outbox::default()));
         interrupts.set_bus_master(true);
         Rig {
             dma,

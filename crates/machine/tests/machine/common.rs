@@ -71,7 +71,11 @@ pub(crate) struct Attached {
 
 impl Attached {
     pub(crate) fn new(machine: &Machine) -> Self {
-        let device = open(machine, NODE).unwrap();
+        Self::by_node(machine, NODE)
+    }
+
+    pub(crate) fn by_node(machine: &Machine, node: &str) -> Self {
+        let device = open(machine, node).unwrap();
         let iommufd = open(machine, "/dev/iommu").unwrap();
         bind_to(machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
         let mut ioas = IommuIoasAlloc::new();

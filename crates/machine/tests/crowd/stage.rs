@@ -78,13 +78,23 @@ impl Stage {
         Some(format!("/dev/vfio/{}{number}", if self.iommu { "" } else { "noiommu-" }))
     }
 
-    /// Takes a device away, which waits for its users, and brings it back.
+    /// Takes a device away, or its driver, which waits for its users, and brings it back.
     pub(crate) fn unplug(&self, step: &Step, random: &mut Random) {
         let address = random.pick(&[DRIVEN[0], DRIVEN[1], CONTESTED, CARELESS]);
-        step.now("unbinding a device");
-        common::write(&self.machine, &format!("{DRIVER}/unbind"), address).unwrap();
-        step.now("binding it again");
-        common::write(&self.machine, &format!("{DRIVER}/bind"), address).unwrap();
+        let device = format!("/sys/bus/pci/devices/{address}");
+        let write = |path: &str, text: &str| common::write(&self.machine, path, text).unwrap();
+        if random.one_in(2) {
+            step.now("unbinding a driver");
+            write(&format!("{DRIVER}/unbind"), address);
+        } else {
+            step.now("removing a device");
+            write(&format!("{device}/remove"), "1");
+            step.now("finding it again");
+            write("/sys/bus/pci/rescan", "1");
+            write(&format!("{device}/driver_override"), "vfio-pci");
+        }
+        step.now("binding a driver");
+        write(&format!("{DRIVER}/bind"), address);
     }
 
     /// Everything that is held, and how much memory can be had.

@@ -10,6 +10,7 @@ mod file;
 mod iommu;
 mod log;
 mod machine;
+mod mediated;
 pub mod model;
 mod models;
 mod process;
@@ -25,7 +26,7 @@ pub use file::File;
 pub use machine::{CustomDevice, Handle, Machine};
 pub use ram::LayoutKind;
 pub use spec::{
-    CAPABILITIES, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MemorySpec, ModelSpec,
-    NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, setting,
+    CAPABILITIES, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel, MediatedSpec,
+    MemorySpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, Uuid, setting,
 };
 pub use subsystem::kconfig;

@@ -5,6 +5,7 @@ mod calls;
 mod driver;
 mod hotplug;
 mod live;
+mod mediated;
 mod registers;
 mod suite;
 
@@ -175,6 +176,7 @@ impl Shared {
         for _ in 0..TURNS {
             let turns = self.inline.iter().map(|function| function.turn());
             let busy = turns.fold(false, |busy, work| busy | (work == Work::More));
+            self.serve_mediated();
             let Upward { risen, signalled } = self.world().upward();
             if !busy && risen.is_empty() && signalled.is_empty() {
                 return Work::Idle;

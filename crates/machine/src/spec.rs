@@ -16,6 +16,7 @@ mod driver;
 mod error;
 mod iommu;
 mod kconfig;
+mod mediated;
 mod units;
 
 pub use driver::Driver;
@@ -23,6 +24,7 @@ pub(crate) use driver::VFIO_PCI;
 pub use error::SpecError;
 pub use iommu::{Iommu, IommuSpec};
 pub use kconfig::setting;
+pub use mediated::{MediatedModel, MediatedSpec, Uuid};
 pub use units::{CAPABILITIES, PciAddress, Size};
 
 /// How many address bits a device may drive.
@@ -56,6 +58,8 @@ pub struct MachineSpec {
     /// The devices, in any order.
     #[serde(rename = "device")]
     pub devices: Vec<DeviceSpec>,
+    /// Mediated devices.
+    pub mediated: Vec<MediatedSpec>,
     /// Limits of the process.
     pub limits: Limits,
 }
@@ -73,6 +77,7 @@ impl Default for MachineSpec {
             memory: MemorySpec::default(),
             ports: Vec::new(),
             devices: Vec::new(),
+            mediated: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -301,6 +306,7 @@ impl MachineSpec {
             ));
         }
         self.check_ports()?;
+        self.check_mediated()?;
         let mut seen: BTreeSet<PciAddress> = self.ports.iter().map(|port| port.address).collect();
         for device in &self.devices {
             if device.driver == Driver::VfioPci && !self.kconfig.has(Symbol::VfioPci) {
@@ -350,6 +356,20 @@ impl MachineSpec {
             return Err(SpecError::key("device.address", problem));
         }
         Ok(())
+    }
+
+    fn check_mediated(&self) -> Result<(), SpecError> {
+        if !self.mediated.is_empty() && !self.kconfig.has(Symbol::Vfio) {
+            return Err(SpecError::key("mediated", "mediated devices need CONFIG_VFIO"));
+        }
+        let mut seen = BTreeSet::new();
+        match self.mediated.iter().find(|device| !seen.insert(device.uuid)) {
+            Some(twice) => {
+                let problem = format_args!("\"{}\" is given to two devices", twice.uuid);
+                Err(SpecError::key("mediated.uuid", problem))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn ram(&self) -> RamSpec {

@@ -6,6 +6,7 @@
 
 mod iommu;
 mod pci;
+mod site;
 mod vfio;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,6 +17,8 @@ use subsystem::{Function, Kconfig, NodeKind};
 use uapi::Errno;
 
 use crate::bus::Topology;
+
+pub(crate) use site::Site;
 
 /// How many links are followed in one path, as in Linux.
 const LINKS: u32 = 40;

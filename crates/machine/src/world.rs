@@ -2,6 +2,7 @@
 //! nothing of the subsystem: what goes up waits in an outbox.
 #![forbid(unsafe_code)]
 
+mod emulated;
 mod fault;
 mod locks;
 mod plug;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{
     Account, Backing, DmaOwner, DomainKind, Function, Host, IommuInfo, IrqKind, Level, Mapping, Memory as _,
-    Node, NodeKind, PinError, Place, Region, RegionKind, Run, Slept, Source, Task, Watch,
+    Node, NodeKind, PinError, Place, Region, RegionKind, Run, Slept, Source, Task, Transfer, Watch,
 };
 use sys::Width;
 use uapi::Errno;
@@ -23,10 +24,11 @@ use crate::bus::{Bus, Event, PciFunction, Rom};
 use crate::dma::{Domain, Domains, UNMANAGED};
 use crate::iommu::Groups;
 use crate::log::Log;
+use crate::mediated::MediatedDevices;
 use crate::model::{BarKind, Register};
 use crate::ram::{Pin, Ram};
 use crate::spec::PciAddress;
-use crate::tree::Tree;
+use crate::tree::{Site, Tree};
 
 use fault::Fault;
 use regions::MappedRegions;
@@ -35,6 +37,7 @@ use sleep::Sleepers;
 /// What the subsystem of a machine runs on.
 pub(crate) struct World {
     bus: Bus,
+    mediated: MediatedDevices,
     ram: Arc<Ram>,
     domains: Domains,
     groups: Groups,
@@ -67,14 +70,16 @@ pub(crate) struct Upward {
 impl World {
     pub(crate) fn new(
         bus: Bus,
+        mediated: MediatedDevices,
         domains: Domains,
         groups: Groups,
         tree: Tree,
         log: Arc<Log>,
     ) -> rustix::io::Result<Self> {
-        let functions = bus.functions().len();
+        let functions = bus.functions().len() + mediated.all().len();
         Ok(World {
             bus,
+            mediated,
             ram: Arc::clone(domains.ram()),
             domains,
             groups,
@@ -91,6 +96,10 @@ impl World {
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    pub(crate) fn mediated(&self) -> &MediatedDevices {
+        &self.mediated
     }
 
     pub(crate) fn ram(&self) -> &Arc<Ram> {
@@ -209,6 +218,13 @@ impl subsystem::Memory for World {
         self.ram.accounts().lockable(task)
     }
 
+    fn copy(&self, pin: Pin, at: u64, bytes: Transfer<'_>) {
+        match bytes {
+            Transfer::Read(bytes) => self.ram.read_pinned(pin, at, bytes),
+            Transfer::Write(bytes) => self.ram.write_pinned(pin, at, bytes),
+        }
+    }
+
     fn charge(&self, task: Task, account: Account, pages: u64) -> bool {
         self.ram.accounts().charge(task, account, pages)
     }
@@ -299,7 +315,9 @@ impl subsystem::Bus for World {
     }
 
     fn name(&self, function: Function, write: &mut dyn FnMut(&str)) {
-        self.with(function, (), |function| write(&function.address().to_string()));
+        if let Some(site) = self.site(function) {
+            write(&site.name);
+        }
     }
 
     fn config_read(&self, function: Function, offset: u16, width: u8) -> u32 {
@@ -407,8 +425,8 @@ impl subsystem::Bus for World {
     }
 
     fn log(&self, _: Level, function: Option<Function>, line: fmt::Arguments<'_>) {
-        match function.and_then(|function| self.bus.get(function)) {
-            Some(function) => self.log.line(format_args!("vfio-pci {}: {line}", function.address())),
+        match function.and_then(|function| self.site(function)) {
+            Some(Site { driver, name, .. }) => self.log.line(format_args!("{driver} {name}: {line}")),
             None => self.log.line(line),
         }
     }
@@ -418,36 +436,41 @@ impl subsystem::Bus for World {
     }
 
     fn sysfs_path(&self, function: Function, write: &mut dyn FnMut(&str)) {
-        self.with(function, (), |function| write(&self.bus.topology().path(function.address())));
+        if let Some(site) = self.site(function) {
+            write(&site.folder);
+        }
     }
 }
 
 impl subsystem::Nodes for World {
     fn node_add(&self, node: Node) -> Result<(), Errno> {
-        self.tree.add_node(node, self.address_of(node.kind))
+        self.tree.add_node(node, self.site_of(node.kind).as_ref())
     }
 
     fn node_remove(&self, node: Node) {
-        self.tree.remove_node(node, self.address_of(node.kind));
+        self.tree.remove_node(node, self.site_of(node.kind).as_ref());
         if let NodeKind::Device { function, .. } | NodeKind::ClassDevice { function, .. } = node.kind {
             self.sleepers.begin(function);
         }
     }
 
     fn iommu_group_add(&self, function: Function) -> Result<u32, Errno> {
-        let device = self.bus.get(function).ok_or(Errno::ENODEV)?;
+        let site = self.site(function).ok_or(Errno::ENODEV)?;
         let number = self.groups.make(function);
-        if let Err(errno) = self.tree.add_iommu_group(device.address(), number) {
+        if let Err(errno) = self.tree.add_iommu_group(&site, number) {
             self.groups.leave(function);
             return Err(errno);
         }
-        self.log.line(format_args!("pci {}: Adding to iommu group {number}", device.address()));
+        let prefix = if self.bus.get(function).is_some() { "pci" } else { site.driver };
+        self.log.line(format_args!("{prefix} {}: Adding to iommu group {number}", site.name));
         Ok(number)
     }
 
     fn iommu_group_remove(&self, function: Function, group: u32) {
         self.groups.leave(function);
-        self.with(function, (), |device| self.tree.remove_iommu_group(device.address(), group));
+        if let Some(site) = self.site(function) {
+            self.tree.remove_iommu_group(&site, group);
+        }
     }
 
     fn sleep(&self, function: Function, seconds: u32) -> Slept {
@@ -467,12 +490,18 @@ impl World {
         address.into_iter().flat_map(|address| self.bus.siblings(address))
     }
 
-    /// The bus address of a node's function.
-    fn address_of(&self, kind: NodeKind) -> Option<PciAddress> {
+    /// Where a device is in sysfs.
+    fn site(&self, function: Function) -> Option<Site> {
+        let on_bus = self.bus.get(function).map(|function| {
+            Site::of_function(self.bus.topology().path(function.address()), function.address())
+        });
+        on_bus.or_else(|| Some(Site::of_mediated(self.mediated.get(function)?.uuid())))
+    }
+
+    /// Where the device of a node is.
+    fn site_of(&self, kind: NodeKind) -> Option<Site> {
         match kind {
-            NodeKind::Device { function, .. } | NodeKind::ClassDevice { function, .. } => {
-                self.bus.get(function).map(|function| function.address())
-            }
+            NodeKind::Device { function, .. } | NodeKind::ClassDevice { function, .. } => self.site(function),
             NodeKind::Group { .. } | NodeKind::Iommufd | NodeKind::Container => None,
         }
     }

@@ -4,14 +4,16 @@ use core::fmt;
 
 use uapi::Errno;
 
+mod emulated;
 mod iommu;
 
+pub use emulated::{Emulated, Transfer};
 pub use iommu::{DmaOwner, DomainKind, Iommu, IommuInfo, Mapping, Rights};
 
 /// Everything that the subsystem asks of its surroundings, by subject.
 ///
 /// A kernel has these; so has a machine that is embedded in a process.
-pub trait Host: Alloc + Locks + Iommu + Bus + Nodes + Sync + Sized {}
+pub trait Host: Alloc + Locks + Iommu + Bus + Emulated + Nodes + Sync + Sized {}
 
 /// Whether the next allocation may be made.
 ///
@@ -132,6 +134,8 @@ pub trait Memory {
     fn unpin(&self, pin: Self::Pin, first: u64, pages: u64);
     /// The physical run at a page of a pin; `left` says how many pages of it are of interest.
     fn run(&self, pin: Self::Pin, page: u64, left: u64) -> Run;
+    /// Copies to or from pinned memory, from byte `at` of the pin on.
+    fn copy(&self, pin: Self::Pin, at: u64, bytes: Transfer<'_>);
 
     /// Adds pages to an account; false if the limit is reached, and nothing is added then.
     fn charge(&self, task: Task, account: Account, pages: u64) -> bool;
@@ -147,7 +151,7 @@ pub trait Memory {
     fn put_backing(&self, backing: Backing);
 }
 
-/// A PCI function, by the host's own numbering.
+/// A device, by the host's own numbering: a PCI function, unless it is an emulated device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Function(pub u32);
 
@@ -229,7 +233,7 @@ pub trait Bus {
     /// Adds 1 to an eventfd.
     fn signal(&self, event: &Self::Event);
 
-    /// The function's name on the bus, such as `0000:00:03.0`.
+    /// The function's name on the bus, such as `0000:00:03.0`; of a mediated device its UUID.
     fn name(&self, function: Function, write: &mut dyn FnMut(&str));
     /// Reads 1, 2 or 4 bytes of the real configuration space, naturally aligned.
     fn config_read(&self, function: Function, offset: u16, width: u8) -> u32;
@@ -340,8 +344,8 @@ pub trait Nodes {
     fn node_add(&self, node: Node) -> Result<(), Errno>;
     /// Takes a node away.
     fn node_remove(&self, node: Node);
-    /// Puts a function that no IOMMU serves in an iommu_group of its own, named `vfio-noiommu`; the group's number, one that
-    /// no other iommu_group has.
+    /// Puts a function that no IOMMU serves, or an emulated device, in an iommu_group of its own, named `vfio-noiommu`; the
+    /// group's number, one that no other iommu_group has.
     fn iommu_group_add(&self, function: Function) -> Result<u32, Errno>;
     /// The function is in no iommu_group any more, and the one that was made for it is gone.
     fn iommu_group_remove(&self, function: Function, group: u32);

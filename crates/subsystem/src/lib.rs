@@ -34,9 +34,9 @@ pub mod vfio;
 
 pub use ctx::{CallCtx, Caps, Descriptors, Polling, UserMemory, UserMemoryExt};
 pub use host::{
-    Account, Alloc, Backing, Bus, DmaOwner, DomainKind, Function, Host, Iommu, IommuInfo, IrqKind, Level,
-    Locks, Mapping, Memory, Mutex, Node, NodeKind, Nodes, PinError, Place, Region, RegionKind, Rights, Run,
-    RwLock, Slept, Source, Task, Watch,
+    Account, Alloc, Backing, Bus, DmaOwner, DomainKind, Emulated, Function, Host, Iommu, IommuInfo, IrqKind,
+    Level, Locks, Mapping, Memory, Mutex, Node, NodeKind, Nodes, PinError, Place, Region, RegionKind, Rights,
+    Run, RwLock, Slept, Source, Task, Transfer, Watch,
 };
 pub use kconfig::{Kconfig, Symbol};
 pub use parameters::{ModuleParameters, Parameters};

@@ -25,13 +25,14 @@ use uapi::vfio::{
 };
 
 use crate::ctx::{CallCtx, Polling};
-use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Watch};
+use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Transfer, Watch};
 use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::{Kconfig, Symbol};
 use crate::parameters::{ModuleParameters, Parameters};
 use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::{Kind, SharedId, Tables};
-use crate::vfio::device::{Device, wait_for_users};
+use crate::vfio::device::{Device, IommuKind, wait_for_users};
+use crate::vfio::emulated::{self, Request};
 use crate::vfio::file::{DeviceFile, File, FileKind};
 use crate::vfio::{
     Access, FileId, MapRequest, MappedRegion, Ready, cdev, container, group, hot_reset, noiommu, pci,
@@ -117,11 +118,21 @@ impl<H: Host> Subsystem<H> {
         if pci::is_bridge(&self.host, function) {
             return Err(rules::PROBE_BRIDGE);
         }
-        let noiommu =
-            noiommu::decide(&self.host, self.kconfig, self.modules().unsafe_noiommu_mode, function)?;
+        let mode = self.modules().unsafe_noiommu_mode;
+        let iommu = noiommu::decide(&self.host, self.kconfig, mode, function)?;
+        self.register(function, iommu)
+    }
+
+    /// A driver that emulates a device registers it, and its nodes appear (`vfio_register_emulated_iommu_dev`). What is
+    /// refused leaves no trace.
+    pub fn register_emulated(&self, function: Function) -> Result<(), Refusal> {
+        self.register(function, IommuKind::Emulated)
+    }
+
+    fn register(&self, function: Function, iommu: IommuKind) -> Result<(), Refusal> {
         let grouped = self.kconfig.has(Symbol::VfioGroup);
-        let node = noiommu::has_node(self.kconfig, noiommu);
-        let kind = Kind { noiommu, grouped, node, dynamic_msix: self.dynamic_msix };
+        let node = noiommu::has_node(self.kconfig, iommu);
+        let kind = Kind { iommu, grouped, node, dynamic_msix: self.dynamic_msix };
         self.tables.write(|tables| tables.register(&self.host, function, kind))
     }
 
@@ -133,7 +144,7 @@ impl<H: Host> Subsystem<H> {
         let request = |round| {
             self.tables.read(|tables| {
                 let users = tables.device_of(function).filter(|device| device.registration > 0);
-                users.inspect(|device| device.pci.request(&self.host, round)).is_some()
+                users.inspect(|device| device.driver.request(&self.host, round)).is_some()
             })
         };
         wait_for_users(&self.host, function, request);
@@ -215,7 +226,9 @@ impl<H: Host> Subsystem<H> {
     fn forget(&self, id: FileId) {
         let woken = self.tables.write(|tables| match tables.close(id)?.kind {
             FileKind::Device(file) => {
-                if let Ok(device) = tables.device(file.device) {
+                if let Ok(device) = tables.device(file.device)
+                    && device.pci().is_some()
+                {
                     hot_reset::after_close(tables, &self.host, device);
                 }
                 tables.put_registration(file.device)
@@ -299,7 +312,9 @@ impl<H: Host> Subsystem<H> {
     /// The device whose file was granted and is asked to export a part of a BAR.
     fn exporter_of(&self, file: FileId, ctx: &CallCtx<'_, H>, argument: u64) -> Option<u32> {
         let device = self.tables.read(|tables| match &tables.file(file).ok()?.kind {
-            FileKind::Device(file) if file.granted() => Some(file.device),
+            FileKind::Device(file) if file.granted() => {
+                tables.device(file.device).ok()?.pci().map(|_| file.device)
+            }
             _ => None,
         });
         device.filter(|_| pci::dma_buf::is_asked(ctx, argument))
@@ -383,7 +398,7 @@ impl<H: Host> Subsystem<H> {
                 _ if !access.read => Err(rules::FILE_NOT_READABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_READ),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
-                FileKind::Device(file) => bound(tables, file)?.pci.read(&self.host, offset, bytes),
+                FileKind::Device(file) => bound(tables, file)?.driver.read(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
@@ -431,7 +446,7 @@ impl<H: Host> Subsystem<H> {
                 _ if !access.write => Err(rules::FILE_NOT_WRITABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_WRITE),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
-                FileKind::Device(file) => bound(tables, file)?.pci.write(&self.host, offset, bytes),
+                FileKind::Device(file) => bound(tables, file)?.driver.write(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
@@ -457,7 +472,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) if executable => Err(rules::IOMMUFD_MAP_EXECUTABLE),
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
-                FileKind::Device(file) => bound(tables, file)?.pci.map(&self.host, offset, length, shared),
+                FileKind::Device(file) => bound(tables, file)?.driver.map(&self.host, request),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_MAP),
             }
@@ -494,8 +509,8 @@ impl<H: Host> Subsystem<H> {
     /// The INTx line of a function rose. Called from the host's outbox, never from within a call.
     pub fn line_event(&self, function: Function) {
         self.tables.read(|tables| {
-            if let Some(device) = tables.device_of(function) {
-                device.pci.line_event(&self.host);
+            if let Some(pci) = tables.device_of(function).and_then(Device::pci) {
+                pci.line_event(&self.host);
             }
         });
     }
@@ -503,12 +518,38 @@ impl<H: Host> Subsystem<H> {
     /// The eventfd of a [`Watch`] was signalled. Called from the host's outbox, never from within a call.
     pub fn watch_event(&self, function: Function, watch: Watch) {
         self.tables.read(|tables| {
-            let Some(device) = tables.device_of(function) else { return };
+            let Some(pci) = tables.device_of(function).and_then(Device::pci) else { return };
             match watch {
-                Watch::Unmask => device.pci.unmask_event(&self.host),
-                Watch::Write(number) => device.pci.write_event(&self.host, number),
+                Watch::Unmask => pci.unmask_event(&self.host),
+                Watch::Write(number) => pci.write_event(&self.host, number),
             }
         });
+    }
+}
+
+/// What comes from drivers of emulated devices. Called from the host's outbox, never from within a call.
+impl<H: Host> Subsystem<H> {
+    /// `vfio_pin_pages`: pins the pages from `iova` on, a multiple of the page size, for a device that is open. The driver is
+    /// told of them with [`Emulated::pages_pinned`](crate::Emulated::pages_pinned), and has them until it gives them back
+    /// or [`Emulated::dma_unmap`](crate::Emulated::dma_unmap) takes them.
+    pub fn pin_pages(&self, function: Function, iova: u64, pages: u64, write: bool) -> Result<(), Refusal> {
+        self.serve(function, iova, Request::Pin { pages, write })
+    }
+
+    /// `vfio_unpin_pages`: gives back what was pinned with one call, if it was not taken.
+    pub fn unpin_pages(&self, function: Function, iova: u64, pages: u64) {
+        // A device that was closed has nothing pinned.
+        let _nothing = self.serve(function, iova, Request::Unpin { pages });
+    }
+
+    /// `vfio_dma_rw`: copies from or to the memory at an IOVA, for a device that is open. What was copied before a refusal
+    /// stays.
+    pub fn transfer(&self, function: Function, iova: u64, bytes: Transfer<'_>) -> Result<(), Refusal> {
+        self.serve(function, iova, Request::Transfer(bytes))
+    }
+
+    fn serve(&self, function: Function, iova: u64, request: Request<'_>) -> Result<(), Refusal> {
+        self.tables.read(|tables| emulated::serve(tables, &self.host, function, iova, request))
     }
 }
 

@@ -12,7 +12,8 @@ use crate::mem::{IdError, IdMap, Slab};
 use crate::parameters::ModuleParameters;
 use crate::rules::{Refusal, group as group_rules, vfio as rules};
 use crate::vfio::container::Container;
-use crate::vfio::device::{Device, Identity};
+use crate::vfio::device::{Device, Identity, IommuKind};
+use crate::vfio::driver::Driver;
 use crate::vfio::file::{Access, DeviceFile, File, FileId, FileKind};
 use crate::vfio::group::Group;
 use crate::vfio::pci::dma_buf::Export;
@@ -72,8 +73,8 @@ impl<T> Shared<T> {
 /// What is decided of a device before it is registered.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
-    /// Whether it counts as one without an IOMMU.
-    pub(crate) noiommu: bool,
+    /// What stands between it and memory.
+    pub(crate) iommu: IommuKind,
     /// Whether it gets an iommu_group.
     pub(crate) grouped: bool,
     /// Whether it gets a node of its own.
@@ -160,15 +161,15 @@ impl<H: Host> Tables<H> {
             return Err(rules::PROBE_TWICE);
         }
         let index = self.devices.lowest_free().ok_or(rules::PROBE_NO_INDEX)?;
-        let group = if kind.grouped { Some(self.find_group(host, function)?) } else { None };
-        let identity = Identity { function, index, noiommu: kind.noiommu, group, has_node: kind.node };
+        let group = if kind.grouped { Some(self.find_group(host, function, kind.iommu)?) } else { None };
+        let identity = Identity { function, index, iommu: kind.iommu, group, has_node: kind.node };
         self.add_device(host, identity, kind.dynamic_msix).inspect_err(|_| {
             self.unregister(host, identity);
         })
     }
 
     /// The minor number of the group of a function, which is made if there is none yet.
-    fn find_group(&mut self, host: &H, function: Function) -> Result<u32, Refusal> {
+    fn find_group(&mut self, host: &H, function: Function, iommu: IommuKind) -> Result<u32, Refusal> {
         let number = host.iommu(function).map(|iommu| iommu.group);
         let found = |number| self.groups.iter().find(|(_, group)| group.takes(number));
         if let Some((minor, _)) = number.and_then(found) {
@@ -176,7 +177,7 @@ impl<H: Host> Tables<H> {
         }
         self.groups.reserve(host).map_err(no_index)?;
         let minor = self.groups.lowest_free().ok_or(rules::PROBE_NO_INDEX)?;
-        self.groups.insert(host, Group::create(host, function, minor)?).map_err(no_index)
+        self.groups.insert(host, Group::create(host, function, iommu, minor)?).map_err(no_index)
     }
 
     fn add_device(&mut self, host: &H, identity: Identity, dynamic_msix: bool) -> Result<(), Refusal> {
@@ -197,7 +198,9 @@ impl<H: Host> Tables<H> {
             return None;
         }
         device.driver_bound = false;
-        device.pci.begin_unbind();
+        if let Driver::Pci(pci) = &mut device.driver {
+            pci.begin_unbind();
+        }
         device.registration = device.registration.saturating_sub(1);
         if let Some(group) = identity.group.and_then(|group| self.groups.get_mut(group)) {
             group.withhold(identity.index);
@@ -290,7 +293,7 @@ impl<H: Host> Tables<H> {
         if device.registration == 0 {
             return Err(rules::OPEN_UNREGISTERED);
         }
-        if device.identity.noiommu && !privileged {
+        if device.identity.is_noiommu() && !privileged {
             return Err(rules::OPEN_CAPABILITY);
         }
         let file = File { access, kind: FileKind::Device(DeviceFile::of_node(index)) };
@@ -331,9 +334,8 @@ impl<H: Host> Tables<H> {
         device: u32,
         argument: u64,
     ) -> Result<u32, Refusal> {
-        let Some(export) = self.device(device)?.pci.export(host, ctx, kconfig, argument)? else {
-            return Ok(0);
-        };
+        let pci = self.device(device)?.pci().ok_or(rules::FEATURE_UNKNOWN)?;
+        let Some(export) = pci.export(host, ctx, kconfig, argument)? else { return Ok(0) };
         let file = File { access: Access::READ_WRITE, kind: FileKind::DmaBuf(export) };
         let key = self.files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
         let mut descriptor = 0;
@@ -353,7 +355,8 @@ impl<H: Host> Tables<H> {
     /// The part of a BAR that a file stands for, and whether it can be mapped now.
     pub(crate) fn exported(&self, file: FileId) -> Option<(Export, bool)> {
         let FileKind::DmaBuf(export) = self.file(file).ok()?.kind else { return None };
-        Some((export, self.device_of(export.function).is_some_and(|it| it.pci.is_exported(&export))))
+        let pci = self.device_of(export.function).and_then(Device::pci);
+        Some((export, pci.is_some_and(|pci| pci.is_exported(&export))))
     }
 
     /// Forgets an open file.

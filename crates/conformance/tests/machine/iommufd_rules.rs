@@ -26,7 +26,15 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::OBJECTS_EXHAUSTED, "it would take 2^31 objects"),
     (rule::DEVICE_GONE, "a device file keeps its object for as long as calls on it are under way"),
     (rule::FAULT_QUEUE_DESCRIPTOR, "it takes a process that has no descriptor left, and so no test in it"),
+    (rule::ACCESS_DETACHED, DRIVERS),
+    (rule::ACCESS_LENGTH, DRIVERS),
+    (rule::ACCESS_WRAPS, DRIVERS),
+    (rule::ACCESS_UNMAPPED, DRIVERS),
+    (rule::ACCESS_RIGHTS, DRIVERS),
+    (rule::ACCESS_BAR, DRIVERS),
 ];
+
+const DRIVERS: &str = "the driver of an emulated device is told, and no system call";
 
 /// An address where nothing is mapped.
 const NOWHERE: u64 = 0x7000;

@@ -2,6 +2,7 @@
 
 mod builds;
 mod dma_buf_rules;
+mod emulated_rules;
 mod group_rules;
 mod iommu_rules;
 mod iommufd_rules;

@@ -7,7 +7,7 @@ use machine::LayoutKind;
 use subsystem::Refusal;
 use subsystem::rules::{group, iommufd, vfio};
 
-use crate::{dma_buf_rules, group_rules, iommu_rules, iommufd_rules, machine, vfio_rules};
+use crate::{dma_buf_rules, emulated_rules, group_rules, iommu_rules, iommufd_rules, machine, vfio_rules};
 
 /// A rule, and a call that must break it.
 pub(crate) type Broken = (Refusal, sys::Result<u32>);
@@ -23,6 +23,7 @@ fn every_iommufd_rule_is_exercised() {
     let mut elsewhere = iommufd_rules::broken();
     elsewhere.extend(iommu_rules::broken());
     elsewhere.extend(dma_buf_rules::broken());
+    elsewhere.extend(emulated_rules::broken());
     assert_exercised(iommufd::ALL, &elsewhere, &[], iommufd_rules::OUT_OF_REACH);
 }
 
@@ -36,6 +37,7 @@ fn every_vfio_rule_is_exercised() {
     let mut elsewhere = vfio_rules::broken();
     elsewhere.extend(group_rules::broken());
     elsewhere.extend(dma_buf_rules::broken());
+    elsewhere.extend(emulated_rules::broken());
     assert_exercised(vfio::ALL, &elsewhere, vfio_rules::UNNAMED, vfio_rules::OUT_OF_REACH);
 }
 
@@ -47,6 +49,11 @@ fn group_rules_are_named() {
 #[test]
 fn dma_buf_rules_are_named() {
     check(dma_buf_rules::broken());
+}
+
+#[test]
+fn emulated_rules_are_named() {
+    check(emulated_rules::broken());
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::HOT_RESET_FAILED, "the buses of a machine come back from a reset"),
     (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),
     (rule::SET_IRQS_NO_VECTORS, "a machine always has interrupt vectors left"),
+    (rule::EMULATED_CLOSED, "the driver of an emulated device is told, and no system call"),
 ];
 
 const CHECKED_BEFORE: &str = "the machine checks it as the VFS does, before the subsystem is asked";

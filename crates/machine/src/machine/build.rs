@@ -13,6 +13,7 @@ use crate::dma::{Checker, Domains};
 use crate::file::Files;
 use crate::iommu::{Groups, Isolation};
 use crate::log::Log;
+use crate::mediated::MediatedDevices;
 use crate::model::Model;
 use crate::models::{Edu, Igb, Namespace, Nvme, Port};
 use crate::ram::Ram;
@@ -206,9 +207,13 @@ fn subsystem(
     if let Iommu::Translating(iommu) = spec.iommu {
         tree.add_iommu(iommu.registers()).map_err(failed("file tree"))?;
     }
-    let world = World::new(bus, domains, groups, tree, log).map_err(failed("eventfds"))?;
+    let mediated = MediatedDevices::new(bus.functions().len() as u32, &spec.mediated, domains.ram());
+    let world = World::new(bus, mediated, domains, groups, tree, log).map_err(failed("eventfds"))?;
     for function in world.bus().functions() {
         world.plug(function).map_err(failed("file tree"))?;
+    }
+    for device in world.mediated().all() {
+        world.tree().add_mediated(device.uuid()).map_err(failed("file tree"))?;
     }
     let parameters = Parameters {
         kconfig,

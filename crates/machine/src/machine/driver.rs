@@ -10,6 +10,7 @@ use uapi::Errno;
 
 use super::Shared;
 use crate::bus::PciFunction;
+use crate::mediated::DRIVER;
 use crate::spec::{Driver, PciAddress, VFIO_PCI};
 use crate::tree::DriverId;
 
@@ -111,11 +112,20 @@ impl Binding {
 }
 
 impl Shared {
-    /// Binds a driver to every function that one matches, as at boot. A device that it refuses is in the log.
+    /// Binds a driver to every function that one matches, as at boot, and then has the mediated devices registered. A device
+    /// that is refused is in the log.
     pub(super) fn bind_at_start(&self) {
         for function in self.world().bus().functions() {
             // The reason is in the log, as after a boot.
             let _refused = self.probe(function);
+        }
+        for device in self.world().mediated().all() {
+            if let Err(refusal) = self.subsystem.register_emulated(device.number()) {
+                let (uuid, errno) = (device.uuid(), refusal.errno().raw());
+                self.world().log().line(format_args!(
+                    "{DRIVER} {uuid}: probe with driver {DRIVER} failed with error -{errno}"
+                ));
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use subsystem::{PinError, Run, Source};
 
 use super::process::{self, FileMapping, Identity};
-use super::{FRAME, Ram, backings};
+use super::{FRAME, FramePointer, Ram, backings};
 
 /// Pinned memory: for machine RAM the first frame, for foreign memory the number of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,6 +125,46 @@ impl Ram {
             }
         }
         joined
+    }
+}
+
+impl Ram {
+    /// Copies from pinned memory, from byte `at` of a pin on.
+    pub(crate) fn read_pinned(&self, pin: Pin, at: u64, bytes: &mut [u8]) {
+        let mut rest = bytes;
+        self.each_piece(pin, at, rest.len(), |frame, offset, length| {
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(length);
+            frame.read(offset, now);
+            rest = later;
+        });
+    }
+
+    /// Copies to it.
+    pub(crate) fn write_pinned(&self, pin: Pin, at: u64, bytes: &[u8]) {
+        let mut rest = bytes;
+        self.each_piece(pin, at, rest.len(), |frame, offset, length| {
+            let (now, later) = rest.split_at(length);
+            frame.write(offset, now);
+            rest = later;
+        });
+    }
+
+    /// Calls `f` for each frame that bytes of a pin are in, with their offset there and how many they are.
+    fn each_piece(
+        &self,
+        pin: Pin,
+        at: u64,
+        length: usize,
+        mut f: impl FnMut(FramePointer<'_>, usize, usize),
+    ) {
+        let pages = (at % FRAME + length as u64).div_ceil(FRAME);
+        let (mut offset, mut left) = ((at % FRAME) as usize, length);
+        for frame in self.pinned_frames(pin, at / FRAME, pages).into_iter().flatten() {
+            let here = left.min(FRAME as usize - offset);
+            let frame = self.frame(frame).expect("a frame that is pinned");
+            f(frame, offset, here);
+            (offset, left) = (0, left - here);
+        }
     }
 }
 

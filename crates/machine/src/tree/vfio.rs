@@ -4,8 +4,7 @@ use subsystem::{Node, NodeKind, Symbol};
 use uapi::Errno;
 
 use super::pci::up;
-use super::{Entry, Live, Tree};
-use crate::spec::PciAddress;
+use super::{Entry, Live, Site, Tree};
 
 /// Major numbers: those that a kernel gives out first, and the one of miscellaneous devices.
 const VFIO_DEV: u32 = 511;
@@ -56,24 +55,24 @@ impl Tree {
         self.add("/sys/kernel/mm/transparent_hugepage", Entry::directory())
     }
 
-    /// A node appears, with its class device. `address` is that of its function, if it has one.
-    pub(crate) fn add_node(&self, node: Node, address: Option<PciAddress>) -> Result<(), Errno> {
-        self.add_all(&entries(self, node, address))
+    /// A node appears, with its class device. `site` is that of its device, if it has one.
+    pub(crate) fn add_node(&self, node: Node, site: Option<&Site>) -> Result<(), Errno> {
+        self.add_all(&entries(self, node, site))
     }
 
     /// A node goes, with its class device.
-    pub(crate) fn remove_node(&self, node: Node, address: Option<PciAddress>) {
-        self.remove_all(&entries(self, node, address));
+    pub(crate) fn remove_node(&self, node: Node, site: Option<&Site>) {
+        self.remove_all(&entries(self, node, site));
     }
 
-    /// A function gets an iommu_group that no IOMMU stands behind.
-    pub(crate) fn add_iommu_group(&self, address: PciAddress, group: u32) -> Result<(), Errno> {
-        self.add_all(&iommu_group(self, address, group))
+    /// A device gets an iommu_group that no IOMMU stands behind.
+    pub(crate) fn add_iommu_group(&self, site: &Site, group: u32) -> Result<(), Errno> {
+        self.add_all(&iommu_group(site, group))
     }
 
     /// It goes.
-    pub(crate) fn remove_iommu_group(&self, address: PciAddress, group: u32) {
-        self.remove_all(&iommu_group(self, address, group));
+    pub(crate) fn remove_iommu_group(&self, site: &Site, group: u32) {
+        self.remove_all(&iommu_group(site, group));
     }
 
     /// Adds entries; what was added before a failure is taken away again.
@@ -93,20 +92,20 @@ impl Tree {
 }
 
 /// Everything that a node brings along. What holds others comes first, the node itself last.
-fn entries(tree: &Tree, node: Node, address: Option<PciAddress>) -> Vec<(String, Entry)> {
+fn entries(tree: &Tree, node: Node, site: Option<&Site>) -> Vec<(String, Entry)> {
     let mode = u32::from(node.mode);
     let device = |major, minor| Entry::Node { mode, major, minor, kind: node.kind };
-    match (node.kind, address) {
+    match (node.kind, site) {
         (NodeKind::Iommufd, _) => vec![("/dev/iommu".into(), device(MISC, IOMMUFD))],
         (NodeKind::Container, _) => vec![("/dev/vfio/vfio".into(), device(MISC, CONTAINER))],
-        (NodeKind::Device { index, noiommu, .. }, Some(address)) => {
+        (NodeKind::Device { index, noiommu, .. }, Some(site)) => {
             let name = format!("{}vfio{index}", prefix(noiommu));
-            let mut entries = vfio_device(tree, &name, address, Some(index));
+            let mut entries = vfio_device(tree, &name, site, Some(index));
             entries.push((format!("/dev/vfio/devices/{name}"), device(VFIO_DEV, index)));
             entries
         }
-        (NodeKind::ClassDevice { index, .. }, Some(address)) => {
-            vfio_device(tree, &format!("vfio{index}"), address, None)
+        (NodeKind::ClassDevice { index, .. }, Some(site)) => {
+            vfio_device(tree, &format!("vfio{index}"), site, None)
         }
         (NodeKind::Group { minor, group, noiommu }, _) => {
             let name = format!("{}{group}", prefix(noiommu));
@@ -118,22 +117,23 @@ fn entries(tree: &Tree, node: Node, address: Option<PciAddress>) -> Vec<(String,
             entries.push((format!("/dev/vfio/{name}"), device(VFIO, minor)));
             entries
         }
-        // A device has a function.
+        // A device is somewhere.
         (NodeKind::Device { .. } | NodeKind::ClassDevice { .. }, None) => Vec::new(),
     }
 }
 
-/// What an iommu_group brings along that was made for one function.
-fn iommu_group(tree: &Tree, address: PciAddress, group: u32) -> Vec<(String, Entry)> {
-    let (kernel, above) = (format!("/sys/kernel/iommu_groups/{group}"), tree.topology.path(address));
+/// What an iommu_group brings along that was made for one device.
+fn iommu_group(site: &Site, group: u32) -> Vec<(String, Entry)> {
+    let Site { folder: above, name, .. } = site;
+    let kernel = format!("/sys/kernel/iommu_groups/{group}");
     vec![
         (kernel.clone(), Entry::directory()),
         (format!("{kernel}/name"), Entry::text("vfio-noiommu")),
         (format!("{kernel}/type"), Entry::text("unknown")),
-        (format!("{kernel}/devices/{address}"), Entry::link(format!("../../../..{above}"))),
+        (format!("{kernel}/devices/{name}"), Entry::link(format!("../../../..{above}"))),
         (
             format!("/sys{above}/iommu_group"),
-            Entry::link(format!("{}kernel/iommu_groups/{group}", up(&above))),
+            Entry::link(format!("{}kernel/iommu_groups/{group}", up(above))),
         ),
     ]
 }
@@ -143,8 +143,8 @@ fn prefix(noiommu: bool) -> &'static str {
 }
 
 /// The class device of a VFIO device, and its directory in debugfs. `minor` is that of its node, if it has one.
-fn vfio_device(tree: &Tree, name: &str, address: PciAddress, minor: Option<u32>) -> Vec<(String, Entry)> {
-    let above = tree.topology.path(address);
+fn vfio_device(tree: &Tree, name: &str, site: &Site, minor: Option<u32>) -> Vec<(String, Entry)> {
+    let Site { folder: above, name: device, .. } = site;
     let node = format!("vfio/devices/{name}");
     let mut entries = vec![(format!("/sys{above}/vfio-dev"), Entry::directory())];
     entries.extend(class_device(
@@ -152,9 +152,9 @@ fn vfio_device(tree: &Tree, name: &str, address: PciAddress, minor: Option<u32>)
         &format!("/sys/class/vfio-dev/{name}"),
         minor.map(|minor| (&*node, VFIO_DEV, minor)),
     ));
-    entries.push((format!("/sys{above}/vfio-dev/{name}/device"), Entry::link(format!("../../../{address}"))));
+    entries.push((format!("/sys{above}/vfio-dev/{name}/device"), Entry::link(format!("../../../{device}"))));
     if tree.kconfig.has(Symbol::VfioDebugfs) {
-        entries.push((format!("/sys/kernel/debug/vfio/{address}"), Entry::directory()));
+        entries.push((format!("/sys/kernel/debug/vfio/{device}"), Entry::directory()));
     }
     entries
 }

@@ -10,6 +10,7 @@ mod hotplug;
 mod impossible;
 mod kconfig;
 mod main_path;
+mod mediated;
 mod misbehaviour;
 mod ownership;
 mod spec;

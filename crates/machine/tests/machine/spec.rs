@@ -80,7 +80,7 @@ fn each_mistake_is_named() {
         (
             "unsafe_mode = true".into(),
             "line 1: unknown field `unsafe_mode`, expected one of `iommu`, `unsafe_noiommu_mode`, \
-             `allow_unsafe_interrupts`, `vfio_iommu_type1`, `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `limits`",
+             `allow_unsafe_interrupts`, `vfio_iommu_type1`, `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `mediated`, `limits`",
         ),
         (
             device("model = \"edu\"\nmask = 3"),

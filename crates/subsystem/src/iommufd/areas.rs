@@ -1,6 +1,7 @@
 //! What is mapped in an IOAS.
 
 use super::PAGE;
+use super::access::Accesses;
 use super::link::{Linker, Table};
 use super::placement::{self, Placement, is_aligned};
 use super::records::{RecordId, Records};
@@ -15,7 +16,7 @@ use crate::{Host, Refusal, Rights, Run};
 pub(super) struct Area {
     pub(super) record: RecordId,
     /// Its first byte, counted in the record.
-    offset: u64,
+    pub(super) offset: u64,
     /// What devices may do.
     pub(super) rights: Rights,
 }
@@ -40,6 +41,8 @@ pub(super) struct Areas<H: Host> {
     huge_pages: bool,
     /// Its page tables.
     pub(super) tables: List<Table<H>>,
+    /// The drivers that reach it in software.
+    pub(super) accesses: Accesses,
 }
 
 impl Area {
@@ -57,6 +60,7 @@ impl<H: Host> Areas<H> {
             reserved: Reserved::new(),
             huge_pages: true,
             tables: List::new(),
+            accesses: Accesses::new(),
         }
     }
 
@@ -66,7 +70,12 @@ impl<H: Host> Areas<H> {
 
     /// What IOVA, length and address of a mapping must be a multiple of.
     pub(super) fn alignment(&self) -> u64 {
-        if self.tables.is_empty() && self.huge_pages { 1 } else { PAGE }
+        if self.tables.is_empty() && self.accesses.is_empty() && self.huge_pages { 1 } else { PAGE }
+    }
+
+    /// Checks that something can be attached for which mappings are page-aligned.
+    pub(super) fn check_alignment(&self) -> Result<(), Refusal> {
+        if self.alignment() < PAGE && !self.all_page_aligned() { Err(rule::LINK_ALIGNMENT) } else { Ok(()) }
     }
 
     /// The sizes of pages that all page tables can have, each as a bit.
@@ -131,7 +140,7 @@ impl<H: Host> Areas<H> {
         Ok(())
     }
 
-    pub(super) fn all_page_aligned(&self) -> bool {
+    fn all_page_aligned(&self) -> bool {
         self.areas.iter().all(|area| {
             // An area that ends with the address space has an aligned length too.
             let end = area.last.wrapping_add(1);
@@ -258,6 +267,7 @@ impl<H: Host> Areas<H> {
             if area.first < first || area.last > last {
                 return Err(rule::UNMAP_PARTIAL);
             }
+            self.take_back(linker, &area);
             self.remove(linker, area.first);
             linker.records.put(linker.host, area.value.record);
             // Wraps only if all of 2^64 was mapped, and then Linux answers 0 too.
@@ -286,6 +296,9 @@ impl<H: Host> Areas<H> {
         if !is_aligned(start, alignment) || !is_aligned(offset, alignment) {
             return Err(rule::CUT_ALIGNMENT);
         }
+        if self.accesses.has_pinned(&area) {
+            return Err(rule::CUT_PINNED);
+        }
         self.areas.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         linker.records.cut(linker.host, area.value.record, offset / PAGE)?;
         linker.records.hold(area.value.record)?;
@@ -305,23 +318,31 @@ impl<H: Host> Areas<H> {
         slices: &mut List<Slice>,
     ) -> Result<(), Refusal> {
         let last = iova.saturating_add(length.saturating_sub(1));
-        let mut at = iova;
-        loop {
-            let area = self.areas.get(at).ok_or(rule::COPY_UNCOVERED)?;
-            let end = area.last.min(last);
-            let skipped = at.saturating_sub(area.first);
+        let mut end = None;
+        for area in self.covered(iova, last) {
             slices.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
             records.hold(area.value.record)?;
             slices.push_reserved(Slice {
                 record: area.value.record,
-                offset: area.value.offset.saturating_add(skipped),
-                length: end.saturating_sub(at).saturating_add(1),
+                offset: area.value.offset,
+                length: area.last.saturating_sub(area.first).saturating_add(1),
             });
-            match end.checked_add(1).filter(|_| end < last) {
-                Some(next) => at = next,
-                None => return Ok(()),
-            }
+            end = Some(area.last);
         }
+        if end == Some(last) { Ok(()) } else { Err(rule::COPY_UNCOVERED) }
+    }
+
+    /// What is mapped from `first` to `last`, cut to that, as far as it is without gaps.
+    pub(super) fn covered(&self, first: u64, last: u64) -> impl Iterator<Item = Entry<Area>> {
+        let mut next = Some(first);
+        core::iter::from_fn(move || {
+            let at = next.filter(|at| *at <= last)?;
+            let area = self.areas.get(at)?;
+            let end = area.last.min(last);
+            next = end.checked_add(1);
+            let offset = area.value.offset.saturating_add(at.saturating_sub(area.first));
+            Some(Entry { first: at, last: end, value: Area { offset, ..area.value } })
+        })
     }
 
     /// The last IOVA up to which everything from `iova` on is mapped; `None` if it is not mapped itself.

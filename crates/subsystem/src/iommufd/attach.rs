@@ -21,18 +21,22 @@ struct Slot {
 
 impl<H: Host> Context<H> {
     /// Attaches a device, under a PASID or none, to the page table of this id, or to one of the IOAS of this id; a device
-    /// that is attached changes over. Returns the id of the page table.
+    /// that is attached changes over. Returns the id of the page table. An emulated device has neither page tables nor
+    /// PASIDs: it is attached to an IOAS as such.
     ///
     /// Refused if there is no such object, if the page table does not suit the device, or if what is mapped there cannot be
     /// pinned. The device stays attached as it was then.
     pub fn attach(&self, host: &H, device: DeviceObject, pasid: u32, pt_id: u32) -> Result<u32, Refusal> {
         self.objects.write(|objects| {
+            if let Some(Object::Access(_)) = objects.get(device.id) {
+                return self.attach_access(host, objects, device.id, pt_id).map(|()| pt_id);
+            }
             let slot = Slot { device: device.id, pasid };
             objects.device(slot.device).ok_or(rule::DEVICE_GONE)?;
             match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
                 Object::Hwpt(_) => self.change(host, objects, slot, pt_id).map(|()| pt_id),
                 Object::Ioas(_) => self.attach_to_ioas(host, objects, slot, pt_id),
-                Object::Device(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
+                Object::Device(_) | Object::Access(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
             }
         })
     }
@@ -43,13 +47,16 @@ impl<H: Host> Context<H> {
     pub fn page_table(&self, pt_id: u32) -> Result<(), Refusal> {
         self.objects.read(|objects| match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
             Object::Hwpt(_) | Object::Ioas(_) => Ok(()),
-            Object::Device(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
+            Object::Device(_) | Object::Access(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
         })
     }
 
     /// Detaches a device, under a PASID or none, if it is attached.
     pub fn detach(&self, host: &H, device: DeviceObject, pasid: u32) {
-        self.objects.write(|objects| self.detach_locked(host, objects, device.id, pasid));
+        self.objects.write(|objects| match objects.get(device.id) {
+            Some(Object::Access(_)) => self.detach_access(host, objects, device.id),
+            _ => self.detach_locked(host, objects, device.id, pasid),
+        });
     }
 
     pub(super) fn detach_locked(&self, host: &H, objects: &mut Objects<H>, device: u32, pasid: u32) {

@@ -1,5 +1,6 @@
 //! Devices of a context: bound to it, and who is in one iommu_group with whom.
 
+use super::access::Access;
 use super::context::Context;
 use super::objects::{Object, Objects};
 use crate::mem::List;
@@ -35,6 +36,8 @@ pub struct DeviceObject {
 pub enum Binding {
     /// It counts as one without an IOMMU.
     Noiommu,
+    /// Its driver emulates it: as an access.
+    Emulated,
     /// An IOMMU serves it.
     Iommu {
         /// In whose name the DMA of its iommu_group is claimed.
@@ -95,6 +98,10 @@ impl<H: Host> Context<H> {
     pub fn bind(&self, host: &H, function: Function, binding: Binding) -> Result<DeviceObject, Refusal> {
         self.objects.write(|objects| {
             let iommu = match binding {
+                Binding::Emulated => {
+                    let id = objects.insert(host, Object::Access(Access::new(function)))?;
+                    return Ok(DeviceObject { id });
+                }
                 Binding::Noiommu => None,
                 Binding::Iommu { .. } => host.iommu(function),
             };
@@ -121,6 +128,11 @@ impl<H: Host> Context<H> {
     }
 
     pub(super) fn unbind_locked(&self, host: &H, objects: &mut Objects<H>, id: u32) {
+        if let Some(Object::Access(_)) = objects.get(id) {
+            self.detach_access(host, objects, id);
+            objects.remove(id);
+            return;
+        }
         let first = |device: &Device| device.attached.get(0).map(|attachment| attachment.pasid);
         while let Some(pasid) = objects.device(id).and_then(first) {
             self.detach_locked(host, objects, id, pasid);

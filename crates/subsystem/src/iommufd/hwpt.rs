@@ -151,7 +151,7 @@ impl<H: Host> Context<H> {
             match objects.get(command.pt_id) {
                 Some(Object::Ioas(_)) => check_flags(&command, device.iommu)?,
                 Some(Object::Hwpt(_)) => return Err(check_nested(&command, device.iommu)),
-                Some(Object::Device(_) | Object::FaultQueue(_)) | None => {
+                Some(Object::Device(_) | Object::Access(_) | Object::FaultQueue(_)) | None => {
                     return Err(rule::HWPT_ALLOC_PARENT);
                 }
             }

@@ -11,7 +11,7 @@ use crate::mem::{IntervalMap, List, OutOfMemory};
 use crate::rules::iommufd as rule;
 use crate::{Host, Mutex, Refusal, RwLock, UserMemoryExt};
 
-/// An address space. It is in use while it has page tables.
+/// An address space. It is in use while it has page tables, or accesses are attached to it.
 pub(super) struct Ioas<H: Host> {
     pub(super) areas: H::Mutex<Areas<H>>,
     /// The ids of its page tables, in the order in which they were made.
@@ -21,6 +21,10 @@ pub(super) struct Ioas<H: Host> {
 impl<H: Host> Ioas<H> {
     pub(super) fn new() -> Self {
         Self { areas: H::Mutex::new(Areas::new()), hwpts: List::new() }
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.hwpts.is_empty() || self.areas.with(|areas| !areas.accesses.is_empty())
     }
 }
 

@@ -28,9 +28,7 @@ impl<H: Host> Areas<H> {
     /// The IOAS gets a page table, which is filled: with the first one, all areas are pinned. A refusal changes nothing.
     pub(super) fn add_table(&mut self, linker: &mut Linker<'_, H>, table: Table<H>) -> Result<(), Refusal> {
         self.tables.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-        if self.tables.is_empty() && !self.all_page_aligned() {
-            return Err(rule::LINK_ALIGNMENT);
-        }
+        self.check_alignment()?;
         if let Some(beyond) = table.aperture_last.and_then(|last| last.checked_add(1)) {
             self.keep_free(linker.host, (beyond, u64::MAX), table.hwpt, rule::LINK_APERTURE)?;
         }
@@ -142,6 +140,16 @@ impl<H: Host> Linker<'_, H> {
             self.host.domain_unmap(table.domain, mapping);
             page = page.saturating_add(mapping.pages);
         }
+    }
+
+    /// The mappings of a pinned area, one behind the other.
+    pub(super) fn mappings(&self, area: Entry<Area>) -> impl Iterator<Item = Mapping<H::Pin>> {
+        let mut page = area.value.span(&area).first;
+        core::iter::from_fn(move || {
+            let mapping = self.mapping(&area, page)?;
+            page = page.saturating_add(mapping.pages);
+            Some(mapping)
+        })
     }
 
     /// The mapping for the part of a pinned area that begins at a page of its record; `None` behind its end.

@@ -2,7 +2,7 @@
 //!
 //! A [`Context`] is one open of `/dev/iommu`. It holds a table of objects:
 //!
-//! * a **device** for each device file that was bound to it,
+//! * a **device** for each device file that was bound to it, or an **access** if its driver emulates the device,
 //! * an **IOAS** for each address space: which memory is mapped at which IOVA, as *areas*,
 //! * an **HWPT** (page table) for each linked use of an IOAS: made by attaching a device, or by hand,
 //! * a **fault queue** for each one that was asked for, with a file of its own.
@@ -19,6 +19,7 @@
 //! observed, and `Documentation/userspace-api/iommufd.rst`.
 #![forbid(unsafe_code)]
 
+mod access;
 mod areas;
 mod attach;
 pub(crate) mod call;

@@ -2,6 +2,7 @@
 
 use uapi::iommufd::IommuDestroy;
 
+use super::access::Access;
 use super::call::Call;
 use super::context::Context;
 use super::device::Device;
@@ -18,6 +19,7 @@ const LAST_ID: u32 = i32::MAX as u32;
 /// An object of a context.
 pub(super) enum Object<H: Host> {
     Device(Device),
+    Access(Access),
     Ioas(Ioas<H>),
     Hwpt(Hwpt<H>),
     FaultQueue(FaultQueue),
@@ -142,8 +144,8 @@ impl<H: Host> Context<H> {
     pub(super) fn destroy(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
         let id = call.take::<IommuDestroy>()?.value.id;
         self.objects.write(|objects| match objects.get(id).ok_or(rule::DESTROY_UNKNOWN)? {
-            Object::Device(_) => Err(rule::DESTROY_DEVICE),
-            Object::Ioas(ioas) if !ioas.hwpts.is_empty() => Err(rule::DESTROY_IOAS_IN_USE),
+            Object::Device(_) | Object::Access(_) => Err(rule::DESTROY_DEVICE),
+            Object::Ioas(ioas) if ioas.is_in_use() => Err(rule::DESTROY_IOAS_IN_USE),
             Object::Hwpt(hwpt) if hwpt.users > 0 => Err(rule::DESTROY_HWPT_IN_USE),
             Object::FaultQueue(queue) if queue.open => Err(rule::DESTROY_FAULT_QUEUE_OPEN),
             Object::FaultQueue(queue) if queue.hwpts > 0 => Err(rule::DESTROY_FAULT_QUEUE_IN_USE),

@@ -5,7 +5,7 @@ use super::pinned::{self, Pieces, Terms};
 use super::span::Span;
 use crate::mem::{IdMap, OutOfMemory};
 use crate::rules::iommufd as rule;
-use crate::{Account, Backing, Function, Host, Refusal, Run, Source, Task};
+use crate::{Account, Backing, Function, Host, Refusal, Run, Source, Task, Transfer};
 
 /// Memory of a process or a file, as one call named it. Areas are slices of it.
 struct Record<P: Copy> {
@@ -188,6 +188,28 @@ impl<H: Host> Records<H> {
     /// Whether devices may be allowed to write to it.
     pub(super) fn writable(&self, id: RecordId) -> bool {
         self.records.get(id.0).is_some_and(|record| record.access().writable)
+    }
+
+    /// Whether it is a part of a BAR.
+    pub(super) fn is_bar(&self, id: RecordId) -> bool {
+        self.records.get(id.0).is_some_and(|record| matches!(record.pinned, Pinned::Bar { .. }))
+    }
+
+    /// Copies to or from a record, from byte `offset` on. Its pages are pinned meanwhile, and charged to nobody for it.
+    pub(super) fn transfer(
+        &self,
+        host: &H,
+        id: RecordId,
+        offset: u64,
+        bytes: Transfer<'_>,
+    ) -> Result<(), Refusal> {
+        let record = self.records.get(id.0).ok_or(rule::NO_MEMORY)?;
+        let span = Span::of_bytes(offset, bytes.length() as u64);
+        let terms = Terms { writable: bytes.is_write(), ..record.terms() };
+        let pin = terms.pin(host, span)?;
+        host.copy(pin, offset.saturating_sub(span.first.saturating_mul(PAGE)), bytes);
+        host.unpin(pin, 0, span.pages());
+        Ok(())
     }
 
     /// The address, or the offset in the file, of a byte of a record.

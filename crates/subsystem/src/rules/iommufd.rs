@@ -15,7 +15,7 @@ rules! {
     OBJECTS_EXHAUSTED = EBUSY, "object.exhausted", "a context has less than 2^31 objects";
     DESTROY_UNKNOWN = ENOENT, "destroy.unknown", "the id is that of an object of this context";
     DESTROY_DEVICE = EBUSY, "destroy.device", "a device object lives until its device file is closed";
-    DESTROY_IOAS_IN_USE = EBUSY, "destroy.ioas-in-use", "an IOAS that is destroyed has no page table";
+    DESTROY_IOAS_IN_USE = EBUSY, "destroy.ioas-in-use", "an IOAS that is destroyed has no page table, and no emulated device is attached to it";
     DESTROY_HWPT_IN_USE = EBUSY, "destroy.hwpt-in-use", "a page table that is destroyed has no device attached";
     DESTROY_FAULT_QUEUE_OPEN = EBUSY, "destroy.fault-queue-open", "the file of a fault queue that is destroyed is closed";
     DESTROY_FAULT_QUEUE_IN_USE = EBUSY, "destroy.fault-queue-in-use", "a fault queue that is destroyed is named by no page table";
@@ -99,8 +99,16 @@ rules! {
     REPLACE_NOIOMMU_TABLE = ENODEV, "attach.replace-noiommu-table", "the page table that replaces that of a device behind an IOMMU was made for one";
     ATTACH_FAULTS = ENODEV, "attach.faults", "behind an IOMMU, a page table that names a fault queue is for a device that has page faults";
     LINK_RIGHTS = EINVAL, "attach.rights", "devices may read or write every mapping of an IOAS that has a page table";
-    LINK_ALIGNMENT = EADDRINUSE, "attach.alignment", "every mapping of an IOAS that gets a page table is page-aligned: IOVA, length and address";
+    LINK_ALIGNMENT = EADDRINUSE, "attach.alignment", "every mapping of an IOAS that a device is attached to is page-aligned: IOVA, length and address";
     LINK_APERTURE = EADDRINUSE, "attach.aperture", "nothing is mapped, and nothing allowed, beyond the IOVAs that a page table translates";
+
+    // Accesses: what the driver of an emulated device is answered.
+    ACCESS_DETACHED = ENOENT, "access.detached", "the device is attached to an IOAS";
+    ACCESS_LENGTH = EINVAL, "access.length", "a length is not 0";
+    ACCESS_WRAPS = EOVERFLOW, "access.wraps", "the range ends below 2^64";
+    ACCESS_UNMAPPED = ENOENT, "access.unmapped", "all of the range is mapped, without gaps";
+    ACCESS_RIGHTS = EPERM, "access.rights", "all of the range is mapped for reading, or for writing, as it is reached";
+    ACCESS_BAR = EINVAL, "access.bar", "what is reached in software is memory, not a BAR behind a dma-buf";
 
     // Page tables.
     HWPT_ALLOC_RESERVED = EOPNOTSUPP, "hwpt-alloc.reserved", "the reserved field is zero";
@@ -166,4 +174,5 @@ rules! {
     COMPAT_UNMAP_FLAGS = EINVAL, "compat-unmap.flags", "there is no flag but ALL";
     COMPAT_UNMAP_ALL = EINVAL, "compat-unmap.all", "who unmaps everything gives neither an IOVA nor a size";
     CUT_ALIGNMENT = EINVAL, "compat-unmap.cut", "a mapping is cut in two between two pages";
+    CUT_PINNED = EINVAL, "compat-unmap.pinned", "no driver of an emulated device has pages pinned of a mapping that is cut in two";
 }

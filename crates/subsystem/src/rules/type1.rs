@@ -38,6 +38,23 @@ rules! {
     UNMAP_BISECTS = EINVAL, "type1-unmap.bisects", "no mapping is partly in the range (type1 version 2)";
     UNMAP_VADDR = EINVAL, "type1-unmap.vaddr", "a mapping that loses its address has one";
 
+    UNMAP_EMULATED = EBUSY, "type1-unmap.emulated", "no mapping loses its address while the container has emulated devices";
+
+    // What the driver of an emulated device is answered.
+    PIN_LENGTH = EINVAL, "type1-pin.length", "at least one page is pinned";
+    PIN_MANY = E2BIG, "type1-pin.many", "at most 512 pages are pinned with one call";
+    PIN_VERSION = EACCES, "type1-pin.version", "only in version 2 of type1 are pages pinned";
+    PIN_WRAPS = EOVERFLOW, "type1-pin.wraps", "the range ends below 2^64";
+    PIN_UNMAPPED = EINVAL, "type1-pin.unmapped", "all pages are mapped";
+    PIN_RIGHTS = EPERM, "type1-pin.rights", "all pages are mapped for reading, and for writing if they are to be written";
+    PIN_BAR = EINVAL, "type1-pin.bar", "what is pinned is memory, not a BAR that the process has mapped";
+    PIN_FAULT = EFAULT, "type1-pin.fault", "all pages are there and can be accessed in the way that they are mapped for";
+    PIN_LOCKED = ENOMEM, "type1-pin.locked", "without CAP_IPC_LOCK, locked memory of the process stays below RLIMIT_MEMLOCK";
+    COPY_LENGTH = EINVAL, "type1-copy.length", "a length is not 0";
+    COPY_UNMAPPED = EINVAL, "type1-copy.unmapped", "all of the range is mapped";
+    COPY_RIGHTS = EPERM, "type1-copy.rights", "all of the range is mapped for reading, and for writing if it is to be written";
+    COPY_FAULT = EFAULT, "type1-copy.fault", "all of the range is there and can be accessed";
+
     // IOMMU_DIRTY_PAGES.
     DIRTY_VERSION = EACCES, "type1-dirty.version", "only version 2 of type1 tracks dirty pages";
     DIRTY_ARGSZ = EINVAL, "type1-dirty.argsz", "argsz is at least 8, and 48 with a range";

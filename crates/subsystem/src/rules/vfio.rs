@@ -57,6 +57,8 @@ rules! {
     ATTACH_PASID_RANGE = ENOSPC, "attach.pasid-range", "a PASID is below 2^31";
     ATTACH_BUSY = EBUSY, "attach.busy", "the device is not attached both plainly and as PASID 0";
     DETACH_ARGSZ = EINVAL, "detach.argsz", "argsz is at least 8, and 12 with a PASID";
+    ATTACH_NO_PASIDS = EOPNOTSUPP, "attach.no-pasids", "an emulated device is attached without a PASID";
+    DETACH_NO_PASIDS = EOPNOTSUPP, "detach.no-pasids", "an emulated device is detached without a PASID";
     DETACH_FLAGS = EINVAL, "detach.flags", "no flag but VFIO_DEVICE_DETACH_PASID is set";
 
     // Information.
@@ -89,6 +91,8 @@ rules! {
     SET_IRQS_NO_TARGET = EINVAL, "set-irqs.no-target", "an eventfd is set before it is triggered or taken away";
     SET_IRQS_NO_COUNT = EINVAL, "set-irqs.no-count", "data for one vector is given";
     SET_IRQS_TARGET = EINVAL, "set-irqs.target", "the target is an eventfd, or -1 for none";
+
+    SET_IRQS_EMULATED = EINVAL, "set-irqs.emulated", "the device has interrupts, which emulated ones here have not";
 
     // Reset.
     RESET_IMPOSSIBLE = EINVAL, "reset.impossible", "the function can be reset on its own";
@@ -145,10 +149,14 @@ rules! {
     MAP_NOT_WRITABLE = EACCES, "map.not-writable", "a shared writable mapping needs a file that was opened for writing";
     MAP_EMPTY = EINVAL, "map.empty", "a mapping has a length";
     MAP_UNALIGNED = EINVAL, "map.unaligned", "the offset of a mapping is a multiple of the page size";
+    MAP_EMULATED = EINVAL, "map.emulated", "a mapping is of a device that is not emulated";
     MAP_PRIVATE = EINVAL, "map.private", "a mapping of a region is shared";
     MAP_NOT_BAR = EINVAL, "map.not-bar", "only BARs are mapped";
     MAP_UNMAPPABLE = EINVAL, "map.unmappable", "the BAR is one in memory space that its pages hold alone";
     MAP_BOUNDS = EINVAL, "map.bounds", "a mapping ends within the BAR, rounded up to pages";
+
+    // What the driver of an emulated device is answered.
+    EMULATED_CLOSED = EINVAL, "software-dma.closed", "the device is open";
 
     // IOEVENTFD.
     IOEVENTFD_ARGSZ = EINVAL, "ioeventfd.argsz", "argsz is at least 28";

@@ -11,7 +11,7 @@ use uapi::vfio::{
 };
 
 use super::args;
-use super::device::Device;
+use super::device::{Device, IommuKind};
 use super::file::{DeviceFile, FileKind};
 use super::group::Group;
 use super::hot_reset::{self, Asker};
@@ -52,11 +52,13 @@ pub(crate) fn ioctl<H: Host>(
         _ if !file.granted() => Err(rules::NOT_BOUND),
         VFIO_DEVICE_ATTACH_IOMMUFD_PT if !file.from_group => call.attach(),
         VFIO_DEVICE_DETACH_IOMMUFD_PT if !file.from_group => call.detach(),
-        VFIO_DEVICE_GET_PCI_HOT_RESET_INFO => {
+        VFIO_DEVICE_GET_PCI_HOT_RESET_INFO if device.pci().is_some() => {
             hot_reset::info(tables, host, ctx, device, call.asker(file)?, address)
         }
-        VFIO_DEVICE_PCI_HOT_RESET => hot_reset::reset(tables, host, ctx, device, call.asker(file)?, address),
-        _ => device.pci.ioctl(host, ctx, command, address),
+        VFIO_DEVICE_PCI_HOT_RESET if device.pci().is_some() => {
+            hot_reset::reset(tables, host, ctx, device, call.asker(file)?, address)
+        }
+        _ => device.driver.ioctl(host, ctx, command, address),
     }
 }
 
@@ -104,6 +106,9 @@ impl<'a, H: Host> Call<'a, H> {
         if argument.flags & VFIO_DEVICE_BIND_FLAG_TOKEN == 0 {
             return Ok(None);
         }
+        if self.device.pci().is_none() {
+            return Err(rules::BIND_TOKEN);
+        }
         let mut token = Token::default();
         self.ctx.memory.read(argument.token_uuid_ptr, &mut token).map_err(|_| rules::BIND_TOKEN_FAULT)?;
         Ok(Some(token))
@@ -119,12 +124,12 @@ impl<'a, H: Host> Call<'a, H> {
         }
     }
 
-    /// Opens the function, and tells the caller the identifier of its object. Both or neither.
+    /// Opens the device, and tells the caller the identifier of its object. Both or neither.
     fn open_device(&self, id: u32) -> Result<(), Refusal> {
-        let pci = &self.device.pci;
-        pci.open(self.host)?;
+        let driver = &self.device.driver;
+        driver.open(self.host)?;
         args::reply_at(self.ctx.memory, self.address, offset_of!(VfioDeviceBindIommufd, out_devid), &id)
-            .inspect_err(|_| pci.close(self.host))
+            .inspect_err(|_| driver.close(self.host))
     }
 
     /// By what the caller has other functions.
@@ -142,6 +147,7 @@ impl<'a, H: Host> Call<'a, H> {
         }
         let pasid = match argument.flags & VFIO_DEVICE_ATTACH_PASID {
             0 => None,
+            _ if self.device.pci().is_none() => return Err(rules::ATTACH_NO_PASIDS),
             _ => Some(self.take_pasid(
                 &argument,
                 offset_of!(VfioDeviceAttachIommufdPt, pasid),
@@ -168,6 +174,7 @@ impl<'a, H: Host> Call<'a, H> {
         }
         let pasid = match argument.flags & VFIO_DEVICE_DETACH_PASID {
             0 => None,
+            _ if self.device.pci().is_none() => return Err(rules::DETACH_NO_PASIDS),
             _ => Some(self.take_pasid(
                 &argument,
                 offset_of!(VfioDeviceDetachIommufdPt, pasid),
@@ -259,10 +266,10 @@ pub(crate) fn close<H: Host>(tables: &Tables<H>, host: &H, file: &DeviceFile) ->
     }
     let unbound = device.set.with(|slot| match slot.take()?.hold {
         Hold::Binding(binding) => {
-            device.pci.close(host);
+            device.driver.close(host);
             Some(unbind(tables, host, binding))
         }
-        Hold::Group | Hold::Nothing => None,
+        Hold::Container(_) | Hold::Nothing => None,
     });
     group.inspect(|group| group.unblock());
     unbound
@@ -275,9 +282,10 @@ pub(super) fn bind_to<H: Host>(
     device: &Device<H>,
     context: u32,
 ) -> Result<DeviceObject, Refusal> {
-    let how = match device.identity.noiommu {
-        true => iommufd::Binding::Noiommu,
-        false => iommufd::Binding::Iommu {
+    let how = match device.identity.iommu {
+        IommuKind::None => iommufd::Binding::Noiommu,
+        IommuKind::Emulated => iommufd::Binding::Emulated,
+        IommuKind::Hardware => iommufd::Binding::Iommu {
             owner: DmaOwner::Context(context),
             unsafe_interrupts: tables.modules().unsafe_interrupts,
         },

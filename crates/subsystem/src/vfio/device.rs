@@ -2,6 +2,7 @@
 
 use core::fmt::Arguments;
 
+use super::driver::Driver;
 use super::pci::PciDevice;
 use super::set::DeviceSet;
 use crate::host::{Function, Host, Level, Node, NodeKind, Slept};
@@ -16,6 +17,17 @@ pub(super) const NODE_MODE: u16 = 0o600;
 /// How long unbinding a driver waits before it asks the user again, in seconds.
 const REQUEST_INTERVAL: u32 = 10;
 
+/// What stands between a device and memory: the type of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IommuKind {
+    /// An IOMMU (`VFIO_IOMMU`).
+    Hardware,
+    /// A driver that emulates the device, which has no DMA of its own (`VFIO_EMULATED_IOMMU`).
+    Emulated,
+    /// Nothing (`VFIO_NO_IOMMU`).
+    None,
+}
+
 /// What a device is known by, all of it final before the device joins a group or class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -23,8 +35,8 @@ pub(crate) struct Identity {
     pub(crate) function: Function,
     /// The number in its name, and the minor number of its node.
     pub(crate) index: u32,
-    /// Whether it counts as one without an IOMMU; never asked for again.
-    pub(crate) noiommu: bool,
+    /// What stands between it and memory; never asked for again.
+    pub(crate) iommu: IommuKind,
     /// The minor number of its group, if groups are built.
     pub(crate) group: Option<u32>,
     /// Whether it has a node of its own.
@@ -41,8 +53,8 @@ pub(crate) struct Device<H: Host> {
     pub(crate) driver_bound: bool,
     /// The lock of opening and binding, and what the device is bound to.
     pub(crate) set: DeviceSet<H>,
-    /// The PCI function, once opened.
-    pub(crate) pci: PciDevice<H>,
+    /// What drives it.
+    pub(crate) driver: Driver<H>,
 }
 
 impl<H: Host> Device<H> {
@@ -53,14 +65,28 @@ impl<H: Host> Device<H> {
             registration: 1,
             driver_bound: true,
             set: DeviceSet::new(),
-            pci: PciDevice::new(identity.function, dynamic_msix),
+            driver: Driver::new(identity, dynamic_msix),
+        }
+    }
+
+    /// The PCI function, if vfio-pci drives it.
+    pub(crate) fn pci(&self) -> Option<&PciDevice<H>> {
+        match &self.driver {
+            Driver::Pci(pci) => Some(pci),
+            Driver::Emulated(_) => None,
         }
     }
 }
 
 impl Identity {
+    /// Whether it counts as one without an IOMMU.
+    pub(crate) fn is_noiommu(self) -> bool {
+        self.iommu == IommuKind::None
+    }
+
     fn node(self) -> Node {
-        let Identity { function, index, noiommu, has_node, .. } = self;
+        let Identity { function, index, has_node, .. } = self;
+        let noiommu = self.is_noiommu();
         let kind = match has_node {
             true => NodeKind::Device { function, index, noiommu },
             false => NodeKind::ClassDevice { function, index },
@@ -80,7 +106,7 @@ impl Identity {
 
     /// Says that the system is tainted by a device without an IOMMU, whether or not it is ever opened.
     pub(crate) fn taint<H: Host>(self, host: &H) {
-        if !self.noiommu {
+        if !self.is_noiommu() {
             return;
         }
         if self.group.is_some() {

@@ -10,6 +10,7 @@ use super::args;
 use super::device::Device;
 use super::file::FileKind;
 use super::group::Group;
+use super::pci::PciDevice;
 use super::set::Hold;
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Place};
@@ -120,9 +121,9 @@ pub(crate) fn reset<H: Host>(
 pub(crate) fn after_close<H: Host>(tables: &Tables<H>, host: &H, device: &Device<H>) {
     let (mut unused, mut needed) = (true, false);
     host.each_on_bus(device.identity.function, &mut |function| {
-        let device = tables.device_of(function);
-        unused &= device.is_some_and(|device| !device.pci.is_open());
-        needed |= device.is_some_and(|device| device.pci.needs_reset());
+        let pci = tables.device_of(function).and_then(Device::pci);
+        unused &= pci.is_some_and(|pci| !pci.is_open());
+        needed |= pci.is_some_and(PciDevice::needs_reset);
     });
     if unused && needed {
         // A reset that fails leaves stopped functions behind, and nobody to tell.
@@ -177,13 +178,13 @@ fn id<H: Host>(tables: &Tables<H>, device: &Device<H>, context: u32) -> u32 {
 
 /// Resets a bus, each function of which has a device: no mapping of their BARs answers meanwhile.
 fn reset_bus<H: Host>(tables: &Tables<H>, host: &H, function: Function) -> Result<(), Refusal> {
-    let devices = |f: &mut dyn FnMut(&Device<H>)| {
+    let functions = |f: &mut dyn FnMut(&PciDevice<H>)| {
         host.each_on_bus(function, &mut |function| {
-            tables.device_of(function).into_iter().for_each(&mut *f);
+            tables.device_of(function).and_then(Device::pci).into_iter().for_each(&mut *f);
         });
     };
-    devices(&mut |device| device.pci.begin_bus_reset(host));
+    functions(&mut |pci| pci.begin_bus_reset(host));
     let result = host.reset_bus(function);
-    devices(&mut |device| device.pci.end_bus_reset(host, result.is_ok()));
+    functions(&mut |pci| pci.end_bus_reset(host, result.is_ok()));
     result.map_err(|_| rules::HOT_RESET_FAILED)
 }

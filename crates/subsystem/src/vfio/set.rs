@@ -23,8 +23,8 @@ pub(crate) struct Opened {
 pub(crate) enum Hold {
     /// A device object in a context.
     Binding(Binding),
-    /// Its group, which stays open and in its container.
-    Group,
+    /// Its group, which stays open and in the native container of this number.
+    Container(u32),
     /// Nothing: no context knows of a device without an IOMMU whose group has joined it.
     Nothing,
 }

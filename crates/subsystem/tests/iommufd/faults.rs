@@ -63,7 +63,7 @@ const STEPS: &[(&str, Step)] = &[
     }),
     ("GET_PA", |client, ids| match ids.bindings[0] {
         Binding::Noiommu => client.physical(ids.first, ids.iova, pages(16)).map(drop),
-        Binding::Iommu { .. } => Ok(()),
+        Binding::Iommu { .. } | Binding::Emulated => Ok(()),
     }),
     ("HWPT_ALLOC", |client, ids| client.hwpt(ids.device(), ids.second).map(|id| ids.hwpt = id)),
     ("replace", |client, ids| client.attach(ids.device(), ids.second).map(drop)),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Place, Region, Slept, Watch};
 use uapi::Errno;
 
+use super::emulated::{self, TestDevice};
 use super::function::TestFunction;
 use super::host::TestHost;
 
@@ -23,6 +24,7 @@ type Meanwhile = Box<dyn FnOnce() -> Slept + Send>;
 #[derive(Default)]
 pub(crate) struct Functions {
     pub(crate) functions: Vec<TestFunction>,
+    pub(crate) emulated: Vec<TestDevice>,
     pub(crate) nodes: Vec<Node>,
     /// The iommu_groups that were made for one function each.
     pub(crate) iommu_groups: Vec<(u32, Function)>,
@@ -100,6 +102,9 @@ impl Bus for TestHost {
     }
 
     fn name(&self, function: Function, write: &mut dyn FnMut(&str)) {
+        if let Some(number) = function.0.checked_sub(emulated::FIRST) {
+            return write(&format!("emulated-{number}"));
+        }
         write("0000:00:");
         write(&format!("{:02x}.0", function.0));
     }

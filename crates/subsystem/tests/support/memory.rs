@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use subsystem::{Account, Backing, Memory, PinError, Run, Source, Task};
+use subsystem::{Account, Backing, Memory, PinError, Run, Source, Task, Transfer};
 use uapi::Errno;
 
+use super::emulated;
 use super::host::TestHost;
 use super::iommu::DomainsInUse;
 
@@ -222,6 +223,23 @@ impl Ram {
         find(&self.pin_mut(pin).runs, page).expect("a page of the pin").0 * PAGE
     }
 
+    /// Reads pinned memory.
+    pub(crate) fn read_pin(&mut self, pin: Pin, at: u64, bytes: &mut [u8]) {
+        for (at, byte) in (at..).zip(bytes) {
+            let frame = self.pin_physical(pin, at / PAGE) / PAGE;
+            *byte = self.contents.get(&frame).map_or(0, |page| page[(at % PAGE) as usize]);
+        }
+    }
+
+    /// Writes pinned memory.
+    pub(crate) fn write_pin(&mut self, pin: Pin, at: u64, bytes: &[u8]) {
+        for (at, byte) in (at..).zip(bytes) {
+            let frame = self.pin_physical(pin, at / PAGE) / PAGE;
+            self.contents.entry(frame).or_insert_with(|| vec![0; PAGE as usize].into())
+                [(at % PAGE) as usize] = *byte;
+        }
+    }
+
     /// How many pages a pin has.
     pub(crate) fn pin_pages(&mut self, pin: Pin) -> u64 {
         self.pin_mut(pin).pages
@@ -338,6 +356,10 @@ impl Memory for TestHost {
             let (frame, frames) = find(&pinned.runs, page).unwrap();
             Run { address: frame * PAGE, pages: frames.pages }
         })
+    }
+
+    fn copy(&self, pin: Pin, at: u64, bytes: Transfer<'_>) {
+        emulated::copy(self, pin, at, bytes);
     }
 
     fn charge(&self, task: Task, account: Account, pages: u64) -> bool {

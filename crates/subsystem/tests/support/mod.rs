@@ -4,6 +4,7 @@
 //! it, a lock taken twice by one thread, an account that falls below zero.
 
 pub(crate) mod bus;
+pub(crate) mod emulated;
 pub(crate) mod function;
 pub(crate) mod host;
 pub(crate) mod iommu;

@@ -19,7 +19,7 @@ const GET: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
 const BAR: u64 = 0x80_0000_4000;
 
 /// Machines of a kernel that exports dma-bufs.
-fn exporting(functions: &[TestFunction]) -> Arc<Vfio> {
+pub(crate) fn exporting(functions: &[TestFunction]) -> Arc<Vfio> {
     let with = [Symbol::PciP2pdma, Symbol::DmaSharedBuffer].map(|symbol| (symbol, Tristate::Y));
     let kconfig = Kconfig::FULL.with(&with).unwrap();
     let vfio = Subsystem::new(TestHost::new(), Parameters { kconfig, ..PARAMETERS }).unwrap();
@@ -49,7 +49,7 @@ fn wanted(region_index: u32, nr_ranges: u32) -> VfioDeviceFeatureDmaBuf {
 }
 
 /// Exports parts of the first BAR; the descriptor.
-fn export(client: &Client, device: FileId, ranges: &[(u64, u64)]) -> i32 {
+pub(crate) fn export(client: &Client, device: FileId, ranges: &[(u64, u64)]) -> i32 {
     let fd = feature(client, device, GET, wanted(0, ranges.len() as u32), ranges).unwrap();
     fd.cast_signed()
 }

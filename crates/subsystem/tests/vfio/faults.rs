@@ -1,7 +1,8 @@
 //! Each allocation, and each pin, of each step fails in turn; the state is as before then, and the step works after all.
 
 use subsystem::{FileId, Function, NodeKind, Refusal, Subsystem};
-use uapi::vfio::VFIO_PCI_MSIX_IRQ_INDEX;
+use uapi::Command;
+use uapi::vfio::{VFIO_PCI_MSIX_IRQ_INDEX, VFIO_TYPE1v2_IOMMU, VfioIommuType1DmaMap};
 
 use crate::client::{Client, PARAMETERS, device_node, machine, state};
 use crate::support::function::TestFunction;
@@ -154,6 +155,78 @@ fn interrupts() {
         client.set_events(*device, VFIO_PCI_MSIX_IRQ_INDEX, 0, &[*event; 4])
     });
     assert_eq!(broken.len(), 2, "the data and the targets");
+}
+
+#[test]
+fn emulated_devices() {
+    let added = |client: &mut Client<'_>| client.vfio.host().add_emulated();
+    let broken = fail_each(added, |client, function| client.vfio.register_emulated(*function));
+    assert_eq!(broken.iter().filter(|rule| **rule == "probe.node").count(), 3, "{broken:?}");
+    let open = |client: &mut Client<'_>| {
+        let function = added(client);
+        client.vfio.register_emulated(function).expect("a device");
+        client.vfio.host().ram(|ram| ram.map(client.caller.task, BUFFER, 4, Layout::Scattered, true));
+        let (iommufd, fd) = client.iommufd();
+        (function, client.open(function.0), iommufd, fd)
+    };
+    assert!(!fail_each(open, |client, (_, device, _, fd)| client.bind(*device, *fd)).is_empty());
+    let bound = |client: &mut Client<'_>| {
+        let (function, device, iommufd, fd) = open(client);
+        client.bind(device, fd).expect("bind");
+        let ioas = client.ioas(iommufd);
+        client.map(iommufd, ioas, BUFFER, 0, 2 * 4096);
+        client.map(iommufd, ioas, BUFFER, 2 * 4096, 2 * 4096);
+        (function, device, ioas)
+    };
+    assert!(!fail_each(bound, |client, (_, device, ioas)| client.attach(*device, *ioas)).is_empty());
+    let attached = |client: &mut Client<'_>| {
+        let (function, device, ioas) = bound(client);
+        client.attach(device, ioas).expect("attach");
+        function
+    };
+    // Across two mappings: what was pinned of the first goes when the second cannot be.
+    let broken = fail_each(attached, |client, function| client.vfio.pin_pages(*function, 4096, 2, true));
+    assert!(broken.len() >= 3, "{broken:?}");
+    for n in 0..2 {
+        let vfio = machine(&[]);
+        let function = attached(&mut Client::new(&vfio));
+        let before = state(&vfio);
+        vfio.host().fail_pin(Some(n));
+        assert_eq!(vfio.pin_pages(function, 4096, 2, true).map_err(Refusal::errno), Err(uapi::Errno::ENOMEM));
+        assert_eq!(state(&vfio), before);
+    }
+}
+
+#[test]
+fn emulated_devices_of_a_container() {
+    let joined = |client: &mut Client<'_>| {
+        let vfio = client.vfio;
+        let function = vfio.host().add_emulated();
+        vfio.register_emulated(function).expect("a device");
+        vfio.host().ram(|ram| ram.map(client.caller.task, BUFFER, 4, Layout::Scattered, true));
+        let group = client.open_group(0).expect("the group");
+        let (container, fd) = client.container();
+        (function, group, container, fd)
+    };
+    let join = |client: &mut Client<'_>, &(_, group, _, fd): &_| client.set_container(group, fd);
+    assert!(!fail_each(joined, join).is_empty());
+    let open = |client: &mut Client<'_>| {
+        let (function, group, container, fd) = joined(client);
+        client.set_container(group, fd).expect("join");
+        client.set_iommu(container, VFIO_TYPE1v2_IOMMU).expect("type1");
+        let mut map = VfioIommuType1DmaMap { flags: 3, vaddr: BUFFER, size: 4 * 4096, ..Command::new() };
+        client.call(container, &mut map).expect("MAP_DMA");
+        (function, group)
+    };
+    let give_out = |client: &mut Client<'_>, (_, group): &_| client.device_of(*group, "emulated-0");
+    assert!(fail_each(open, give_out).len() >= 3, "the file, the descriptor, and the list of open devices");
+    let given = |client: &mut Client<'_>| {
+        let (function, group) = open(client);
+        client.device_of(group, "emulated-0").expect("the device");
+        function
+    };
+    let broken = fail_each(given, |client, function| client.vfio.pin_pages(*function, 4096, 2, true));
+    assert!(broken.len() >= 2, "{broken:?}");
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::host::{DmaOwner, Function, Host, RwLock as _};
 use crate::mem::List;
 use crate::parameters::ModuleParameters;
 use crate::rules::{Refusal, group as rules, vfio as vfio_rules};
+use crate::vfio::device::{Identity, IommuKind};
+use crate::vfio::emulated::Request;
 
 /// One open of `/dev/vfio/vfio`, where VFIO itself provides it.
 pub(crate) struct Container<H: Host> {
@@ -23,7 +25,7 @@ pub(crate) struct Container<H: Host> {
 struct State<H: Host> {
     /// The groups that have joined.
     groups: List<Member>,
-    /// Whether they are without an IOMMU: all of them are, or none.
+    /// Whether they are without an IOMMU: all of them are, or none. Those of emulated devices count as ones behind one.
     noiommu: bool,
     backend: Option<Backend<H>>,
 }
@@ -37,8 +39,8 @@ pub(crate) struct Member {
     pub(crate) number: u32,
     /// One of its functions.
     pub(crate) function: Function,
-    /// Whether it is without an IOMMU.
-    pub(crate) noiommu: bool,
+    /// What stands between its devices and memory.
+    pub(crate) iommu: IommuKind,
 }
 
 /// What backs a container once `VFIO_SET_IOMMU` has chosen it.
@@ -87,7 +89,7 @@ impl<H: Host> Container<H> {
         modules: ModuleParameters,
         member: Member,
     ) -> Result<(), Refusal> {
-        let Member { noiommu, .. } = member;
+        let noiommu = member.iommu == IommuKind::None;
         if noiommu && !ctx.caps.sys_rawio {
             return Err(rules::SET_CONTAINER_CAPABILITY);
         }
@@ -96,11 +98,9 @@ impl<H: Host> Container<H> {
                 return Err(rules::SET_CONTAINER_MIXED);
             }
             state.groups.reserve(host).map_err(|_| vfio_rules::NO_MEMORY)?;
-            if !noiommu && !host.dma_claim(member.number, DmaOwner::Group(member.minor)) {
-                return Err(rules::SET_CONTAINER_OWNED);
-            }
+            member.claim(host)?;
             if let Some(Backend::Type1(type1)) = &state.backend {
-                type1.attach(host, modules, member).inspect_err(|_| host.dma_release(member.number))?;
+                type1.attach(host, modules, member).inspect_err(|_| member.release(host))?;
             }
             state.groups.push_reserved(member);
             state.noiommu = noiommu;
@@ -115,13 +115,46 @@ impl<H: Host> Container<H> {
             if let Some(Backend::Type1(type1)) = &state.backend {
                 type1.detach(host, minor);
             }
-            if let Some(member) = state.groups.remove(at).filter(|_| !state.noiommu) {
-                host.dma_release(member.number);
+            if let Some(member) = state.groups.remove(at) {
+                member.release(host);
             }
             if state.groups.is_empty() {
                 state.backend = None;
             }
         });
+    }
+
+    /// A device of a group that has joined is open.
+    pub(crate) fn open_device(&self, host: &H, device: &Identity) -> Result<(), Refusal> {
+        self.state.read(|state| match &state.backend {
+            Some(Backend::Type1(type1)) if device.iommu == IommuKind::Emulated => {
+                type1.open_device(host, device.function)
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// It is closed: its driver has nothing pinned any more.
+    pub(crate) fn close_device(&self, host: &H, device: &Identity) {
+        self.state.read(|state| {
+            if let Some(Backend::Type1(type1)) = &state.backend {
+                type1.close_device(host, device.function);
+            }
+        });
+    }
+
+    /// Does what the driver of an emulated device asks for, which is open.
+    pub(crate) fn serve(
+        &self,
+        host: &H,
+        function: Function,
+        iova: u64,
+        request: Request<'_>,
+    ) -> Result<(), Refusal> {
+        self.state.read(|state| match &state.backend {
+            Some(Backend::Type1(type1)) => type1.serve(host, function, iova, request),
+            Some(Backend::Noiommu) | None => Err(vfio_rules::EMULATED_CLOSED),
+        })
     }
 
     /// How much is mapped.
@@ -139,6 +172,23 @@ impl<H: Host> Container<H> {
             Some(Backend::Noiommu) if !ctx.caps.sys_rawio => Err(rules::DEVICE_FD_CAPABILITY),
             Some(Backend::Noiommu | Backend::Type1(_)) => Ok(()),
         })
+    }
+}
+
+impl Member {
+    /// Takes the DMA of its iommu_group, if an IOMMU keeps it apart.
+    fn claim<H: Host>(&self, host: &H) -> Result<(), Refusal> {
+        let owner = DmaOwner::Group(self.minor);
+        match self.iommu == IommuKind::Hardware && !host.dma_claim(self.number, owner) {
+            true => Err(rules::SET_CONTAINER_OWNED),
+            false => Ok(()),
+        }
+    }
+
+    fn release<H: Host>(&self, host: &H) {
+        if self.iommu == IommuKind::Hardware {
+            host.dma_release(self.number);
+        }
     }
 }
 

@@ -67,21 +67,25 @@ impl<H: Host> Group<H> {
                 }
                 let hold = match joined {
                     SharedId::Container(number) => {
-                        tables.container(number)?.object.check_use(ctx)?;
-                        device.pci.open(host)?;
+                        let container = &tables.container(number)?.object;
+                        container.check_use(ctx)?;
+                        device.driver.open(host)?;
+                        container
+                            .open_device(host, &device.identity)
+                            .inspect_err(|_| device.driver.close(host))?;
                         state.holders = state.holders.saturating_add(1);
-                        Hold::Group
+                        Hold::Container(number)
                     }
                     SharedId::Context(number) => open_in_context(tables, host, ctx, device, number)?,
                 };
                 *slot = Some(Opened { files: 1, hold });
-                if self.noiommu {
+                if device.identity.is_noiommu() {
                     host.domain_attach(device.identity.function, Some(host.unmanaged_domain()));
                 }
                 Ok(())
             })
         })?;
-        if self.noiommu {
+        if device.identity.is_noiommu() {
             let line = format_args!("vfio-noiommu device opened by user ({})", ctx.thread);
             host.log(Level::Warn, Some(device.identity.function), line);
         }
@@ -97,15 +101,20 @@ impl<H: Host> Group<H> {
                 if opened.files > 0 {
                     return None;
                 }
-                device.pci.close(host);
-                if self.noiommu {
+                device.driver.close(host);
+                if device.identity.is_noiommu() {
                     host.domain_attach(device.identity.function, None);
                 }
                 slot.take().map(|opened| opened.hold)
             })?;
             match hold {
                 Hold::Binding(binding) => Some(cdev::unbind(tables, host, binding)),
-                Hold::Group => self.put(host, tables.containers(), state),
+                Hold::Container(number) => {
+                    if let Ok(shared) = tables.container(number) {
+                        shared.object.close_device(host, &device.identity);
+                    }
+                    self.put(host, tables.containers(), state)
+                }
                 Hold::Nothing => None,
             }
         })
@@ -122,22 +131,22 @@ fn open_in_context<H: Host>(
     number: u32,
 ) -> Result<Hold, Refusal> {
     let shared = tables.context(number)?;
-    if device.identity.noiommu {
+    if device.identity.is_noiommu() {
         if !ctx.caps.sys_rawio {
             return Err(rules::DEVICE_FD_CAPABILITY);
         }
         if shared.object.compat_ioas().is_ok() {
             return Err(rules::DEVICE_FD_IOAS);
         }
-        device.pci.open(host)?;
+        device.driver.open(host)?;
         return Ok(Hold::Nothing);
     }
     let object = cdev::bind_to(tables, host, device, number)?;
-    device.pci.open(host).inspect_err(|_| shared.object.unbind(host, object))?;
+    device.driver.open(host).inspect_err(|_| shared.object.unbind(host, object))?;
     let attached =
         shared.object.compat_ioas().and_then(|ioas| shared.object.attach(host, object, NO_PASID, ioas));
     attached.inspect_err(|_| {
-        device.pci.close(host);
+        device.driver.close(host);
         shared.object.unbind(host, object);
     })?;
     shared.hold();
@@ -149,7 +158,9 @@ fn matches<H: Host>(host: &H, device: &Device<H>, name: &[u8]) -> Result<bool, R
     let function = device.identity.function;
     let mut rest = Some(name);
     host.name(function, &mut |part| rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())));
-    let Some(options) = rest.filter(|rest| rest.first().is_none_or(|&byte| byte == b' ')) else {
+    // Only vfio-pci takes options.
+    let may_follow = |byte: &u8| *byte == b' ' && device.pci().is_some();
+    let Some(options) = rest.filter(|rest| rest.first().is_none_or(may_follow)) else {
         return Ok(false);
     };
     check_token(host, function, parse_options(options)?)?;

@@ -19,7 +19,7 @@ use crate::rules::{Refusal, group as rules, vfio as vfio_rules};
 use crate::tables::{Containers, SharedId, Tables};
 use crate::vfio::args;
 use crate::vfio::container::Member;
-use crate::vfio::device::NODE_MODE;
+use crate::vfio::device::{IommuKind, NODE_MODE};
 use crate::vfio::file::FileKind;
 
 pub(crate) use device::read_name;
@@ -30,8 +30,8 @@ pub(crate) struct Group<H: Host> {
     minor: u32,
     /// The number of the iommu_group behind it.
     number: u32,
-    /// Whether its one device counts as one without an IOMMU.
-    noiommu: bool,
+    /// What stands between its devices and memory.
+    iommu: IommuKind,
     /// One of its functions.
     function: Function,
     /// The devices that it gives out, by index.
@@ -54,13 +54,18 @@ pub(super) struct State {
 /// Registration.
 impl<H: Host> Group<H> {
     /// A group for a function, whose node appears; with an iommu_group of its own if no IOMMU gave the function one.
-    pub(crate) fn create(host: &H, function: Function, minor: u32) -> Result<Self, Refusal> {
-        let (number, noiommu) = match host.iommu(function) {
-            Some(iommu) => (iommu.group, false),
-            None => (host.iommu_group_add(function).map_err(|_| vfio_rules::PROBE_NODE)?, true),
+    pub(crate) fn create(
+        host: &H,
+        function: Function,
+        iommu: IommuKind,
+        minor: u32,
+    ) -> Result<Self, Refusal> {
+        let number = match host.iommu(function) {
+            Some(info) => info.group,
+            None => host.iommu_group_add(function).map_err(|_| vfio_rules::PROBE_NODE)?,
         };
         let state = H::Mutex::new(State { holders: 0, joined: None, bound: 0 });
-        let group = Group { minor, number, noiommu, function, devices: List::new(), registered: 0, state };
+        let group = Group { minor, number, iommu, function, devices: List::new(), registered: 0, state };
         if host.node_add(group.node()).is_err() {
             group.leave_iommu_group(host, function);
             return Err(vfio_rules::PROBE_NODE);
@@ -69,18 +74,19 @@ impl<H: Host> Group<H> {
     }
 
     fn node(&self) -> Node {
-        let Group { minor, number, noiommu, .. } = *self;
+        let Group { minor, number, iommu, .. } = *self;
+        let noiommu = iommu == IommuKind::None;
         Node { kind: NodeKind::Group { minor, group: number, noiommu }, mode: NODE_MODE }
     }
 
     /// What a container that it joins knows of it.
     fn member(&self) -> Member {
-        let Group { minor, number, function, noiommu, .. } = *self;
-        Member { minor, number, function, noiommu }
+        let Group { minor, number, function, iommu, .. } = *self;
+        Member { minor, number, function, iommu }
     }
 
     fn leave_iommu_group(&self, host: &H, function: Function) {
-        if self.noiommu {
+        if self.iommu != IommuKind::Hardware {
             host.iommu_group_remove(function, self.number);
         }
     }
@@ -143,7 +149,7 @@ impl<H: Host> Group<H> {
         if self.registered == 0 {
             return Err(rules::GROUP_GONE);
         }
-        if self.noiommu && !privileged {
+        if self.iommu == IommuKind::None && !privileged {
             return Err(rules::GROUP_CAPABILITY);
         }
         self.state.with(|state| {
@@ -223,7 +229,7 @@ impl<H: Host> Group<H> {
         }
         status.flags = match self.state.with(|state| state.joined) {
             Some(_) => VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE,
-            None if !self.noiommu && host.dma_claimed(self.number) => 0,
+            None if self.iommu == IommuKind::Hardware && host.dma_claimed(self.number) => 0,
             None => VFIO_GROUP_FLAGS_VIABLE,
         };
         args::reply(ctx.memory, address, &status, size_of::<VfioGroupStatus>())?;
@@ -256,7 +262,7 @@ impl<H: Host> Group<H> {
                 }
                 FileKind::Iommufd(number) => {
                     let shared = tables.context(number)?;
-                    shared.object.join(host, self.noiommu)?;
+                    shared.object.join(host, self.iommu == IommuKind::None)?;
                     shared.hold();
                     SharedId::Context(number)
                 }

@@ -54,7 +54,10 @@ impl<H: Host> PciDevice<H> {
 }
 
 /// Takes the argument, and checks its flags.
-pub(super) fn take<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<VfioDeviceFeature, Refusal> {
+pub(in crate::vfio) fn take<H: Host>(
+    ctx: &CallCtx<'_, H>,
+    address: u64,
+) -> Result<VfioDeviceFeature, Refusal> {
     let argument: VfioDeviceFeature = args::take(ctx.memory, address, rules::FEATURE_ARGSZ)?;
     if argument.flags & !(VFIO_DEVICE_FEATURE_MASK | ACTIONS | VFIO_DEVICE_FEATURE_PROBE) != 0 {
         return Err(rules::FEATURE_FLAGS);

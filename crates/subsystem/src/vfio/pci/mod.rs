@@ -5,11 +5,11 @@
 
 mod config;
 pub(crate) mod dma_buf;
-mod feature;
+pub(super) mod feature;
 mod info;
 mod ioeventfd;
 mod irqs;
-mod regions;
+pub(super) mod regions;
 mod registers;
 mod reset;
 mod rom;

@@ -56,12 +56,12 @@ impl MemorySpace {
 }
 
 /// Where a region starts in the device file.
-pub(super) fn region_offset(index: u32) -> u64 {
+pub(in crate::vfio) fn region_offset(index: u32) -> u64 {
     u64::from(index) << SPACING_BITS
 }
 
 /// The region that an offset of the device file is in, and how far in it is.
-pub(super) fn region_at(offset: u64) -> (u32, u64) {
+pub(in crate::vfio) fn region_at(offset: u64) -> (u32, u64) {
     ((offset >> SPACING_BITS) as u32, offset & ((1 << SPACING_BITS) - 1))
 }
 

@@ -27,8 +27,11 @@ impl<H: Host> Type1<H> {
         let mut info: VfioIommuType1Info = args::take(memory, call.argument, rules::INFO_ARGSZ)?;
         let stated = info.stated_size();
         self.space.with(|space| {
-            let length =
-                FIRST_RANGE.saturating_add(space.ranges().count().saturating_mul(size_of::<VfioIovaRange>()));
+            let count = space.ranges().count();
+            let length = match count {
+                0 => RANGES,
+                _ => FIRST_RANGE.saturating_add(count.saturating_mul(size_of::<VfioIovaRange>())),
+            };
             info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
             info.iova_pgsizes = space.page_sizes();
             (info.cap_offset, info.pad) = (0, 0);
@@ -44,9 +47,9 @@ impl<H: Host> Type1<H> {
 }
 
 impl<H: Host> Space<H> {
-    /// The ranges of IOVAs that can be mapped, ascending.
+    /// The ranges of IOVAs that can be mapped, ascending; none as long as all devices are emulated.
     fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        let mut from = Some(0);
+        let mut from = self.knows_ranges.then_some(0);
         core::iter::from_fn(move || {
             let range = self.usable_from(from?)?;
             from = range.1.checked_add(1);
@@ -66,13 +69,18 @@ impl<H: Host> Space<H> {
             max_dirty_bitmap_size: BITMAP_BYTES,
         };
         args::reply_at(memory, argument, MIGRATION, &migration)?;
-        let header_of_available = header(VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, RANGES);
+        let count = self.ranges().count() as u32;
+        let header_of_available =
+            header(VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, if count == 0 { 0 } else { RANGES });
         let available = VfioIommuType1InfoDmaAvail { header: header_of_available, avail: self.available };
         args::reply_at(memory, argument, AVAILABLE, &available)?;
         args::reply_at(memory, argument, PADDING, &0_u32)?;
+        if count == 0 {
+            return Ok(());
+        }
         let ranges = VfioIommuType1InfoCapIovaRange {
             header: header(VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, 0),
-            nr_iovas: self.ranges().count() as u32,
+            nr_iovas: count,
             reserved: 0,
         };
         args::reply_at(memory, argument, RANGES, &ranges)?;

@@ -9,7 +9,7 @@ use uapi::vfio::{
 
 use super::dirty::Bitmap;
 use super::{Call, Mapped, PAGE, Space, Type1, enter, leave, no_memory, pages};
-use crate::host::{Account, Host, Level, Mutex as _, PinError, Rights, Source};
+use crate::host::{Account, Host, Level, Memory, Mutex as _, PinError, Rights, Source};
 use crate::mem::Entry;
 use crate::rules::{Refusal, type1 as rules, vfio as vfio_rules};
 use crate::vfio::args;
@@ -38,7 +38,7 @@ impl<H: Host> Type1<H> {
                 return Err(rules::MAP_ALIGNMENT);
             }
             if new_address {
-                return space.give_address(call, iova, last);
+                return space.give_address(call, (iova, last), vaddr);
             }
             if space.mappings.overlaps(iova, last) {
                 return Err(rules::MAP_OVERLAP);
@@ -70,6 +70,9 @@ impl<H: Host> Type1<H> {
             _ => Some(Bitmap::check(args::take_at(memory, call.argument, HEAD)?, argument.size)?),
         };
         argument.size = self.space.with(|space| {
+            if flags & VFIO_DMA_UNMAP_FLAG_VADDR != 0 && space.emulated.has_groups() {
+                return Err(rules::UNMAP_EMULATED);
+            }
             let everything = flags & VFIO_DMA_UNMAP_FLAG_ALL != 0;
             let (first, last) = range(&argument, everything)?;
             if bitmap.as_ref().is_some_and(|bitmap| !space.tracks_dirty || !bitmap.is_by_page()) {
@@ -115,7 +118,7 @@ impl<H: Host> Space<H> {
             || at(last).is_some_and(|entry| entry.last != last)
     }
 
-    /// Pins memory and maps it in every domain. A refusal changes nothing.
+    /// Maps memory: pins it, and maps it in every domain, if there is one. A refusal changes nothing.
     fn map(
         &mut self,
         call: &Call<'_, H>,
@@ -125,15 +128,15 @@ impl<H: Host> Space<H> {
     ) -> Result<(), Refusal> {
         let (host, task, capable) = (call.host, call.ctx.task, call.ctx.caps.ipc_lock);
         self.mappings.reserve(host).map_err(no_memory)?;
-        let value = Mapped { pin: None, rights, task, capable, has_address: true, stale: 0 };
+        let value = Mapped { pin: None, address, rights, task, capable, has_address: true, stale: 0 };
         let mut entry = Entry { first, last, value };
-        if !host.is_region(task, address, pages(&entry), rights.write) {
-            entry.value.pin = Some(lock(call, address, pages(&entry), rights)?);
+        if !self.domains.is_empty() {
+            entry.value.pin = value.lock(host, pages(&entry), 0)?;
         }
         for (done, domain) in self.domains.iter().enumerate() {
             if !enter(host, domain.domain, &entry) {
                 self.domains.iter().take(done).for_each(|domain| leave(host, domain.domain, &entry));
-                unlock(host, &entry);
+                entry.value.unlock(host, pages(&entry), 0);
                 return Err(vfio_rules::NO_MEMORY);
             }
         }
@@ -144,14 +147,15 @@ impl<H: Host> Space<H> {
         Ok(())
     }
 
-    /// Takes a mapping away.
+    /// Takes a mapping away, of which no driver has pages any more.
     pub(super) fn remove(&mut self, host: &H, entry: &Entry<Mapped<H::Pin>>) {
+        let mut mapped = entry.value;
         self.domains.iter().for_each(|domain| leave(host, domain.domain, entry));
-        unlock(host, entry);
-        host.put_task(entry.value.task);
+        mapped.unlock(host, pages(entry), 0);
+        host.put_task(mapped.task);
         self.mappings.remove(entry.first);
         self.available = self.available.saturating_add(1);
-        if !entry.value.has_address {
+        if !mapped.has_address {
             self.without_address = self.without_address.saturating_sub(1);
         }
     }
@@ -167,6 +171,7 @@ impl<H: Host> Space<H> {
     ) -> Result<u64, Refusal> {
         let mut bytes = 0_u64;
         while let Some(entry) = self.mappings.at_or_after(first).filter(&whole) {
+            self.take_back(call.host, &entry);
             if let Some(bitmap) = bitmap {
                 bitmap.mark(call.ctx.memory, first, &entry)?;
             }
@@ -198,7 +203,12 @@ impl<H: Host> Space<H> {
     }
 
     /// Gives a mapping that has lost its address a new one, in the caller's process, which is charged for it from now on.
-    fn give_address(&mut self, call: &Call<'_, H>, first: u64, last: u64) -> Result<(), Refusal> {
+    fn give_address(
+        &mut self,
+        call: &Call<'_, H>,
+        (first, last): (u64, u64),
+        address: u64,
+    ) -> Result<(), Refusal> {
         if !self.mappings.overlaps(first, last) {
             return Err(rules::VADDR_NONE);
         }
@@ -220,43 +230,57 @@ impl<H: Host> Space<H> {
             mapped.task = task;
             mapped.capable = call.ctx.caps.ipc_lock;
         }
-        mapped.has_address = true;
+        (mapped.has_address, mapped.address) = (true, address);
         self.without_address = self.without_address.saturating_sub(1);
         Ok(())
     }
 }
 
-/// Pins memory of the caller, and counts it as locked.
-fn lock<H: Host>(call: &Call<'_, H>, address: u64, pages: u64, rights: Rights) -> Result<H::Pin, Refusal> {
-    let (host, task, capable) = (call.host, call.ctx.task, call.ctx.caps.ipc_lock);
-    let pin = |pages| {
-        host.pin(Source::User { task, address }, 0, pages, rights.write).map_err(|error| match error {
-            PinError::Fault | PinError::Unsuitable => rules::MAP_FAULT,
-            PinError::NoMemory => vfio_rules::NO_MEMORY,
-        })
-    };
-    let (room, limit) = host.lockable(task);
-    if !capable && room < pages {
-        // Linux pins and counts page by page: a page that cannot be pinned is found only before the limit.
-        host.unpin(pin(room.saturating_add(1))?, 0, room.saturating_add(1));
-        let bytes = limit.saturating_mul(PAGE);
-        let line = format_args!("vfio_pin_pages_remote: RLIMIT_MEMLOCK ({bytes}) exceeded");
-        host.log(Level::Warn, None, line);
-        return Err(rules::MAP_LOCKED);
+impl<P: Copy> Mapped<P> {
+    /// Pins the memory of a mapping, and counts it as locked, but for pages that are `counted` already. `None`: it is that of
+    /// a BAR.
+    pub(super) fn lock<H>(&self, host: &H, count: u64, counted: u64) -> Result<Option<P>, Refusal>
+    where
+        H: Host + Memory<Pin = P>,
+    {
+        let Mapped { address, rights, task, capable, .. } = *self;
+        if host.is_region(task, address, count, rights.write) {
+            return Ok(None);
+        }
+        let pin = |count| {
+            host.pin(Source::User { task, address }, 0, count, rights.write).map_err(|error| match error {
+                PinError::Fault | PinError::Unsuitable => rules::MAP_FAULT,
+                PinError::NoMemory => vfio_rules::NO_MEMORY,
+            })
+        };
+        let fresh = count.saturating_sub(counted);
+        let (room, limit) = host.lockable(task);
+        if !capable && room < fresh {
+            // Linux pins and counts page by page: a page that cannot be pinned is found only before the limit.
+            host.unpin(pin(room.saturating_add(1))?, 0, room.saturating_add(1));
+            let bytes = limit.saturating_mul(PAGE);
+            let line = format_args!("vfio_pin_pages_remote: RLIMIT_MEMLOCK ({bytes}) exceeded");
+            host.log(Level::Warn, None, line);
+            return Err(rules::MAP_LOCKED);
+        }
+        let pin = pin(count)?;
+        if fresh > 0 && !host.charge(task, Account::Locked { capable }, fresh) {
+            host.unpin(pin, 0, count);
+            return Err(rules::MAP_LOCKED);
+        }
+        Ok(Some(pin))
     }
-    let pin = pin(pages)?;
-    if !host.charge(task, Account::Locked { capable }, pages) {
-        host.unpin(pin, 0, pages);
-        return Err(rules::MAP_LOCKED);
-    }
-    Ok(pin)
-}
 
-/// Gives back what [`lock`] took for a mapping, if anything.
-fn unlock<H: Host>(host: &H, entry: &Entry<Mapped<H::Pin>>) {
-    let Mapped { pin, task, capable, .. } = entry.value;
-    if let Some(pin) = pin {
-        host.unpin(pin, 0, pages(entry));
-        host.uncharge(task, Account::Locked { capable }, pages(entry));
+    /// Gives back what [`Mapped::lock`] took, if anything; pages that are to stay `counted` do.
+    pub(super) fn unlock<H>(&mut self, host: &H, count: u64, counted: u64)
+    where
+        H: Host + Memory<Pin = P>,
+    {
+        let Some(pin) = self.pin.take() else { return };
+        host.unpin(pin, 0, count);
+        let fresh = count.saturating_sub(counted);
+        if fresh > 0 {
+            host.uncharge(self.task, Account::Locked { capable: self.capable }, fresh);
+        }
     }
 }

@@ -1,12 +1,14 @@
 //! type1: an address space that the IOMMUs of a container's groups translate.
 //!
-//! A mapping is pinned as long as it is there, and is in the domain of every IOMMU that some group of the container is behind.
+//! While some group of the container is behind an IOMMU, a mapping is pinned, and is in the domain of every such IOMMU. Where
+//! all devices are emulated, only what their drivers ask for is pinned.
 //! A BAR that the process has mapped can be mapped too; but no device here reaches the memory of another one, so that it is in
 //! no domain.
 //!
 //! Source: Linux 7.3, `drivers/vfio/vfio_iommu_type1.c` as observed, and `include/uapi/linux/vfio.h`.
 
 mod dirty;
+mod emulated;
 mod info;
 mod map;
 
@@ -15,11 +17,13 @@ use uapi::vfio::{
     VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU as VFIO_TYPE1_V2_IOMMU, VFIO_UNMAP_ALL, VFIO_UPDATE_VADDR,
 };
 
+use self::emulated::Drivers;
 use super::{Call, Member};
 use crate::host::{DomainKind, Host, IommuInfo, Level, Mapping, Mutex as _, Rights, Task};
 use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
 use crate::parameters::ModuleParameters;
 use crate::rules::{Refusal, type1 as rules, vfio as vfio_rules};
+use crate::vfio::device::IommuKind;
 
 /// The smallest page of every IOMMU here.
 const PAGE: u64 = 4096;
@@ -41,13 +45,18 @@ struct Space<H: Host> {
     /// Whether dirty pages are tracked.
     tracks_dirty: bool,
     domains: List<Domain<H>>,
+    /// Whether there has been a domain: it is known then which IOVAs can be mapped.
+    knows_ranges: bool,
+    emulated: Drivers<H::Pin>,
 }
 
 /// A mapping; its IOVAs are where it is kept.
 #[derive(Clone, Copy)]
 struct Mapped<P> {
-    /// The pinned memory; `None`: it is that of a BAR, which is not pinned and counts for nobody.
+    /// The pinned memory, while there is a domain; `None` too if it is that of a BAR, which is not pinned and counts for nobody.
     pin: Option<P>,
+    /// Where it is in the process.
+    address: u64,
     rights: Rights,
     /// Whose memory it is, and who is charged for it.
     task: Task,
@@ -85,6 +94,8 @@ impl<H: Host> Type1<H> {
             without_address: 0,
             tracks_dirty: false,
             domains: List::new(),
+            knows_ranges: false,
+            emulated: Drivers::new(),
         };
         Some(Type1 { v2, space: H::Mutex::new(space) })
     }
@@ -92,7 +103,7 @@ impl<H: Host> Type1<H> {
     /// `VFIO_CHECK_EXTENSION` of a container that it backs.
     pub(super) fn check_extension(&self, number: u64) -> bool {
         match u32::try_from(number) {
-            Ok(VFIO_UPDATE_VADDR) => true,
+            Ok(VFIO_UPDATE_VADDR) => self.space.with(|space| !space.emulated.has_groups()),
             Ok(VFIO_DMA_CC_IOMMU) => {
                 self.space.with(|space| space.domains.iter().all(|domain| domain.enforces_coherency))
             }
@@ -119,6 +130,9 @@ impl<H: Host> Type1<H> {
 
     /// A group joins: what is mapped, its devices reach from now on, and nothing else.
     pub(super) fn attach(&self, host: &H, modules: ModuleParameters, member: Member) -> Result<(), Refusal> {
+        if member.iommu == IommuKind::Emulated {
+            return self.space.with(|space| space.add_emulated(host, member.minor));
+        }
         // A group that is in a container with an IOMMU has one.
         let info = host.iommu(member.function).ok_or(vfio_rules::NO_MEMORY)?;
         self.space.with(|space| {
@@ -141,6 +155,7 @@ impl<H: Host> Type1<H> {
             host.domain_attach(member.function, Some(domain));
             let enforces_coherency = info.enforces_coherency;
             space.domains.push_reserved(Domain { domain, enforces_coherency, groups });
+            space.knows_ranges = true;
             Ok(())
         })
     }
@@ -148,6 +163,12 @@ impl<H: Host> Type1<H> {
     /// A group leaves. With the last one of a domain the domain goes, with the last one of all whatever is mapped.
     pub(super) fn detach(&self, host: &H, minor: u32) {
         self.space.with(|space| {
+            if space.remove_emulated(minor) {
+                if !space.emulated.has_groups() && space.domains.is_empty() {
+                    space.unmap_all(host);
+                }
+                return;
+            }
             for at in 0..space.domains.len() {
                 let Some(domain) = space.domains.get_mut(at) else { return };
                 let Some(place) = domain.groups.iter().position(|(member, _)| member.minor == minor) else {
@@ -189,28 +210,34 @@ impl<H: Host> Space<H> {
         Ok(())
     }
 
-    /// Maps everything in a domain. A refusal leaves it empty.
-    fn fill(&self, host: &H, domain: H::Domain) -> Result<(), Refusal> {
-        for entry in self.mappings.iter() {
-            if !enter(host, domain, &entry) {
-                self.mappings
-                    .iter()
-                    .take_while(|done| done.first < entry.first)
-                    .for_each(|done| leave(host, domain, &done));
-                return Err(vfio_rules::NO_MEMORY);
-            }
+    /// Maps everything in a domain, and pins it before if it is the first. A refusal leaves it empty.
+    fn fill(&mut self, host: &H, domain: H::Domain) -> Result<(), Refusal> {
+        if self.domains.is_empty() {
+            self.pin_all(host)?;
         }
-        Ok(())
+        let failed = self.mappings.iter().find(|entry| !enter(host, domain, entry));
+        let Some(failed) = failed.map(|entry| entry.first) else { return Ok(()) };
+        let done = self.mappings.iter().take_while(|entry| entry.first < failed);
+        done.for_each(|entry| leave(host, domain, &entry));
+        if self.domains.is_empty() {
+            self.unpin_all(host);
+        }
+        Err(vfio_rules::NO_MEMORY)
     }
 
-    /// Takes away a domain that no group is attached to any more.
+    /// Takes away a domain that no group is attached to any more. With the last one everything is unmapped, or only unpinned
+    /// where there are emulated devices.
     fn drop_domain(&mut self, host: &H, at: usize) {
-        if self.domains.len() == 1 {
+        let last = self.domains.len() == 1;
+        if last && !self.emulated.has_groups() {
             self.unmap_all(host);
         }
         if let Some(gone) = self.domains.remove(at) {
             self.mappings.iter().for_each(|entry| leave(host, gone.domain, &entry));
             host.domain_free(gone.domain);
+        }
+        if last {
+            self.unpin_all(host);
         }
     }
 
@@ -229,14 +256,15 @@ impl<H: Host> Space<H> {
             first = info.msi_window.1.checked_add(1)?;
         }
         let windows = infos().filter_map(|info| info.msi_window.0.checked_sub(1)).filter(|end| first <= *end);
-        let last = windows.chain(infos().map(|info| info.aperture_last)).min()?;
+        let last = windows.chain(infos().map(|info| info.aperture_last)).min().unwrap_or(u64::MAX);
         (first <= last).then_some((first, last))
     }
 
     /// The sizes of pages that every domain has, each as a bit.
     fn page_sizes(&self) -> u64 {
         let infos = self.domains.iter().flat_map(|domain| domain.groups.iter().map(|(_, info)| info));
-        infos.fold(u64::MAX, |sizes, info| sizes & info.page_sizes)
+        // What is smaller than a page of the CPU is not told.
+        infos.fold(PAGE.wrapping_neg(), |sizes, info| sizes & info.page_sizes)
     }
 }
 

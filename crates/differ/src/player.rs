@@ -15,7 +15,7 @@ use crate::arena::{Arena, PAGE};
 use crate::call::{ioctl, opened};
 use crate::outcome::{Outcome, Renaming, changes, hex};
 use crate::request::{Encoded, Harmful, Scope, encode};
-use crate::sequence::{Call, Node, Place, Request, Sequence, Slot, Step};
+use crate::sequence::{Argument, Call, Node, Place, Request, Sequence, Slot, Step, Value};
 
 /// Makes all calls of a sequence, closes what it has opened, and says what came of each, and of closing.
 pub fn play<S: Suite>(
@@ -42,6 +42,8 @@ pub(crate) struct Player<'a, S: Suite> {
     renaming: Renaming,
     /// The argument of the last ioctl, after it.
     argument: Vec<u8>,
+    /// KiB that were pinned before.
+    pinned: u64,
 }
 
 /// What a slot holds.
@@ -99,7 +101,8 @@ impl<'a, S: Suite> Player<'a, S> {
     pub(crate) fn new(sys: &'a S, target: &'a Target, arena: &'a Arena) -> Self {
         arena.clear();
         let (slots, renaming, argument) = (BTreeMap::new(), Renaming::default(), Vec::new());
-        Player { sys, target, arena, slots, renaming, argument }
+        let pinned = sys.vm_pin().unwrap_or(0);
+        Player { sys, target, arena, slots, renaming, argument, pinned }
     }
 
     /// The argument of the last ioctl, as it was after it.
@@ -118,10 +121,10 @@ impl<'a, S: Suite> Player<'a, S> {
         })
     }
 
-    /// Closes everything, in order of the slots, and says what is left then: nothing should be.
+    /// Closes everything, in order of the slots, and says what is left pinned of what was not before: nothing should be.
     pub(crate) fn finish(mut self) -> Outcome {
         while self.slots.pop_first().is_some() {}
-        Outcome::of(self.sys.vm_pin())
+        Outcome::of(self.sys.vm_pin().map(|pinned| pinned.saturating_sub(self.pinned)))
     }
 
     fn call(&mut self, step: &Step) -> Result<Outcome, Harmful> {
@@ -199,7 +202,20 @@ impl<'a, S: Suite> Player<'a, S> {
         })
     }
 
+    fn maps_a_file_of_ours(&self, request: &Request) -> bool {
+        let Argument::Memory { fields, .. } = &request.argument else { return false };
+        let files = fields.iter().filter(|(name, _)| *name == "fd").map(|(_, value)| value);
+        request.command.name() == "IOMMU_IOAS_MAP_FILE"
+            && files.into_iter().any(|value| match value {
+                Value::Descriptor(slot) => matches!(self.slots.get(slot), Some(Open::File(_))),
+                _ => false,
+            })
+    }
+
     fn ioctl(&mut self, into: Option<Slot>, slot: Slot, request: &Request) -> Result<Outcome, Harmful> {
+        if self.maps_a_file_of_ours(request) {
+            return Err(Harmful::Cycle);
+        }
         let encoded = encode(request, self)?;
         let Some(file) = self.slots.get(&slot).and_then(Open::fd) else { return Ok(none(Errno::EBADF)) };
         let opcode = request.command.opcode();

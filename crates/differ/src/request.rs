@@ -15,13 +15,22 @@ pub(crate) trait Scope {
     fn device(&self, number: u8) -> &str;
 }
 
-/// An argument could be taken for an address of the process's own memory.
+/// What must not be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{number:#x} could be an address in the memory of this process: use buffer+…, scratch+…, or less than 2^44"
-)]
-pub struct Harmful {
-    number: u64,
+pub enum Harmful {
+    /// An argument could be taken for an address of the process's own memory.
+    #[error(
+        "{number:#x} could be an address in the memory of this process: use buffer+…, scratch+…, or less than 2^44"
+    )]
+    Address {
+        /// The argument.
+        number: u64,
+    },
+    /// A file of VFIO or IOMMUFD would be mapped into a context that the file may keep open.
+    #[error(
+        "IOMMU_IOAS_MAP_FILE of a device's own file: Linux gives neither back, ever (docs/kernel-findings.md)"
+    )]
+    Cycle,
 }
 
 /// An argument, ready to be passed.
@@ -35,7 +44,8 @@ pub(crate) enum Encoded {
 const TAIL: usize = 1024;
 
 pub(crate) fn encode(request: &Request, scope: &impl Scope) -> Result<Encoded, Harmful> {
-    let check = |number| if scope.arena().is_harmless(number) { Ok(()) } else { Err(Harmful { number }) };
+    let check =
+        |number| if scope.arena().is_harmless(number) { Ok(()) } else { Err(Harmful::Address { number }) };
     match &request.argument {
         Argument::Number(number) => check(*number).map(|()| Encoded::Number(*number)),
         Argument::Memory { place, fields, tail } => {

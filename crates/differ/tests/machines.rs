@@ -1,7 +1,7 @@
 //! Sequences on machines: what is drawn can be written down, and does the same again.
 
 use conformance::Target;
-use differ::{Arena, Sequence, compare, draw, play, shrink};
+use differ::{Arena, Harmful, Sequence, compare, draw, play, shrink};
 use machine::{Machine, MachineSpec};
 
 const ADDRESS: &str = "0000:00:03.0";
@@ -36,6 +36,16 @@ fn what_is_drawn_does_the_same_again_wherever_memory_lies() {
     }
     let share = succeeded * 100 / (300 * calls);
     assert!((30..90).contains(&share), "{share} % of the calls succeed: too many or too few to tell much");
+}
+
+#[test]
+fn what_a_kernel_does_not_survive_is_not_passed_on() {
+    let arena = Arena::new().expect("memory");
+    let (machine, target) = machine("contiguous");
+    let text =
+        "f0 = open device:0 rw\nf1 = open iommufd rw\nioctl f1 IOMMU_IOAS_MAP_FILE fd=f0 length=0x1000\n";
+    let sequence = Sequence::parse(text).expect("a script");
+    assert_eq!(play(&machine, &target, &arena, &sequence), Err(Harmful::Cycle));
 }
 
 #[test]

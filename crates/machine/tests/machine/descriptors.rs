@@ -10,7 +10,7 @@ use rustix::io::{FdFlags, fcntl_getfd};
 use sys::{Access, Readiness, Suite, Sys};
 use uapi::Command;
 use uapi::Errno;
-use uapi::iommufd::{IOMMU_IOAS_ALLOC, IommuIoasAlloc};
+use uapi::iommufd::{IOMMU_IOAS_ALLOC, IOMMU_IOAS_MAP_READABLE, IommuIoasAlloc, IommuIoasMapFile};
 use uapi::vfio::VFIO_TYPE1v2_IOMMU;
 
 use crate::common::*;
@@ -38,6 +38,28 @@ fn an_adopted_descriptor_keeps_the_file_open() {
     let iommufd = open(&machine, "/dev/iommu").unwrap();
     bind_to(&machine, &adopted, iommufd.as_fd().as_raw_fd()).unwrap();
     drop((adopted, iommufd));
+    assert_eq!(machine.usage().files, 0);
+}
+
+/// Linux gives neither back (docs/kernel-findings.md).
+#[test]
+fn a_device_mapped_into_its_own_context_is_given_back() {
+    let machine = edu_machine();
+    let device = open(&machine, NODE).unwrap();
+    let iommufd = open(&machine, "/dev/iommu").unwrap();
+    bind_to(&machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
+    let mut ioas = IommuIoasAlloc::new();
+    machine.ioctl(&iommufd, &mut ioas).unwrap();
+    let mut map = IommuIoasMapFile {
+        flags: IOMMU_IOAS_MAP_READABLE,
+        ioas_id: ioas.out_ioas_id,
+        fd: device.as_fd().as_raw_fd(),
+        length: 4096,
+        ..Command::new()
+    };
+    // SAFETY: nothing is mapped to a device.
+    unsafe { machine.ioctl_typed(&iommufd, &mut map) }.unwrap();
+    drop((device, iommufd));
     assert_eq!(machine.usage().files, 0);
 }
 

@@ -1,6 +1,7 @@
 //! Making the calls of a sequence.
 
 use std::collections::BTreeMap;
+use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -176,7 +177,9 @@ impl<'a, S: Suite> Player<'a, S> {
             Call::Poll(slot) => self.on_file(*slot, |sys, file| {
                 Outcome::of(sys.poll(file).map(|readiness| u64::from(readiness.bits())))
             }),
-            Call::Seek(slot) => self.on_file(*slot, |sys, file| Outcome::of(sys.seek(file, 0))),
+            Call::Seek(slot) => {
+                self.on_file(*slot, |sys, file| Outcome::of(sys.seek(file, SeekFrom::Start(0))))
+            }
             Call::Fdinfo(slot) => self.on_file(*slot, |sys, file| {
                 let text = sys.fdinfo(file);
                 let ours = |line: &&str| line.starts_with("vfio") || line.starts_with("iommufd");

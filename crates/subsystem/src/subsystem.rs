@@ -35,7 +35,7 @@ use crate::vfio::device::{Device, IommuKind, wait_for_users};
 use crate::vfio::emulated::{self, Request};
 use crate::vfio::file::{DeviceFile, File, FileKind};
 use crate::vfio::{
-    Access, FileId, MapRequest, MappedRegion, Ready, cdev, container, group, hot_reset, noiommu, pci,
+    Access, FileId, MapRequest, MappedRegion, Ready, Whence, cdev, container, group, hot_reset, noiommu, pci,
 };
 
 /// What the subsystem holds at a moment. All zero when every file is closed and every function removed.
@@ -399,7 +399,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_READ),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
                 FileKind::Device(file) => bound(tables, file)?.driver.read(&self.host, offset, bytes),
-                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
+                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
@@ -413,22 +413,32 @@ impl<H: Host> Subsystem<H> {
         file: FileId,
         bytes: &mut [u8],
     ) -> Result<usize, Refusal> {
-        if self.is_fault_queue(file) { fault_queue::read(bytes) } else { self.read(ctx, file, 0, bytes) }
+        match self.stream(file) {
+            Some(Stream::FaultQueue) => fault_queue::read(bytes),
+            Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
+            None => self.read(ctx, file, 0, bytes),
+        }
     }
 
     /// `write(2)`; the number of bytes that were written. A file that has positions is written at its start.
     pub fn write_stream(&self, ctx: &CallCtx<'_, H>, file: FileId, bytes: &[u8]) -> Result<usize, Refusal> {
-        if self.is_fault_queue(file) { fault_queue::write(bytes) } else { self.write(ctx, file, 0, bytes) }
+        match self.stream(file) {
+            Some(Stream::FaultQueue) => fault_queue::write(bytes),
+            Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
+            None => self.write(ctx, file, 0, bytes),
+        }
     }
 
     /// `poll(2)`. A fault queue is readable while faults are queued, which never are; every other file is always ready.
     pub fn poll(&self, file: FileId) -> Ready {
-        Ready { read: !self.is_fault_queue(file), write: true }
+        Ready { read: self.stream(file) != Some(Stream::FaultQueue), write: true }
     }
 
-    fn is_fault_queue(&self, file: FileId) -> bool {
-        self.tables.read(|tables| {
-            tables.file(file).is_ok_and(|file| matches!(file.kind, FileKind::FaultQueue { .. }))
+    fn stream(&self, file: FileId) -> Option<Stream> {
+        self.tables.read(|tables| match tables.file(file).ok()?.kind {
+            FileKind::FaultQueue { .. } => Some(Stream::FaultQueue),
+            FileKind::DmaBuf(_) => Some(Stream::DmaBuf),
+            _ => None,
         })
     }
 
@@ -447,7 +457,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Iommufd(_) => Err(rules::IOMMUFD_WRITE),
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.driver.write(&self.host, offset, bytes),
-                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
+                FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
@@ -479,10 +489,14 @@ impl<H: Host> Subsystem<H> {
         })
     }
 
-    /// `lseek(2)`.
-    pub fn seek(&self, file: FileId) -> Result<u64, Refusal> {
+    /// `lseek(2)`: only a dma-buf has a place to go to, its start or its end.
+    pub fn seek(&self, file: FileId, whence: Whence, offset: i64) -> Result<u64, Refusal> {
         self.tables.read(|tables| match tables.file(file)?.kind {
-            FileKind::DmaBuf(_) => Ok(0),
+            FileKind::DmaBuf(export) => match (whence, offset) {
+                (Whence::Start, 0) => Ok(0),
+                (Whence::End, 0) => Ok(export.length),
+                _ => Err(rules::DMA_BUF_SEEK),
+            },
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             FileKind::Iommufd(_) | FileKind::Device(_) | FileKind::Group(_) | FileKind::Container(_) => {
                 Err(rules::FILE_SEEK)
@@ -551,6 +565,13 @@ impl<H: Host> Subsystem<H> {
     fn serve(&self, function: Function, iova: u64, request: Request<'_>) -> Result<(), Refusal> {
         self.tables.read(|tables| emulated::serve(tables, &self.host, function, iova, request))
     }
+}
+
+/// A file without positions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    FaultQueue,
+    DmaBuf,
 }
 
 /// The device of a file that was bound.

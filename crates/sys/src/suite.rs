@@ -1,5 +1,6 @@
 //! What only the conformance suite asks of a system.
 
+use std::io::SeekFrom;
 use std::path::Path;
 
 use uapi::Errno;
@@ -67,7 +68,7 @@ pub trait Suite: Sys {
     fn write_stream(&self, file: &Self::File, bytes: &[u8]) -> Result<usize>;
 
     /// `lseek(2)` on a file: the errno, or the position.
-    fn seek(&self, file: &Self::File, offset: i64) -> Result<u64>;
+    fn seek(&self, file: &Self::File, to: SeekFrom) -> Result<u64>;
 
     /// `/proc/self/fdinfo` of a file.
     fn fdinfo(&self, file: &Self::File) -> Result<String>;

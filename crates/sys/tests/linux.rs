@@ -1,5 +1,6 @@
 //! The host's kernel through [`Linux`]: what any host can do, without devices and privileges.
 
+use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::Duration;
@@ -148,7 +149,7 @@ fn what_the_suite_asks_of_proc() {
     let handle = Linux.look_up(Path::new("/dev/null")).unwrap();
     let file = Linux.open_handle(&handle, Access::Read).unwrap();
     assert_eq!(Linux.path_of(&file), Path::new("/dev/null"));
-    assert_eq!(Linux.seek(&file, 0).unwrap(), 0);
+    assert_eq!(Linux.seek(&file, SeekFrom::Start(0)).unwrap(), 0);
     // Tests run on threads of their own, and a process that has several makes no child.
     assert_eq!(Linux.second_process(|_| Ok(0)).unwrap_err().errno(), Errno::EBUSY);
 }

@@ -1,5 +1,6 @@
 //! OPEN: opening device files, what a file that is not bound answers, and what every device file is.
 
+use std::io::SeekFrom;
 use std::path::Path;
 
 use rustix::event::epoll;
@@ -100,7 +101,7 @@ fn not_bound<S: Suite>() -> Vec<Case<S>> {
 /// What the VFS makes of a file that is bound.
 fn any_file<S: Suite>() -> Vec<Case<S>> {
     vec![
-        case("B-045", |f| answer(f.sys.seek(&f.bound()?.device, 0))),
+        case("B-045", |f| answer(f.sys.seek(&f.bound()?.device, SeekFrom::Start(0)))),
         case("B-046", |f| Ok(Got::equal(Readiness::IN | Readiness::OUT, f.sys.poll(&f.bound()?.device)?))),
         case("B-047", |f| {
             let device = f.bound()?.device;

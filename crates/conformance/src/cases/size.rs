@@ -1,5 +1,7 @@
 //! SIZE: the size rule of iommufd ioctls, unknown commands, and what else an iommufd file answers.
 
+use std::io::SeekFrom;
+
 use sys::{Mapping, Readiness, Result, Suite};
 use uapi::iommufd::*;
 use uapi::{Command, Errno};
@@ -44,7 +46,7 @@ pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
         case("B-382", |f| answer(mmap(f, |mapping| mapping.shared = false)?)),
         case("B-666", |f| answer(mmap(f, |mapping| (mapping.writable, mapping.executable) = (false, true))?)),
         case("B-663", |f| answer(f.sys.pwrite(&f.iommufd()?, &[0; 4], 0).map(|count| count as u64))),
-        case("B-664", |f| answer(f.sys.seek(&f.iommufd()?, 0))),
+        case("B-664", |f| answer(f.sys.seek(&f.iommufd()?, SeekFrom::Start(0)))),
         case("B-665", |f| Ok(Got::equal(Readiness::IN | Readiness::OUT, f.sys.poll(&f.iommufd()?)?))),
         case("B-667", |f| {
             let space = f.space()?;

@@ -1,11 +1,13 @@
 //! The rules of dma-bufs, which take a kernel that exports BARs as such.
 
+use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use machine::LayoutKind;
 use machine::kconfig::{Kconfig, Symbol, Tristate};
 use subsystem::rules::{iommufd, vfio};
-use sys::{Result, Sys};
+use sys::{Result, Suite, Sys};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::*;
@@ -35,6 +37,9 @@ pub(crate) fn broken() -> Vec<Broken> {
     };
     let one = file(export(&edu, 0, &[0, 0, PAGE, 0]));
     let two = file(export(&edu, 0, &[0, 0, PAGE, 0, 2 * PAGE, 0, PAGE, 0]));
+    let adopted =
+        machine.adopt(one.try_clone().expect("a descriptor"), Path::new("a dma-buf")).expect("ours");
+    assert_eq!(machine.seek(&adopted, SeekFrom::End(0)).expect("its length"), u64::from(PAGE));
     // SAFETY: no command is known.
     let command = unsafe { machine.ioctl_raw(one.as_fd(), VFIO_DEVICE_RESET, std::ptr::null_mut()) };
     let map = |fd: &OwnedFd, length: u64, iova: u64| {
@@ -58,6 +63,9 @@ pub(crate) fn broken() -> Vec<Broken> {
         (vfio::DMA_BUF_IO, export(&ports, 2, &[0, 0, PAGE, 0])),
         (vfio::DMA_BUF_BOUNDS, export(&edu, 0, &[0, 1, PAGE, 0])),
         (vfio::DMA_BUF_IOCTL, command),
+        (vfio::DMA_BUF_POSITION, machine.pread(&adopted, &mut [0; 4], 0).map(|_| 0)),
+        (vfio::DMA_BUF_ACCESS, machine.read_stream(&adopted, &mut [0; 4]).map(|_| 0)),
+        (vfio::DMA_BUF_SEEK, machine.seek(&adopted, SeekFrom::End(1)).map(|_| 0)),
         (iommufd::MAP_FILE_BOUNDS, bounds),
         (iommufd::MAP_FILE_RANGES, ranges),
         (iommufd::MAP_FILE_REVOKED, map(&one, 4096, 8192)),

@@ -36,7 +36,6 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::MAP_EMPTY, CHECKED_BEFORE),
     (rule::MAP_UNALIGNED, CHECKED_BEFORE),
     (rule::DMA_BUF_DESCRIPTOR, "the descriptors of the process are the machine's too"),
-    (rule::DMA_BUF_ACCESS, "the machine reads, writes and maps the files that it opened itself"),
     (rule::RESET_FAILED, "the functions of a machine come back from a reset"),
     (rule::HOT_RESET_FAILED, "the buses of a machine come back from a reset"),
     (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),

@@ -1,7 +1,9 @@
 //! What the conformance suite asks of a machine.
 
+use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
+use subsystem::Whence;
 use sys::{Access, Creds, Error, Result, Suite, Sys};
 use uapi::Errno;
 
@@ -92,16 +94,21 @@ impl Suite for Machine {
             .map_err(|refusal| refused("write", file.path().display(), refusal))
     }
 
-    fn seek(&self, file: &File, offset: i64) -> Result<u64> {
+    /// An attribute is gone to wherever it is asked, and read from where each read says.
+    fn seek(&self, file: &File, to: SeekFrom) -> Result<u64> {
+        let failed = |errno| Error::new("lseek", file.path().display(), errno);
+        let (whence, offset) = match to {
+            SeekFrom::Start(offset) => (Whence::Start, offset.cast_signed()),
+            SeekFrom::Current(offset) => (Whence::Current, offset),
+            SeekFrom::End(offset) => (Whence::End, offset),
+        };
         match self.node_of(file) {
             Some(id) => self
                 .shared
                 .subsystem
-                .seek(id)
+                .seek(id, whence, offset)
                 .map_err(|refusal| refused("lseek", file.path().display(), refusal)),
-            None => {
-                u64::try_from(offset).map_err(|_| Error::new("lseek", file.path().display(), Errno::EINVAL))
-            }
+            None => u64::try_from(offset).map_err(|_| failed(Errno::EINVAL)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Descriptors of a machine are real ones: their numbers find the open file wherever they turn up.
 
+use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
@@ -128,7 +129,7 @@ fn descriptors_poll_and_seek_as_those_of_the_kernel() {
     let attached = Attached::new(&machine);
     for file in [&attached.device, &attached.iommufd] {
         assert_eq!(machine.poll(file).unwrap(), Readiness::IN | Readiness::OUT);
-        assert_eq!(machine.seek(file, 0).unwrap_err().errno(), Errno::ESPIPE);
+        assert_eq!(machine.seek(file, SeekFrom::Start(0)).unwrap_err().errno(), Errno::ESPIPE);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let added = epoll::add(&epoll, file, epoll::EventData::new_u64(0), epoll::EventFlags::IN);
         assert_eq!(added, Err(rustix::io::Errno::PERM));
@@ -177,7 +178,7 @@ fn a_device_of_a_group_polls_as_the_kernels() {
     assert_eq!(machine.usage().files, 3, "a duplicate is open");
     let adopted = machine.adopt(duplicate, Path::new("device of a group")).unwrap();
     assert!(region(&machine, &adopted, 0).size > 0);
-    assert_eq!(machine.seek(&adopted, 0).unwrap_err().errno(), Errno::ESPIPE);
+    assert_eq!(machine.seek(&adopted, SeekFrom::Start(0)).unwrap_err().errno(), Errno::ESPIPE);
     drop(adopted);
     assert_eq!(machine.usage().files, 2);
     let bare = device_fd(&machine, &group, FIRST).unwrap();

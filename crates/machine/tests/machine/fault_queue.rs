@@ -1,5 +1,6 @@
 //! Fault queues: files that a call opens, and whose descriptor is the program's.
 
+use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -60,7 +61,7 @@ fn an_adopted_descriptor_is_read_and_written() {
     let response = IommuHwptPageResponse { cookie: 1, code: IOMMUFD_PAGE_RESP_SUCCESS };
     assert_eq!(errno(machine.write_stream(&queue, response.as_bytes())), Err(Errno::EINVAL));
     assert_eq!(errno(machine.write_stream(&queue, &[0; 7])), Err(Errno::ESPIPE));
-    assert_eq!(machine.seek(&queue, 0).unwrap_err().errno(), Errno::ESPIPE);
+    assert_eq!(machine.seek(&queue, SeekFrom::Start(0)).unwrap_err().errno(), Errno::ESPIPE);
     assert!(machine.fdinfo(&queue).unwrap().contains("flags:\t02000002\n"));
 
     let clone = machine.try_clone(&queue).unwrap();

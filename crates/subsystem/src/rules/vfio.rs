@@ -135,6 +135,8 @@ rules! {
     DMA_BUF_BOUNDS = EINVAL, "dma-buf.bounds", "each range is within the BAR, and all of them in 64 bits";
     DMA_BUF_DESCRIPTOR = EMFILE, "dma-buf.descriptor", "the caller has a descriptor left";
     DMA_BUF_ACCESS = EINVAL, "dma-buf.access", "a dma-buf is neither read, written nor mapped";
+    DMA_BUF_POSITION = ESPIPE, "dma-buf.position", "a dma-buf has no positions to read or write at";
+    DMA_BUF_SEEK = EINVAL, "dma-buf.seek", "the place in a dma-buf that is gone to is its start or its end";
     DMA_BUF_IOCTL = ENOTTY, "dma-buf.ioctl", "no command on a dma-buf is known";
 
     // read, write and mmap.

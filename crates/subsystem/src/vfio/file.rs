@@ -33,6 +33,17 @@ pub struct Ready {
     pub write: bool,
 }
 
+/// From where `lseek(2)` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whence {
+    /// `SEEK_SET`
+    Start,
+    /// `SEEK_CUR`
+    Current,
+    /// `SEEK_END`
+    End,
+}
+
 /// What `mmap(2)` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapRequest {

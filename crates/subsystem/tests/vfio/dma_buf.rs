@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use subsystem::kconfig::Tristate;
-use subsystem::{FileId, Kconfig, Parameters, Refusal, Subsystem, Symbol};
+use subsystem::{FileId, Kconfig, MapRequest, Parameters, Ready, Refusal, Subsystem, Symbol, Whence};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::*;
@@ -119,7 +119,19 @@ fn b200_to_b203_what_is_exported() {
     }
     let fd = export(&client, device, &one);
     let file = client.caller.file(fd).unwrap();
-    assert_refused!(client.read(file, 0, 4), EINVAL, "dma-buf.access");
+    assert_refused!(client.read(file, 0, 4), ESPIPE, "dma-buf.position");
+    assert_refused!(client.write(file, 0, &[0; 4]), ESPIPE, "dma-buf.position");
+    let ctx = client.caller.ctx();
+    assert_refused!(vfio.read_stream(&ctx, file, &mut [0; 4]), EINVAL, "dma-buf.access");
+    assert_refused!(vfio.write_stream(&ctx, file, &[0; 4]), EINVAL, "dma-buf.access");
+    assert_refused!(vfio.map(&ctx, file, MapRequest::shared(0, PAGE)), EINVAL, "dma-buf.access");
+    assert_eq!(vfio.poll(file), Ready { read: true, write: true });
+    assert_eq!(vfio.seek(file, Whence::End, 0), Ok(one[0].1));
+    assert_eq!(vfio.seek(file, Whence::Start, 0), Ok(0));
+    for (whence, offset) in [(Whence::End, -1), (Whence::Start, 1), (Whence::Start, -1), (Whence::Current, 0)]
+    {
+        assert_refused!(vfio.seek(file, whence, offset), EINVAL, "dma-buf.seek");
+    }
     assert_refused!(client.raw(file, VFIO_DEVICE_RESET, &mut []), ENOTTY, "dma-buf.ioctl");
     let before = vfio.usage().files;
     vfio.release(file);

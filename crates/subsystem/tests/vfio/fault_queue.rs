@@ -1,6 +1,6 @@
 //! Fault queues: their objects, their files, and the page tables that name them.
 
-use subsystem::{FileId, MapRequest, Ready, UserMemory};
+use subsystem::{FileId, MapRequest, Ready, UserMemory, Whence};
 use uapi::Command;
 use uapi::iommufd::*;
 use zerocopy::IntoBytes;
@@ -130,7 +130,7 @@ fn the_file_has_no_positions_no_ioctls_and_no_memory() {
     let (_, file) = client.fault_queue(iommufd).unwrap();
     assert_refused!(client.read(file, 0, 40), ESPIPE, "fault-queue.position");
     assert_refused!(client.write(file, 0, &[0; 8]), ESPIPE, "fault-queue.position");
-    assert_refused!(vfio.seek(file), ESPIPE, "fault-queue.position");
+    assert_refused!(vfio.seek(file, Whence::Start, 0), ESPIPE, "fault-queue.position");
     assert_refused!(client.destroy(file, 1), ENOTTY, "fault-queue.ioctl");
     assert_refused!(client.fault_queue(file), ENOTTY, "fault-queue.ioctl");
     let map =

@@ -1,6 +1,6 @@
 //! What any file answers, bound or not.
 
-use subsystem::{Access, MapRequest, NodeKind, Usage};
+use subsystem::{Access, MapRequest, NodeKind, Usage, Whence};
 use uapi::Command;
 use uapi::iommufd::IommuIoasAlloc;
 use uapi::vfio::*;
@@ -83,7 +83,7 @@ fn b045_b664_no_file_is_seekable() {
     let (mut client, device) = Client::bound(&vfio);
     let (iommufd, _) = client.iommufd();
     for file in [device, iommufd] {
-        assert_refused!(vfio.seek(file), ESPIPE, "file.seek");
+        assert_refused!(vfio.seek(file, Whence::Start, 0), ESPIPE, "file.seek");
     }
 }
 
@@ -156,5 +156,5 @@ fn a_file_that_was_closed_is_not_found_again() {
     assert_eq!(vfio.usage(), Usage { devices: 1, groups: 1, ..Usage::default() });
     client.open(0);
     assert_refused!(client.raw(file, VFIO_DEVICE_GET_INFO, &mut [0; 64]), EBADF, "file.closed");
-    assert_refused!(vfio.seek(file), EBADF, "file.closed");
+    assert_refused!(vfio.seek(file, Whence::Start, 0), EBADF, "file.closed");
 }

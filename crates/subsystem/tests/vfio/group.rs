@@ -1,6 +1,6 @@
 //! Groups: opening, joining a container or an iommufd, giving out devices, and what they exclude.
 
-use subsystem::{FileId, Function, IommuInfo, NodeKind, Refusal, UserMemory};
+use subsystem::{FileId, Function, IommuInfo, NodeKind, Refusal, UserMemory, Whence};
 use uapi::Command;
 use uapi::vfio::*;
 use zerocopy::IntoBytes;
@@ -420,7 +420,7 @@ fn groups_and_containers_are_neither_read_nor_written_nor_mapped() {
             assert_refused!(client.write(file, 0, &[0; 4]), EINVAL, "group.write");
             let map = vfio.map(&client.caller.ctx(), file, subsystem::MapRequest::shared(0, 4096));
             assert_refused!(map, ENODEV, "group.map");
-            assert_refused!(vfio.seek(file), ESPIPE, "file.seek");
+            assert_refused!(vfio.seek(file, Whence::Start, 0), ESPIPE, "file.seek");
         }
     });
 }

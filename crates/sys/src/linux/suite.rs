@@ -1,11 +1,12 @@
 //! What the conformance suite asks of the host's kernel. Much of it needs root.
 #![forbid(unsafe_code)]
 
+use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use uapi::Errno;
@@ -113,10 +114,13 @@ impl Suite for Linux {
         super::ioctl::touch(address.as_ptr().cast()).map_err(errno)
     }
 
-    fn seek(&self, file: &LinuxFile, offset: i64) -> Result<u64> {
-        // The number is passed on as it is; the kernel refuses a negative one.
-        rustix::fs::seek(file, SeekFrom::Start(offset.cast_unsigned()))
-            .map_err(|answer| file.refused("lseek", answer))
+    fn seek(&self, file: &LinuxFile, to: SeekFrom) -> Result<u64> {
+        let to = match to {
+            SeekFrom::Start(offset) => rustix::fs::SeekFrom::Start(offset),
+            SeekFrom::Current(offset) => rustix::fs::SeekFrom::Current(offset),
+            SeekFrom::End(offset) => rustix::fs::SeekFrom::End(offset),
+        };
+        rustix::fs::seek(file, to).map_err(|answer| file.refused("lseek", answer))
     }
 
     fn fdinfo(&self, file: &LinuxFile) -> Result<String> {

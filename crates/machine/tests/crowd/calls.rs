@@ -1,13 +1,12 @@
 //! The calls, and what they may answer beside others.
 
-use machine::File;
+use machine::{File, Machine};
 use sys::{Result, Sys};
 use uapi::iommufd::*;
 use uapi::vfio::VfioDeviceAttachIommufdPt;
 use uapi::{Command, Errno};
 
 use crate::buffer::{PAGE, Source};
-use crate::stage::Stage;
 
 const FLAGS: u32 = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_FIXED_IOVA;
 
@@ -21,73 +20,93 @@ pub(crate) fn unless<T>(errnos: &[Errno], result: Result<T>) -> Option<T> {
     }
 }
 
-impl Stage {
-    /// Maps `pages` pages at an IOVA.
-    pub(crate) fn map(&self, space: u32, iova: u64, source: Source, pages: u64) -> Result<u32> {
+/// An IOAS of a context.
+#[derive(Clone, Copy)]
+pub(crate) struct Ioas<'a> {
+    machine: &'a Machine,
+    context: &'a File,
+    pub(crate) id: u32,
+}
+
+impl<'a> Ioas<'a> {
+    pub(crate) fn new(machine: &'a Machine, context: &'a File) -> Self {
+        let mut argument = IommuIoasAlloc::new();
+        machine.ioctl(context, &mut argument).unwrap();
+        Ioas::of(machine, context, argument.out_ioas_id)
+    }
+
+    /// The one of this id.
+    pub(crate) fn of(machine: &'a Machine, context: &'a File, id: u32) -> Self {
+        Ioas { machine, context, id }
+    }
+
+    pub(crate) fn destroy(self) {
+        self.machine.ioctl(self.context, &mut IommuDestroy { id: self.id, ..Command::new() }).unwrap();
+    }
+
+    /// Maps two pages at an IOVA.
+    pub(crate) fn map(self, iova: u64, source: Source) {
         match source {
             Source::Memory { address } => {
                 let mut map = IommuIoasMap {
                     flags: FLAGS,
-                    ioas_id: space,
+                    ioas_id: self.id,
                     user_va: address,
-                    length: pages * PAGE,
+                    length: 2 * PAGE,
                     iova,
                     ..Command::new()
                 };
                 // SAFETY: the memory is reached as memory that devices share, through raw pointers.
-                unsafe { self.machine.ioctl_typed(self.context(), &mut map) }
+                unsafe { self.machine.ioctl_typed(self.context, &mut map) }.unwrap();
             }
             Source::File { fd, start } => {
                 let mut map = IommuIoasMapFile {
                     flags: FLAGS,
-                    ioas_id: space,
+                    ioas_id: self.id,
                     fd,
                     start,
-                    length: pages * PAGE,
+                    length: 2 * PAGE,
                     iova,
                     ..Command::new()
                 };
                 // SAFETY: the file is mapped nowhere in the process but by the machine.
-                unsafe { self.machine.ioctl_typed(self.context(), &mut map) }
+                unsafe { self.machine.ioctl_typed(self.context, &mut map) }.unwrap();
             }
         }
     }
 
-    pub(crate) fn copy(&self, from: u32, to: u32, iova: u64, pages: u64) -> Result<u32> {
+    /// Maps the same two pages in another IOAS, at the same IOVA.
+    pub(crate) fn copy_to(self, other: Self, iova: u64) {
         let mut copy = IommuIoasCopy {
             flags: FLAGS,
-            dst_ioas_id: to,
-            src_ioas_id: from,
-            length: pages * PAGE,
+            dst_ioas_id: other.id,
+            src_ioas_id: self.id,
+            length: 2 * PAGE,
             dst_iova: iova,
             src_iova: iova,
             ..Command::new()
         };
         // SAFETY: what is mapped was given to devices already.
-        unsafe { self.machine.ioctl_typed(self.context(), &mut copy) }
+        unsafe { self.machine.ioctl_typed(self.context, &mut copy) }.unwrap();
     }
 
-    pub(crate) fn unmap(&self, space: u32, iova: u64, pages: u64) {
-        let mut unmap = IommuIoasUnmap { ioas_id: space, iova, length: pages * PAGE, ..Command::new() };
-        self.machine.ioctl(self.context(), &mut unmap).unwrap();
-        assert_eq!(unmap.length, pages * PAGE);
+    pub(crate) fn unmap(self, iova: u64) {
+        let mut unmap = IommuIoasUnmap { ioas_id: self.id, iova, length: 2 * PAGE, ..Command::new() };
+        self.machine.ioctl(self.context, &mut unmap).unwrap();
+        assert_eq!(unmap.length, 2 * PAGE);
     }
 
     /// The physical address of a page.
-    pub(crate) fn physical(&self, space: u32, iova: u64) -> Result<u64> {
-        let mut query = IommuIoasNoiommuGetPa { ioas_id: space, iova, length: PAGE, ..Command::new() };
-        self.machine.ioctl(self.context(), &mut query)?;
+    pub(crate) fn physical(self, iova: u64) -> Result<u64> {
+        let mut query = IommuIoasNoiommuGetPa { ioas_id: self.id, iova, length: PAGE, ..Command::new() };
+        self.machine.ioctl(self.context, &mut query)?;
         assert_eq!(query.length, PAGE);
         Ok(query.out_phys)
     }
 
-    /// What a device that is attached to an IOAS is to be told of a page there.
-    pub(crate) fn device_address(&self, space: u32, iova: u64) -> u64 {
-        if self.iommu { iova } else { self.physical(space, iova).unwrap() }
-    }
-
-    pub(crate) fn attach(&self, device: &File, space: u32) {
-        let mut attach = VfioDeviceAttachIommufdPt { pt_id: space, ..Command::new() };
+    /// Attaches a device that is bound to the context, or changes it over.
+    pub(crate) fn attach(self, device: &File) {
+        let mut attach = VfioDeviceAttachIommufdPt { pt_id: self.id, ..Command::new() };
         self.machine.ioctl(device, &mut attach).unwrap();
     }
 }

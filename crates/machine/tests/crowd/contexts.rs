@@ -1,15 +1,14 @@
 //! Who works with the context that everybody shares.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use machine::File;
 use sys::{Suite, Sys};
-use uapi::iommufd::{IommuDestroy, IommuIoasAlloc};
 use uapi::vfio::VfioDeviceDetachIommufdPt;
 use uapi::{Command, Errno};
 
 use crate::buffer::{Buffer, PAGE, Source};
-use crate::calls::unless;
+use crate::calls::{Ioas, unless};
 use crate::common::{bind_to, open};
 use crate::edu::{Edu, Way};
 use crate::random::Random;
@@ -19,28 +18,31 @@ use crate::watch::Step;
 /// A device that is taken away cannot be opened.
 const GONE: [Errno; 3] = [Errno::ENOENT, Errno::ENODEV, Errno::ENXIO];
 
+/// Without a device at the moment, or behind an IOMMU, there is no page table that could tell physical addresses.
+const UNTOLD: [Errno; 3] = [Errno::EOPNOTSUPP, Errno::ENODEV, Errno::EINVAL];
+
 /// IOVAs of an actor's own.
 fn iovas(actor: u64) -> u64 {
     (0x10 + actor) << 32
 }
 
-/// Opens a device by its node and binds it to the context; not while it is away, or `busy`.
-fn take(stage: &Stage, address: &str, busy: &[Errno], step: &Step) -> Option<File> {
+/// Opens a device by its node and binds it to a context; not while it is away, or `busy`.
+fn take(stage: &Stage, address: &str, context: &File, busy: &[Errno], step: &Step) -> Option<File> {
     step.now("opening a device");
     let device = unless(&GONE, open(&stage.machine, &stage.node(address)?))?;
     step.now("binding it to the context");
-    unless(busy, bind_to(&stage.machine, &device, stage.context_fd())).map(|_| device)
+    unless(busy, bind_to(&stage.machine, &device, context.as_fd().as_raw_fd())).map(|_| device)
 }
 
 /// A driver that behaves: its device is told of memory that it may reach, and of none other.
 pub(crate) fn drive(stage: &Stage, actor: u64, step: &Step, random: &mut Random) {
-    let Some(device) = take(stage, DRIVEN[actor as usize], &[], step) else { return };
+    let Some(device) = take(stage, DRIVEN[actor as usize], stage.context(), &[], step) else { return };
     let (buffer, iova) = (Buffer::new(stage, random), iovas(actor));
-    let mut space = random.pick(&stage.spaces);
+    let mut space = stage.space(random);
     step.now("attaching");
-    stage.attach(&device, space);
+    space.attach(&device);
     step.now("mapping");
-    stage.map(space, iova, buffer.source(), 2).unwrap();
+    space.map(iova, buffer.source());
     let edu = Edu::new(&stage.machine, &device);
     edu.set_bus_master(true);
     for _ in 0..random.below(8) {
@@ -51,77 +53,68 @@ pub(crate) fn drive(stage: &Stage, actor: u64, step: &Step, random: &mut Random)
         edu.finish(step);
         edu.start(Way::ToMemory, to);
         if random.one_in(2) {
-            space = move_on(stage, (space, iova), &device, step, random);
+            space = move_on((space, stage.space(random)), iova, &device, step);
         }
         edu.finish(step);
-        assert_eq!(buffer.read(1), pattern);
+        stage.check_moved(&buffer, &pattern);
     }
     edu.set_bus_master(false);
     step.now("unmapping");
-    stage.unmap(space, iova, 2);
+    space.unmap(iova);
     step.now("closing");
 }
 
 /// The device gets another IOAS that has the same memory at the same IOVA, while it works.
-fn move_on(stage: &Stage, (space, iova): (u32, u64), device: &File, step: &Step, random: &mut Random) -> u32 {
-    let other = random.pick(&stage.spaces);
-    if other == space {
+fn move_on<'a>((space, other): (Ioas<'a>, Ioas<'a>), iova: u64, device: &File, step: &Step) -> Ioas<'a> {
+    if other.id == space.id {
         return space;
     }
     step.now("copying a mapping");
-    stage.copy(space, other, iova, 2).unwrap();
+    space.copy_to(other, iova);
     step.now("replacing an IOAS");
-    stage.attach(device, other);
+    other.attach(device);
     step.now("unmapping what was copied");
-    stage.unmap(space, iova, 2);
+    space.unmap(iova);
     other
 }
 
 /// Maps, copies, asks and unmaps, in the IOASes of the drivers.
 pub(crate) fn remap(stage: &Stage, actor: u64, step: &Step, random: &mut Random) {
-    let buffer = Buffer::new(stage, random);
-    // Some of it is memory that others have pinned too.
-    let source = match random.below(3) {
-        0 => Source::File { fd: stage.file().as_raw_fd(), start: random.below(3) * PAGE },
-        _ => buffer.source(),
-    };
-    let (from, to, iova) = (random.pick(&stage.spaces), random.pick(&stage.spaces), iovas(actor));
+    let (buffer, iova) = (Buffer::new(stage, random), iovas(actor));
+    let source = if random.one_in(3) { stage.shared_pages(random) } else { buffer.source() };
+    let (from, to) = (stage.space(random), stage.space(random));
     step.now("mapping");
-    stage.map(from, iova, source, 2).unwrap();
-    if from != to {
+    from.map(iova, source);
+    if from.id != to.id {
         step.now("copying a mapping");
-        stage.copy(from, to, iova, 2).unwrap();
+        from.copy_to(to, iova);
     }
     step.now("asking for a physical address");
-    // Without a device at this moment, or behind an IOMMU, there is no page table to ask.
-    if let Some(physical) =
-        unless(&[Errno::EOPNOTSUPP, Errno::ENODEV, Errno::EINVAL], stage.physical(from, iova))
+    if let Some(physical) = unless(&UNTOLD, from.physical(iova))
         && let Source::Memory { address } = source
     {
         assert_eq!(stage.machine.physical_address(address as usize).unwrap(), physical);
     }
-    if from != to {
+    if from.id != to.id {
         step.now("unmapping the first");
-        stage.unmap(from, iova, 2);
+        from.unmap(iova);
     }
     step.now("making an IOAS");
-    let mut ioas = IommuIoasAlloc::new();
-    stage.machine.ioctl(stage.context(), &mut ioas).unwrap();
-    stage.copy(to, ioas.out_ioas_id, iova, 2).unwrap();
+    let third = Ioas::new(&stage.machine, stage.context());
+    to.copy_to(third, iova);
     step.now("unmapping");
-    stage.unmap(to, iova, 2);
+    to.unmap(iova);
     step.now("destroying an IOAS");
-    let mut destroy = IommuDestroy { id: ioas.out_ioas_id, ..Command::new() };
-    stage.machine.ioctl(stage.context(), &mut destroy).unwrap();
+    third.destroy();
 }
 
 /// A device that is attached here and there, and does nothing.
 pub(crate) fn wander(stage: &Stage, step: &Step, random: &mut Random) {
     // Its group may be open.
-    let Some(device) = take(stage, CONTESTED, &[Errno::EBUSY], step) else { return };
+    let Some(device) = take(stage, CONTESTED, stage.context(), &[Errno::EBUSY], step) else { return };
     for _ in 0..random.below(4) {
         step.now("attaching");
-        stage.attach(&device, random.pick(&stage.spaces));
+        stage.space(random).attach(&device);
         if random.one_in(2) {
             step.now("detaching");
             stage.machine.ioctl(&device, &mut VfioDeviceDetachIommufdPt::new()).unwrap();
@@ -131,19 +124,23 @@ pub(crate) fn wander(stage: &Stage, step: &Step, random: &mut Random) {
 }
 
 /// A driver that takes memory away while its device is at it, has it access memory that is not its own, and forgets to stop it.
+/// It has a context of its own: without an IOMMU, its device could get at all memory of the others.
 pub(crate) fn stray(stage: &Stage, actor: u64, step: &Step, random: &mut Random) {
-    let Some(device) = take(stage, CARELESS, &[], step) else { return };
+    step.now("opening a context");
+    let context = open(&stage.machine, "/dev/iommu").unwrap();
+    let Some(device) = take(stage, CARELESS, &context, &[], step) else { return };
     let (buffer, iova) = (Buffer::new(stage, random), iovas(actor));
-    let space = random.pick(&stage.spaces);
+    let source = if random.one_in(3) { stage.shared_pages(random) } else { buffer.source() };
+    let space = Ioas::new(&stage.machine, &context);
     step.now("mapping");
-    stage.map(space, iova, buffer.source(), 2).unwrap();
+    space.map(iova, source);
     if !random.one_in(4) {
         step.now("attaching");
-        stage.attach(&device, space);
+        space.attach(&device);
     }
     let edu = Edu::new(&stage.machine, &device);
     edu.set_bus_master(!random.one_in(4));
-    let known = unless(&[Errno::EOPNOTSUPP, Errno::ENODEV, Errno::EINVAL], stage.physical(space, iova));
+    let known = unless(&UNTOLD, space.physical(iova));
     for _ in 0..random.below(8) {
         let address = match random.below(4) {
             0 => random.next(),
@@ -161,6 +158,6 @@ pub(crate) fn stray(stage: &Stage, actor: u64, step: &Step, random: &mut Random)
         drop(device);
     }
     step.now("unmapping");
-    stage.unmap(space, iova, 2);
+    space.unmap(iova);
     step.now("giving memory back");
 }

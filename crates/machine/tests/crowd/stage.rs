@@ -1,15 +1,14 @@
 //! What all threads work on: a machine with four devices, and a context with some IOASes that is open all the time.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use machine::{File, Machine};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use sys::{MemoryOptions, PageSize, Suite, Sys};
-use uapi::Command;
-use uapi::iommufd::IommuIoasAlloc;
 
-use crate::buffer::PAGE;
+use crate::buffer::{Buffer, PAGE, Source};
+use crate::calls::Ioas;
 use crate::common::{self, DRIVER, open};
 use crate::random::Random;
 use crate::watch::Step;
@@ -25,7 +24,7 @@ pub(crate) struct Stage {
     pub(crate) machine: Machine,
     pub(crate) iommu: bool,
     context: File,
-    pub(crate) spaces: [u32; 3],
+    spaces: [u32; 3],
     /// Memory that several pin, and each at another address.
     file: OwnedFd,
 }
@@ -41,11 +40,7 @@ impl Stage {
         }
         let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
         let context = open(&machine, "/dev/iommu").unwrap();
-        let spaces = std::array::from_fn(|_| {
-            let mut ioas = IommuIoasAlloc::new();
-            machine.ioctl(&context, &mut ioas).unwrap();
-            ioas.out_ioas_id
-        });
+        let spaces = std::array::from_fn(|_| Ioas::new(&machine, &context).id);
         let file = memfd_create("crowd", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&file, 4 * PAGE).unwrap();
         Stage { machine, iommu: iommu != "none", context, spaces, file }
@@ -55,12 +50,19 @@ impl Stage {
         &self.context
     }
 
-    pub(crate) fn context_fd(&self) -> i32 {
-        self.context.as_fd().as_raw_fd()
+    /// One of its IOASes.
+    pub(crate) fn space(&self, random: &mut Random) -> Ioas<'_> {
+        Ioas::of(&self.machine, &self.context, random.pick(&self.spaces))
     }
 
-    pub(crate) fn file(&self) -> &OwnedFd {
-        &self.file
+    /// What a device that is attached to an IOAS is to be told of a page there.
+    pub(crate) fn device_address(&self, space: Ioas<'_>, iova: u64) -> u64 {
+        if self.iommu { iova } else { space.physical(iova).unwrap() }
+    }
+
+    /// Two pages of memory that others pin too.
+    pub(crate) fn shared_pages(&self, random: &mut Random) -> Source {
+        Source::File { fd: self.file.as_raw_fd(), start: random.below(3) * PAGE }
     }
 
     /// The node of a device; `None` while its driver is not bound.
@@ -102,6 +104,17 @@ impl Stage {
         let options = MemoryOptions { length: 2 << 20, page_size: PageSize::Huge2M, highest: u64::MAX };
         let free: Vec<_> = std::iter::from_fn(|| self.machine.allocate(&options).ok()).collect();
         (self.machine.usage(), self.machine.vm_pin().unwrap(), free.len())
+    }
+
+    /// What a device has copied to the second page of a buffer has to be this.
+    #[track_caller]
+    pub(crate) fn check_moved(&self, buffer: &Buffer, pattern: &[u8; PAGE as usize]) {
+        let there = buffer.read(1);
+        let wrong = there.iter().zip(pattern).position(|(there, moved)| there != moved);
+        if let Some(at) = wrong {
+            self.check_findings();
+            panic!("byte {at} is {:#x}, not {:#x}", there[at], pattern[at]);
+        }
     }
 
     /// Only the careless one may have been refused anything.

@@ -14,6 +14,12 @@ use client::{BUFFER, Client, pages};
 use support::host::TestHost;
 use support::memory::Layout;
 
+/// What the locks of the simulated host are made of.
+mod sync {
+    pub(crate) use std::sync::{Mutex, RwLock};
+    pub(crate) use std::thread_local;
+}
+
 #[expect(dead_code, reason = "what the tests need is in there too")]
 #[path = "../tests/iommufd/client.rs"]
 mod client;

@@ -9,6 +9,12 @@ macro_rules! assert_refused {
     }};
 }
 
+/// What the locks of the simulated host are made of.
+mod sync {
+    pub(crate) use std::sync::{Mutex, RwLock};
+    pub(crate) use std::thread_local;
+}
+
 #[expect(dead_code, reason = "what the tests of other files need is in there too")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -34,6 +34,8 @@ pub(crate) struct Functions {
     pub(crate) events: Vec<String>,
     pub(crate) woken: Vec<Function>,
     sleeps: VecDeque<Meanwhile>,
+    /// What happens during every other sleep.
+    always: Option<fn() -> Slept>,
     pinned_at_reset: Arc<Mutex<Vec<u64>>>,
 }
 
@@ -64,6 +66,11 @@ impl TestHost {
     /// Says what happens during the next sleep that is not spoken for. A sleep without anything panics.
     pub(crate) fn during_sleep(&self, meanwhile: impl FnOnce() -> Slept + Send + 'static) {
         self.bus(|bus| bus.sleeps.push_back(Box::new(meanwhile)));
+    }
+
+    /// Says what happens during each sleep that is not spoken for.
+    pub(crate) fn during_every_sleep(&self, meanwhile: fn() -> Slept) {
+        self.bus(|bus| bus.always = Some(meanwhile));
     }
 
     /// Forgets what was done to the functions; what it was.
@@ -263,8 +270,10 @@ impl Nodes for TestHost {
     }
 
     fn sleep(&self, _function: Function, _seconds: u32) -> Slept {
-        let meanwhile = self.bus(|bus| bus.sleeps.pop_front()).expect("nobody would ever wake the sleeper");
-        meanwhile()
+        match self.bus(|bus| (bus.sleeps.pop_front(), bus.always)) {
+            (Some(meanwhile), _) => meanwhile(),
+            (None, meanwhile) => meanwhile.expect("nobody would ever wake the sleeper")(),
+        }
     }
 
     fn wake(&self, function: Function) {

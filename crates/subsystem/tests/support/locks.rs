@@ -1,7 +1,7 @@
-//! Locks of the standard library that know the order in which they may be taken (ARCHITECTURE.md, Locks), and panic when a
-//! thread leaves it, or takes one twice.
+//! Locks that know the order in which they may be taken (ARCHITECTURE.md, Locks), and panic when a thread leaves it, or takes
+//! one twice. What a lock guards says which one it is.
 //!
-//! What a lock guards says which one it is.
+//! They are made of those in `crate::sync`: of the standard library, or of a model checker (`tests/interleavings`).
 
 use std::any::type_name;
 use std::cell::RefCell;
@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use subsystem::Locks;
 
 use super::host::TestHost;
+use crate::sync;
 
 /// What each lock guards, and the place of the lock in the order. Two locks of one place are never held together.
 const ORDER: [(u8, &str); 11] = [
@@ -33,7 +34,7 @@ fn place(full: &str) -> u8 {
     known.unwrap_or_else(|| panic!("the lock around {full} has no place in the order")).0
 }
 
-thread_local! {
+sync::thread_local! {
     /// The locks that this thread holds, outermost first: their places, and what they guard.
     static HELD: RefCell<Vec<(u8, &'static str)>> = const { RefCell::new(Vec::new()) };
 }
@@ -44,10 +45,11 @@ pub(crate) fn holding<R>(name: &'static str, f: impl FnOnce() -> R) -> R {
     struct Release;
     impl Drop for Release {
         fn drop(&mut self) {
-            HELD.with_borrow_mut(|held| held.pop());
+            HELD.with(|held| held.borrow_mut().pop());
         }
     }
-    HELD.with_borrow_mut(|held| {
+    HELD.with(|held| {
+        let mut held = held.borrow_mut();
         let own = place(name);
         let before = held.last().filter(|&&(last, _)| last >= own);
         assert!(before.is_none(), "{name} is locked inside {}", before.map_or("", |(_, name)| name));
@@ -57,11 +59,11 @@ pub(crate) fn holding<R>(name: &'static str, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+pub(crate) struct Mutex<T>(sync::Mutex<T>);
 
 impl<T: Send> subsystem::Mutex<T> for Mutex<T> {
     fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+        Self(sync::Mutex::new(value))
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
@@ -69,11 +71,11 @@ impl<T: Send> subsystem::Mutex<T> for Mutex<T> {
     }
 }
 
-pub(crate) struct RwLock<T>(std::sync::RwLock<T>);
+pub(crate) struct RwLock<T>(sync::RwLock<T>);
 
 impl<T: Send + Sync> subsystem::RwLock<T> for RwLock<T> {
     fn new(value: T) -> Self {
-        Self(std::sync::RwLock::new(value))
+        Self(sync::RwLock::new(value))
     }
 
     fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {

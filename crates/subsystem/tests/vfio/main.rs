@@ -1,6 +1,12 @@
 //! Device files through the calls of the file layer, on a simulated host. The names of tests begin with the rows of the
 //! behaviour tables that they hold against.
 
+/// What the locks of the simulated host are made of.
+mod sync {
+    pub(crate) use std::sync::{Mutex, RwLock};
+    pub(crate) use std::thread_local;
+}
+
 #[expect(dead_code, reason = "what the tests of other files need is in there too")]
 #[path = "../support/mod.rs"]
 mod support;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use subsystem::{DmaOwner, Function, IommuInfo};
 
+use crate::dma::Domain;
 use crate::ram::lock;
 use crate::spec::{DeviceSpec, Iommu, IommuSpec, PciAddress};
 
@@ -42,6 +43,8 @@ struct Group {
     info: Option<IommuInfo>,
     /// Who has its DMA, and how often.
     owner: Option<(Owner, u32)>,
+    /// What its members are attached to.
+    domain: Option<Domain>,
 }
 
 /// Who has the DMA of a group.
@@ -65,9 +68,9 @@ impl Groups {
         self.iommu != Iommu::None && place.is_some_and(|(_, isolation)| *isolation != Isolation::Bypass)
     }
 
-    /// A function is found on the bus: it comes into its group, which is made for the first one. `None` if it is not behind
-    /// the IOMMU.
-    pub(crate) fn join(&self, function: Function) -> Option<IommuInfo> {
+    /// A function is found on the bus: it comes into its group, which is made for the first one, and is to `attach` to what
+    /// the others are attached to. `None` if it is not behind the IOMMU.
+    pub(crate) fn join(&self, function: Function, attach: impl FnOnce(Domain)) -> Option<IommuInfo> {
         let Iommu::Translating(spec) = self.iommu else { return None };
         let (address, isolation) =
             *self.places.get(function.0 as usize).filter(|_| self.is_behind(function))?;
@@ -80,6 +83,8 @@ impl Groups {
         let found = all.iter_mut().flatten().find(|group| group.members.iter().any(together));
         if let Some(group) = found {
             group.members.push(function);
+            // While nobody attaches the group to anything else.
+            group.domain.map(attach);
             return group.info;
         }
         let number = add(&mut all, function, |number| Some(spec.info(number)));
@@ -110,9 +115,17 @@ impl Groups {
         of(&mut lock(&self.all), function)?.info
     }
 
-    /// The function and all others of its group.
-    pub(crate) fn members(&self, function: Function) -> Vec<Function> {
-        of(&mut lock(&self.all), function).map_or_else(|| vec![function], |group| group.members.clone())
+    /// What a group is behind.
+    pub(crate) fn info_of(&self, group: u32) -> Option<IommuInfo> {
+        lock(&self.all).get(group as usize)?.as_ref()?.info
+    }
+
+    /// A group is attached to a domain, or to none: so is to be `each` of its functions.
+    pub(crate) fn attach(&self, group: u32, domain: Option<Domain>, each: impl FnMut(Function)) {
+        if let Some(group) = lock(&self.all).get_mut(group as usize).and_then(Option::as_mut) {
+            group.domain = domain;
+            group.members.iter().copied().for_each(each);
+        }
     }
 
     /// A driver of the host that reaches memory by the DMA API is about to have a function; false if VFIO or IOMMUFD has the
@@ -173,7 +186,7 @@ impl Group {
 /// A new group with one member; its number.
 fn add(all: &mut Vec<Option<Group>>, function: Function, info: impl FnOnce(u32) -> Option<IommuInfo>) -> u32 {
     let number = all.iter().position(Option::is_none).unwrap_or(all.len());
-    let group = Group { members: vec![function], info: info(number as u32), owner: None };
+    let group = Group { members: vec![function], info: info(number as u32), owner: None, domain: None };
     match all.get_mut(number) {
         Some(free) => *free = Some(group),
         None => all.push(Some(group)),
@@ -239,6 +252,7 @@ impl IommuSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dma::UNMANAGED;
 
     /// The defaults are what the unit of QEMU 7.2 shows.
     #[test]
@@ -261,7 +275,7 @@ mod tests {
         let places = places.map(|(address, isolation)| (address.parse().unwrap(), isolation));
         let groups = Groups::new(Iommu::Translating(IommuSpec::default()), places.to_vec());
         for number in 0..6 {
-            groups.join(Function(number));
+            groups.join(Function(number), |_| ());
         }
         groups
     }
@@ -271,8 +285,22 @@ mod tests {
         let groups = groups();
         let number = |function| groups.info(Function(function)).map(|info| info.group);
         assert_eq!([0, 1, 2, 3, 4, 5].map(number), [Some(0), None, Some(1), Some(1), Some(0), Some(2)]);
-        assert_eq!(groups.members(Function(4)), [Function(0), Function(4)]);
-        assert_eq!(groups.members(Function(1)), [Function(1)]);
+    }
+
+    #[test]
+    fn who_comes_to_a_group_is_attached_as_the_others_are() {
+        let (groups, domain) = (groups(), UNMANAGED);
+        let mut attached = Vec::new();
+        groups.attach(0, Some(domain), |member| attached.push(member));
+        assert_eq!(attached, [Function(0), Function(4)]);
+        groups.leave(Function(0));
+        let mut to = Vec::new();
+        groups.join(Function(0), |domain| to.push(domain));
+        assert_eq!(to, [domain]);
+        groups.attach(0, None, |_| ());
+        groups.leave(Function(4));
+        groups.join(Function(4), |domain| to.push(domain));
+        assert_eq!(to.len(), 1);
     }
 
     #[test]
@@ -282,8 +310,8 @@ mod tests {
         assert_eq!(groups.leave(Function(2)), Some((1, false)));
         assert_eq!(groups.leave(Function(3)), Some((1, true)));
         assert_eq!(groups.leave(Function(3)), None);
-        assert_eq!(groups.join(Function(3)).map(|info| info.group), Some(1));
-        assert_eq!(groups.join(Function(2)).map(|info| info.group), Some(1));
+        assert_eq!(groups.join(Function(3), |_| ()).map(|info| info.group), Some(1));
+        assert_eq!(groups.join(Function(2), |_| ()).map(|info| info.group), Some(1));
         assert_eq!(groups.leave(Function(1)), Some((3, true)));
     }
 

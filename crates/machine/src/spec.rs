@@ -164,6 +164,8 @@ pub struct DeviceSpec {
     pub thread: bool,
     /// The driver that is bound to it when the machine starts.
     pub driver: Driver,
+    /// Whether it is on the bus when the machine starts; else a rescan finds it.
+    pub present: bool,
     /// Whether it is behind the machine's IOMMU, if there is one.
     pub behind_iommu: bool,
     /// Behind an IOMMU: it is in one iommu_group with all devices of the same number; `None`: in one of its own.
@@ -180,6 +182,7 @@ impl DeviceSpec {
             dma_mask: None,
             thread: true,
             driver: Driver::VfioPci,
+            present: true,
             behind_iommu: true,
             group: None,
         }
@@ -227,6 +230,8 @@ struct RawDevice {
     #[serde(default)]
     driver: Driver,
     #[serde(default = "yes")]
+    present: bool,
+    #[serde(default = "yes")]
     behind_iommu: bool,
     group: Option<u32>,
 }
@@ -258,7 +263,8 @@ impl TryFrom<RawDevice> for DeviceSpec {
     type Error = String;
 
     fn try_from(raw: RawDevice) -> Result<Self, String> {
-        let RawDevice { address, model, image, size, dma_mask, thread, driver, behind_iommu, group } = raw;
+        let RawDevice { address, model, image, size, dma_mask, thread, driver, present, behind_iommu, group } =
+            raw;
         let model = match (model, image, size) {
             (RawModel::Nvme, Some(image), None) => ModelSpec::Nvme(NvmeBacking::Image(image)),
             (RawModel::Nvme, None, Some(size)) => ModelSpec::Nvme(NvmeBacking::Memory(size)),
@@ -274,7 +280,7 @@ impl TryFrom<RawDevice> for DeviceSpec {
                 return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
             }
         };
-        Ok(DeviceSpec { address, model, dma_mask, thread, driver, behind_iommu, group })
+        Ok(DeviceSpec { address, model, dma_mask, thread, driver, present, behind_iommu, group })
     }
 }
 

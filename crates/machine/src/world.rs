@@ -253,6 +253,10 @@ impl subsystem::Iommu for World {
         self.groups.info(function)
     }
 
+    fn iommu_of_group(&self, group: u32) -> Option<IommuInfo> {
+        self.groups.info_of(group)
+    }
+
     fn unmanaged_domain(&self) -> Domain {
         UNMANAGED
     }
@@ -260,7 +264,7 @@ impl subsystem::Iommu for World {
     fn domain_new(&self, kind: DomainKind) -> Option<Domain> {
         let aperture_last = match kind {
             DomainKind::Physical => None,
-            DomainKind::Translated(function) => Some(self.groups.info(function)?.aperture_last),
+            DomainKind::Translated { aperture_last } => Some(aperture_last),
         };
         Some(self.domains.create(aperture_last))
     }
@@ -279,9 +283,11 @@ impl subsystem::Iommu for World {
     }
 
     fn domain_attach(&self, function: Function, domain: Option<Domain>) {
-        for member in self.groups.members(function) {
-            self.with(member, (), |function| self.domains.attach(function.dma(), domain));
-        }
+        self.with(function, (), |function| self.domains.attach(function.dma(), domain));
+    }
+
+    fn group_attach(&self, group: u32, domain: Option<Domain>) {
+        self.groups.attach(group, domain, |member| self.domain_attach(member, domain));
     }
 
     fn dirty_tracking(&self, domain: Domain, on: bool) {

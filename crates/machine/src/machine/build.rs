@@ -43,6 +43,7 @@ struct Device {
     dma_bits: Option<u8>,
     thread: bool,
     driver: Driver,
+    present: bool,
     isolation: Isolation,
 }
 
@@ -80,7 +81,7 @@ impl Machine {
         let vfio_pci = spec.kconfig.has(Symbol::VfioPci);
         let drivers = Drivers::new(vfio_pci, devices.iter().map(|device| &device.driver));
         for (number, device) in (0..).zip(devices) {
-            let Device { address, model, dma_bits, thread, driver, isolation: _ } = device;
+            let Device { address, model, dma_bits, thread, driver, present, isolation: _ } = device;
             let identity = model.identity();
             identity
                 .check(model.doorbells())
@@ -90,8 +91,9 @@ impl Machine {
             let faults = groups.is_behind(Function(number)).then(|| Arc::clone(&log));
             let ports = domains.port(&address.to_string(), dma_bits, faults);
             let function = bus.add((address, several), (identity, model), ports, &log);
+            function.set_present(present);
             if thread { &mut threaded } else { &mut inline }.push(function);
-            bindings.push(drivers.binding(&driver));
+            bindings.push(drivers.binding(&driver, present));
         }
 
         let subsystem = subsystem(&spec, drivers.names(), bus, domains, groups, log)?;
@@ -152,6 +154,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         dma_bits: None,
         thread,
         driver,
+        present: true,
         isolation: Isolation::Own,
     }));
     devices.extend(spec.ports.iter().map(|&PortSpec { address, bus }| Device {
@@ -160,6 +163,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         dma_bits: None,
         thread: false,
         driver: Driver::Host(PCIEPORT.to_string()),
+        present: true,
         isolation: Isolation::Own,
     }));
     devices.sort_by_key(|device| device.address);
@@ -178,8 +182,8 @@ fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
         }
     };
     let (dma_bits, isolation) = (spec.dma_mask, Isolation::of(spec));
-    let (address, thread, driver) = (spec.address, spec.thread, spec.driver.clone());
-    Ok(Device { address, model, dma_bits, thread, driver, isolation })
+    let DeviceSpec { address, thread, present, .. } = *spec;
+    Ok(Device { address, model, dma_bits, thread, driver: spec.driver.clone(), present, isolation })
 }
 
 fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {
@@ -209,7 +213,7 @@ fn subsystem(
     }
     let mediated = MediatedDevices::new(bus.functions().len() as u32, &spec.mediated, domains.ram());
     let world = World::new(bus, mediated, domains, groups, tree, log).map_err(failed("eventfds"))?;
-    for function in world.bus().functions() {
+    for function in world.bus().functions().iter().filter(|function| function.is_present()) {
         world.plug(function).map_err(failed("file tree"))?;
     }
     for device in world.mediated().all() {

@@ -83,12 +83,13 @@ impl Drivers {
         self.0.get(driver.0).map_or("", String::as_str)
     }
 
-    /// What is known of a function that starts with a driver.
-    pub(super) fn binding(&self, driver: &Driver) -> Binding {
+    /// What is known of a function that starts with a driver, or is found later.
+    pub(super) fn binding(&self, driver: &Driver, present: bool) -> Binding {
         let name = driver.name();
         let without_ids = name.filter(|name| WITHOUT_IDS.contains(name));
         let native = self.all().find(|&it| without_ids.is_none() && Some(self.name(it)) == name);
-        Binding { bound: Mutex::default(), only: Mutex::new(without_ids.map(String::from)), native }
+        let only = without_ids.filter(|_| present).map(String::from);
+        Binding { bound: Mutex::default(), only: Mutex::new(only), native }
     }
 
     /// Whether a driver takes a function.
@@ -115,7 +116,7 @@ impl Shared {
     /// Binds a driver to every function that one matches, as at boot, and then has the mediated devices registered. A device
     /// that is refused is in the log.
     pub(super) fn bind_at_start(&self) {
-        for function in self.world().bus().functions() {
+        for function in self.world().bus().functions().iter().filter(|function| function.is_present()) {
             // The reason is in the log, as after a boot.
             let _refused = self.probe(function);
         }

@@ -8,7 +8,8 @@ use crate::bus::PciFunction;
 impl World {
     /// A function is found on the bus: it comes into its iommu_group, and sysfs shows it.
     pub(crate) fn plug(&self, function: &PciFunction) -> Result<(), Errno> {
-        let iommu = self.groups.join(function.number());
+        let iommu =
+            self.groups.join(function.number(), |domain| self.domains.attach(function.dma(), Some(domain)));
         if let Some(iommu) = iommu {
             self.log.line(format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group));
         }
@@ -20,6 +21,7 @@ impl World {
     pub(crate) fn unplug(&self, function: &PciFunction) {
         function.set_present(false);
         let group = self.groups.leave(function.number());
+        self.domains.attach(function.dma(), None);
         self.tree.remove_device(function.address(), group);
     }
 }

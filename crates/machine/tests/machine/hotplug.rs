@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use machine::model::{Bar, BarKind, Express, Identity, Model, Reach, Register, Work};
 use machine::{CustomDevice, Driver, File, Machine, MachineSpec, Why};
 use subsystem::Usage;
-use sys::{Access, Memory, MemoryOptions, Mmio, PageSize, Suite, Sys};
+use sys::{Access, Memory, MemoryOptions, Mmio, PageSize, Suite, Sys, Tailed};
 use uapi::iommufd::*;
 use uapi::vfio::*;
 use uapi::{Command, Errno};
@@ -132,8 +132,7 @@ struct Pumping {
 impl Pumping {
     fn start(machine: &Machine, way: fn(&Machine) -> Program) -> Self {
         let program = way(machine);
-        let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
-        let memory = machine.allocate(&options).unwrap();
+        let memory = page(machine);
         program.map(machine, &memory);
         let device = program.device();
         let request = interrupt(machine, device, VFIO_PCI_REQ_IRQ_INDEX);
@@ -158,6 +157,42 @@ impl Pumping {
     /// Returns when the program is asked to let go of the device.
     fn is_asked(&self, machine: &Machine) {
         assert_eq!(machine.wait(&[self.request.as_fd()], Some(PATIENCE)).unwrap(), [true]);
+    }
+}
+
+/// A page of memory.
+fn page(machine: &Machine) -> Memory {
+    let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
+    machine.allocate(&options).unwrap()
+}
+
+/// An educational device that reads memory, inline.
+struct Dma {
+    bar: Mmio,
+    address: &'static str,
+}
+
+impl Dma {
+    /// That of a group.
+    fn new(machine: &Machine, group: &File, address: &'static str) -> Self {
+        let device = device_fd(machine, group, address).unwrap();
+        Self::of(machine, machine.adopt(device, Path::new("device of a group")).unwrap(), address)
+    }
+
+    fn of(machine: &Machine, device: File, address: &'static str) -> Self {
+        set_bus_master(machine, &device, true);
+        // The mapping keeps the device open.
+        Dma { bar: bar(machine, &device, 4096), address }
+    }
+
+    /// Has it read at [`IOVA`]; how many of its accesses were blocked by that.
+    fn blocked(&self, machine: &Machine) -> u64 {
+        let count = || machine.fault_count(self.address.parse().unwrap()).unwrap();
+        let before = count();
+        for (register, value) in [(0x80, IOVA), (0x88, 0x40000), (0x90, 4096), (0x98, 1)] {
+            self.bar.write64(register, value);
+        }
+        count() - before
     }
 }
 
@@ -262,7 +297,73 @@ fn the_others_of_a_group_go_on() {
     write(&machine, &format!("{}/driver_override", sysfs(SECOND)), "vfio-pci").unwrap();
     write(&machine, "/sys/bus/pci/drivers_probe", SECOND).unwrap();
     assert_eq!((group_node(&machine, SECOND), status(&machine, group)), (node, joined));
-    device_fd(&machine, group, SECOND).unwrap();
+    let memory = page(&machine);
+    map_dma(&machine, &contained.container, memory.start().as_ptr() as u64, IOVA, 4096).unwrap();
+    let second = Dma::new(&machine, group, SECOND);
+    assert_eq!(second.blocked(&machine), 0, "it reaches what the container has");
+    assert_eq!(unmap_dma(&machine, &contained.container, IOVA, 4096), Ok(4096));
+    assert_eq!(second.blocked(&machine), 1);
+}
+
+/// The device that a group came with may leave before the others.
+#[test]
+fn a_group_outlives_the_device_that_it_came_with() {
+    let machine = Machine::from_spec(iommu_spec()).unwrap();
+    let (group, container) = (open_group(&machine, FIRST).unwrap(), open_container(&machine));
+    let remove = || write(&machine, &format!("{}/remove", sysfs(FIRST)), "1").unwrap();
+    set_container(&machine, &group, &container).unwrap();
+    remove();
+    set_iommu(&machine, &container, VFIO_TYPE1v2_IOMMU).unwrap();
+    let memory = page(&machine);
+    map_dma(&machine, &container, memory.start().as_ptr() as u64, IOVA, 4096).unwrap();
+    let second = Dma::new(&machine, &group, SECOND);
+    assert_eq!(second.blocked(&machine), 0);
+    drop(second);
+    write(&machine, RESCAN, "1").unwrap();
+    remove();
+    unset_container(&machine, &group).unwrap();
+    assert_eq!(machine.usage().areas, 0);
+    drop(group);
+    let bound = Bound::new(&machine, SECOND);
+    let second = Dma::of(&machine, bound.device, SECOND);
+    assert_eq!(second.blocked(&machine), 1, "nothing is left of the container");
+}
+
+/// What comes to a group that a program has gets no driver that would take its DMA.
+#[test]
+fn a_device_that_comes_to_a_group_in_use_has_no_driver() {
+    let mut spec = iommu_spec();
+    (spec.devices[1].driver, spec.devices[1].present) = (Driver::Host("nvme".into()), false);
+    let machine = Machine::from_spec(spec).unwrap();
+    let contained = Contained::new(&machine, FIRST);
+    assert!(!exists(&machine, &sysfs(SECOND)));
+    write(&machine, RESCAN, "1").unwrap();
+    assert_eq!(group_node(&machine, SECOND), group_node(&machine, FIRST));
+    let driver = format!("{}/driver", sysfs(SECOND));
+    assert!(!exists(&machine, &driver));
+    drop(contained);
+    write(&machine, "/sys/bus/pci/drivers_probe", SECOND).unwrap();
+    assert!(machine.read_link(Path::new(&driver)).unwrap().ends_with("nvme"));
+}
+
+/// A bus is reset without the functions that have left it.
+#[test]
+fn who_has_left_takes_no_part_in_a_reset_of_the_bus() {
+    let text = "iommu = \"translating\"\n[[port]]\naddress = \"0000:00:1c.0\"\nbus = 2\n[[device]]\n\
+                address = \"0000:02:00.0\"\nmodel = \"edu\"\n[[device]]\naddress = \"0000:02:00.1\"\n\
+                model = \"edu\"\n";
+    let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
+    let contained = Contained::new(&machine, EDU);
+    let count = || {
+        let mut info = Tailed::new(VfioPciHotResetInfo { argsz: 64, ..Command::new() }, 52);
+        machine.ioctl_tailed(&contained.device, &mut info).unwrap();
+        info.head().count
+    };
+    assert_eq!(count(), 2);
+    write(&machine, &format!("{}/remove", sysfs("0000:02:00.1")), "1").unwrap();
+    assert_eq!(count(), 1);
+    write(&machine, RESCAN, "1").unwrap();
+    assert_eq!(count(), 2);
 }
 
 /// With a port goes what is behind it, and comes back with it.

@@ -29,6 +29,7 @@ size = "64MiB"
 dma_mask = 40
 thread = false
 driver = "none"
+present = false
 [[device]]
 address = "0001:02:1f.7"
 model = "edu"
@@ -57,6 +58,7 @@ fn every_key_is_taken() {
         dma_mask: Some(40),
         thread: false,
         driver: Driver::None,
+        present: false,
         behind_iommu: true,
         group: None,
     };
@@ -85,7 +87,7 @@ fn each_mistake_is_named() {
         (
             device("model = \"edu\"\nmask = 3"),
             "line 4: unknown field `mask`, expected one of `address`, `model`, `image`, `size`, `dma_mask`, `thread`, \
-             `driver`, `behind_iommu`, `group`",
+             `driver`, `present`, `behind_iommu`, `group`",
         ),
         (
             "iommu = \"amd\"".into(),

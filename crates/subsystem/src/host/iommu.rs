@@ -33,8 +33,11 @@ pub enum DomainKind {
     /// Physically: without an IOMMU. Mapped memory may be reached where it is; it may be mapped several times, and its
     /// IOVAs are for reports only.
     Physical,
-    /// By IOVA, through the IOMMU that serves this function. Mappings are disjoint.
-    Translated(Function),
+    /// By IOVA, through an IOMMU. Mappings are disjoint.
+    Translated {
+        /// The last IOVA that can be mapped.
+        aperture_last: u64,
+    },
 }
 
 /// Memory that is mapped in a domain.
@@ -78,6 +81,9 @@ pub trait Iommu: Memory {
     /// The IOMMU that the driver core has attached to the function (`dev->iommu`).
     fn iommu(&self, function: Function) -> Option<IommuInfo>;
 
+    /// The IOMMU that an iommu_group is behind, as each of its functions says; `None` if it is behind none.
+    fn iommu_of_group(&self, group: u32) -> Option<IommuInfo>;
+
     /// The domain of devices without an IOMMU that are opened through their groups: the kernel knows of no memory that it
     /// gives to them, and programs learn addresses elsewhere (`/proc/self/pagemap`). Nothing is mapped there.
     fn unmanaged_domain(&self) -> Self::Domain;
@@ -90,9 +96,11 @@ pub trait Iommu: Memory {
     /// They may no longer; returns when no access to it is under way any more. What is unmapped was mapped just so, or is a
     /// part of what was.
     fn domain_unmap(&self, domain: Self::Domain, mapping: Mapping<Self::Pin>);
-    /// The function, and with it all others of its iommu_group, reaches what this domain says from now on; `None`:
-    /// nothing. Returns when no access that began before is under way any more.
+    /// A function without an IOMMU reaches what this domain says from now on; `None`: nothing. Returns when no access that
+    /// began before is under way any more.
     fn domain_attach(&self, function: Function, domain: Option<Self::Domain>);
+    /// The same of all functions of an iommu_group that is behind an IOMMU, those included that come to it later.
+    fn group_attach(&self, group: u32, domain: Option<Self::Domain>);
     /// Whether the domain notes which pages are written from now on. What it has noted before stays.
     fn dirty_tracking(&self, domain: Self::Domain, on: bool);
     /// Tells each run of pages from `iova` to `last` that were noted as written, as first and last IOVA, and forgets them

@@ -219,10 +219,10 @@ fn leave<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot) -> Option<u32>
 
 /// Has the DMA of a device and its iommu_group go through a domain. No device here has DMA with a PASID.
 fn translate<H: Host>(host: &H, objects: &Objects<H>, slot: Slot, domain: Option<H::Domain>) {
-    if let Some(device) = objects.device(slot.device).filter(|device| device.iommu.is_some())
+    if let Some(iommu) = objects.device(slot.device).and_then(|device| device.iommu)
         && slot.pasid == NO_PASID
     {
-        host.domain_attach(device.function, domain);
+        host.group_attach(iommu.group, domain);
     }
 }
 

@@ -65,12 +65,14 @@ impl<H: Host> Context<H> {
     /// Makes a page table, which is not filled and not linked to its IOAS yet.
     pub(super) fn new_hwpt(&self, host: &H, objects: &mut Objects<H>, plan: Plan) -> Result<u32, Refusal> {
         let device = objects.device(plan.device).ok_or(rule::HWPT_ALLOC_DEVICE)?;
-        let (function, iommu) = (device.function, device.iommu);
+        let iommu = device.iommu;
         let ioas = objects.ioas_mut(plan.ioas).ok_or(rule::IOAS_UNKNOWN)?;
         ioas.hwpts.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         let domain = match iommu {
             None => self.physical,
-            Some(_) => host.domain_new(DomainKind::Translated(function)).ok_or(rule::NO_MEMORY)?,
+            Some(IommuInfo { aperture_last, .. }) => {
+                host.domain_new(DomainKind::Translated { aperture_last }).ok_or(rule::NO_MEMORY)?
+            }
         };
         let has = |flag| plan.flags & flag != 0;
         let hwpt = Hwpt {

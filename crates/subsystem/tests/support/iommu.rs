@@ -82,10 +82,16 @@ impl Iommus {
         mapped.any(|it| it.pin == pin && first < it.first + it.pages && it.first < first + pages)
     }
 
-    /// The functions that move together with one.
-    fn members(&self, function: Function) -> Vec<Function> {
-        let Some(group) = self.behind.get(&function).map(|info| info.group) else { return vec![function] };
+    /// The functions that move together.
+    fn members(&self, group: u32) -> Vec<Function> {
         self.behind.iter().filter(|(_, info)| info.group == group).map(|(member, _)| *member).collect()
+    }
+
+    fn attach(&mut self, function: Function, domain: Option<Domain>) {
+        match domain {
+            Some(domain) => self.attached.insert(function, domain),
+            None => self.attached.remove(&function),
+        };
     }
 
     /// What is mapped in the domain that a function is attached to.
@@ -96,7 +102,7 @@ impl Iommus {
 
     fn translated(&self, function: Function) -> bool {
         let state = self.attached.get(&function).and_then(|domain| self.domains.get(domain));
-        state.is_some_and(|state| matches!(state.kind, DomainKind::Translated(_)))
+        state.is_some_and(|state| matches!(state.kind, DomainKind::Translated { .. }))
     }
 }
 
@@ -177,6 +183,10 @@ impl Iommu for TestHost {
         self.iommus(|iommus| iommus.behind.get(&function).copied())
     }
 
+    fn iommu_of_group(&self, group: u32) -> Option<IommuInfo> {
+        self.iommus(|iommus| iommus.behind.values().find(|info| info.group == group).copied())
+    }
+
     fn unmanaged_domain(&self) -> Domain {
         UNMANAGED
     }
@@ -211,10 +221,9 @@ impl Iommu for TestHost {
         });
         self.iommus(|iommus| {
             let state = iommus.domains.get_mut(&domain).expect("a domain that is gone");
-            if let DomainKind::Translated(function) = state.kind {
+            if let DomainKind::Translated { aperture_last } = state.kind {
                 let last = |it: &Mapping<Pin>| it.iova + (it.pages * PAGE - 1);
-                let aperture = iommus.behind[&function].aperture_last;
-                assert!(last(&mapping) <= aperture, "the IOMMU cannot translate that");
+                assert!(last(&mapping) <= aperture_last, "the IOMMU cannot translate that");
                 let overlaps = |it: &Mapping<Pin>| it.iova <= last(&mapping) && mapping.iova <= last(it);
                 assert!(!state.mapped.values().flatten().any(overlaps), "mappings of a domain overlap");
             }
@@ -255,12 +264,13 @@ impl Iommu for TestHost {
     }
 
     fn domain_attach(&self, function: Function, domain: Option<Domain>) {
+        self.iommus(|iommus| iommus.attach(function, domain));
+    }
+
+    fn group_attach(&self, group: u32, domain: Option<Domain>) {
         self.iommus(|iommus| {
-            for member in iommus.members(function) {
-                match domain {
-                    Some(domain) => iommus.attached.insert(member, domain),
-                    None => iommus.attached.remove(&member),
-                };
+            for member in iommus.members(group) {
+                iommus.attach(member, domain);
             }
         });
     }

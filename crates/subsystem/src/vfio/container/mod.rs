@@ -37,8 +37,6 @@ pub(crate) struct Member {
     pub(crate) minor: u32,
     /// The number of its iommu_group.
     pub(crate) number: u32,
-    /// One of its functions.
-    pub(crate) function: Function,
     /// What stands between its devices and memory.
     pub(crate) iommu: IommuKind,
 }

@@ -32,8 +32,6 @@ pub(crate) struct Group<H: Host> {
     number: u32,
     /// What stands between its devices and memory.
     iommu: IommuKind,
-    /// One of its functions.
-    function: Function,
     /// The devices that it gives out, by index.
     devices: List<u32>,
     /// How many devices are registered, those included whose driver is being unbound. Without any, the group is gone for
@@ -65,7 +63,7 @@ impl<H: Host> Group<H> {
             None => host.iommu_group_add(function).map_err(|_| vfio_rules::PROBE_NODE)?,
         };
         let state = H::Mutex::new(State { holders: 0, joined: None, bound: 0 });
-        let group = Group { minor, number, iommu, function, devices: List::new(), registered: 0, state };
+        let group = Group { minor, number, iommu, devices: List::new(), registered: 0, state };
         if host.node_add(group.node()).is_err() {
             group.leave_iommu_group(host, function);
             return Err(vfio_rules::PROBE_NODE);
@@ -81,8 +79,8 @@ impl<H: Host> Group<H> {
 
     /// What a container that it joins knows of it.
     fn member(&self) -> Member {
-        let Group { minor, number, function, iommu, .. } = *self;
-        Member { minor, number, function, iommu }
+        let Group { minor, number, iommu, .. } = *self;
+        Member { minor, number, iommu }
     }
 
     fn leave_iommu_group(&self, host: &H, function: Function) {

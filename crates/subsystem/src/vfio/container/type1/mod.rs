@@ -134,25 +134,25 @@ impl<H: Host> Type1<H> {
             return self.space.with(|space| space.add_emulated(host, member.minor));
         }
         // A group that is in a container with an IOMMU has one.
-        let info = host.iommu(member.function).ok_or(vfio_rules::NO_MEMORY)?;
+        let info = host.iommu_of_group(member.number).ok_or(vfio_rules::NO_MEMORY)?;
         self.space.with(|space| {
             space.check_group(host, modules, &info)?;
             let matching = |domain: &&mut Domain<H>| domain.enforces_coherency == info.enforces_coherency;
             if let Some(domain) = space.domains.iter_mut().find(matching) {
                 domain.groups.push(host, (member, info)).map_err(no_memory)?;
-                host.domain_attach(member.function, Some(domain.domain));
+                host.group_attach(member.number, Some(domain.domain));
                 return Ok(());
             }
             let mut groups = List::new();
             groups.push(host, (member, info)).map_err(no_memory)?;
             space.domains.reserve(host).map_err(no_memory)?;
-            let domain =
-                host.domain_new(DomainKind::Translated(member.function)).ok_or(vfio_rules::NO_MEMORY)?;
+            let kind = DomainKind::Translated { aperture_last: info.aperture_last };
+            let domain = host.domain_new(kind).ok_or(vfio_rules::NO_MEMORY)?;
             if let Err(refusal) = space.fill(host, domain) {
                 host.domain_free(domain);
                 return Err(refusal);
             }
-            host.domain_attach(member.function, Some(domain));
+            host.group_attach(member.number, Some(domain));
             let enforces_coherency = info.enforces_coherency;
             space.domains.push_reserved(Domain { domain, enforces_coherency, groups });
             space.knows_ranges = true;
@@ -175,7 +175,7 @@ impl<H: Host> Type1<H> {
                     continue;
                 };
                 if let Some((member, _)) = domain.groups.remove(place) {
-                    host.domain_attach(member.function, None);
+                    host.group_attach(member.number, None);
                 }
                 if domain.groups.is_empty() {
                     space.drop_domain(host, at);

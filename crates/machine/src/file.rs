@@ -60,6 +60,8 @@ pub(crate) enum Opened {
 pub(crate) struct Open {
     inode: Inode,
     opened: Opened,
+    /// Where it was opened; `None`: by a call.
+    path: Option<PathBuf>,
     access: Access,
     shared: Arc<Shared>,
 }
@@ -100,7 +102,7 @@ impl Files {
             Some(Known::Opened { open, .. }) => open.upgrade(),
             Some(Known::Installed { file, .. }) => {
                 let (opened, shared) = (Opened::Installed(*file), Arc::clone(shared));
-                Some(Arc::new(Open { inode, opened, access: Access::ReadWrite, shared }))
+                Some(Arc::new(Open { inode, opened, path: None, access: Access::ReadWrite, shared }))
             }
             None => None,
         })
@@ -207,6 +209,10 @@ impl Open {
         &self.opened
     }
 
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
@@ -253,10 +259,13 @@ impl File {
         let descriptor = memfd_create("ioasis", MemfdFlags::CLOEXEC).map_err(refused)?;
         let inode = Inode::of(&descriptor).map_err(refused)?;
         let opened = open()?;
-        let open = Arc::new(Open { inode, opened: opened.clone(), access, shared: Arc::clone(shared) });
+        let (path, shared_by) = (path.to_path_buf(), Arc::clone(shared));
+        let open =
+            Open { inode, opened: opened.clone(), path: Some(path.clone()), access, shared: shared_by };
+        let open = Arc::new(open);
         let known = Known::Opened { opened, open: Arc::downgrade(&open) };
         shared.files().lock().insert(inode, known);
-        Ok(File { descriptor, open, path: path.to_path_buf() })
+        Ok(File { descriptor, open, path })
     }
 
     /// Another descriptor of an open file.

@@ -149,12 +149,17 @@ impl Sys for Machine {
     unsafe fn ioctl_raw(&self, fd: BorrowedFd<'_>, command: u32, argument: *mut c_void) -> Result<u32> {
         // SAFETY: the caller has promised it, for the argument itself too.
         let process = unsafe { ProcessMemory::new() };
-        let object = format_args!("descriptor {}, command {command:#x}", fd.as_raw_fd()).to_string();
-        let failed = |errno| Error::new("ioctl", &object, errno);
-        let open = Files::find(&self.shared, fd).map_err(|error| failed(process::errno(error)))?;
-        let file = open.as_deref().and_then(node).ok_or_else(|| failed(Errno::ENOTTY))?;
+        let object = |path: Option<&Path>| match path {
+            Some(path) => format!("{} (descriptor {}), command {command:#x}", path.display(), fd.as_raw_fd()),
+            None => format!("descriptor {}, command {command:#x}", fd.as_raw_fd()),
+        };
+        let open = Files::find(&self.shared, fd)
+            .map_err(|error| Error::new("ioctl", object(None), process::errno(error)))?;
+        let path = open.as_deref().and_then(Open::path);
+        let file = open.as_deref().and_then(node);
+        let file = file.ok_or_else(|| Error::new("ioctl", object(path), Errno::ENOTTY))?;
         self.call(&process, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument.addr() as u64))
-            .map_err(|refusal| refused("ioctl", &object, refusal))
+            .map_err(|refusal| refused("ioctl", object(path), refusal))
     }
 
     fn map_region(&self, file: &File, mapping: Mapping) -> Result<Mmio> {

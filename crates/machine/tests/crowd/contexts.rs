@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use machine::File;
 use sys::{Suite, Sys};
-use uapi::vfio::VfioDeviceDetachIommufdPt;
+use uapi::vfio::{VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VfioDeviceDetachIommufdPt};
 use uapi::{Command, Errno};
 
 use crate::buffer::{Buffer, PAGE, Source};
@@ -43,8 +43,12 @@ pub(crate) fn drive(stage: &Stage, actor: u64, step: &Step, random: &mut Random)
     space.attach(&device);
     step.now("mapping");
     space.map(iova, buffer.source());
-    let edu = Edu::new(&stage.machine, &device);
+    let mut edu = Edu::new(&stage.machine, &device);
     edu.set_bus_master(true);
+    if let Some(index) = random.pick(&[None, Some(VFIO_PCI_INTX_IRQ_INDEX), Some(VFIO_PCI_MSI_IRQ_INDEX)]) {
+        step.now("setting up an interrupt");
+        edu.listen(index);
+    }
     for _ in 0..random.below(8) {
         let pattern = [random.next() as u8; PAGE as usize];
         let [from, to] = [0, 1].map(|page| stage.device_address(space, iova + page * PAGE));

@@ -1,4 +1,4 @@
-//! What all threads work on: a machine with four devices, and a context with some IOASes that is open all the time.
+//! What all threads work on: a machine with four devices, two of them on threads, and a context with some IOASes that is open all the time.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -35,8 +35,11 @@ impl Stage {
             "iommu = '{iommu}'\ncapabilities = ['CAP_SYS_RAWIO', 'CAP_IPC_LOCK', 'CAP_SYS_ADMIN']\n\
              [memory]\nlayout = '{layout}'\nsize = '1GiB'\n"
         );
-        for address in DRIVEN.into_iter().chain([CONTESTED, CARELESS]) {
-            text += &format!("[[device]]\naddress = '{address}'\nmodel = 'edu'\ndma_mask = 39\n");
+        for (address, thread) in DRIVEN.into_iter().chain([CONTESTED, CARELESS]).zip([true, false].repeat(2))
+        {
+            text += &format!(
+                "[[device]]\naddress = '{address}'\nmodel = 'edu'\ndma_mask = 39\nthread = {thread}\n"
+            );
         }
         let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
         let context = open(&machine, "/dev/iommu").unwrap();

@@ -113,6 +113,8 @@ fn a_bad_argument_is_a_fault() {
     // SAFETY: an address that is not mapped is no danger.
     let error = unsafe { machine.ioctl_raw(iommufd.as_fd(), IOMMU_IOAS_ALLOC, 8 as *mut _) }.unwrap_err();
     assert_eq!(error.errno(), Errno::EFAULT);
+    let object = format!("/dev/iommu (descriptor {}), command 0x3b81", iommufd.as_fd().as_raw_fd());
+    assert_eq!(error.object(), object);
 }
 
 #[test]

@@ -6,6 +6,11 @@ use uapi::Errno;
 /// Without an IOMMU, the caller could reach all of memory.
 const RAWIO: &str = "without an IOMMU, be root, or grant the program CAP_SYS_RAWIO (setcap cap_sys_rawio+ep)";
 
+/// Behind an IOMMU, somebody else reaches memory through the group, or could.
+const OWNED: &str = "a device of its iommu_group is bound to a driver of the host (unbind it, or bind it to vfio-pci) or is another \
+                     program's; or the IOMMU does not keep interrupts of devices apart, and allow_unsafe_interrupts of the \
+                     module iommufd is N";
+
 const NO_RESET: &str = "this function has no reset of its own: go on without one";
 
 /// What to do about a refused call, where the call and its errno tell enough.
@@ -30,6 +35,8 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::EINVAL) => {
             "the device is bound already, here or by another program, or the second descriptor is no /dev/iommu"
         }
+        ("VFIO_DEVICE_BIND_IOMMUFD" | "VFIO_GROUP_SET_CONTAINER", Errno::EPERM) => OWNED,
+        ("VFIO_GROUP_GET_DEVICE_FD", Errno::EPERM) if !object.contains("noiommu-") => OWNED,
         ("VFIO_DEVICE_BIND_IOMMUFD", Errno::ENOTTY) => {
             "the descriptor is no device node, or the kernel is older than 6.6"
         }
@@ -39,7 +46,11 @@ pub(crate) fn help(refusal: &sys::Error) -> Option<&'static str> {
         ("IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPIPE | Errno::ECONNRESET) => {
             "the privileged process that tells physical addresses has ended: start this one anew by `ioasis open`"
         }
-        ("VFIO_SET_IOMMU" | "VFIO_GROUP_GET_DEVICE_FD" | "IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => RAWIO,
+        ("VFIO_SET_IOMMU", Errno::EPERM) => {
+            "without an IOMMU, be root, or grant the program CAP_SYS_RAWIO (setcap cap_sys_rawio+ep); with one that does not \
+             keep interrupts of devices apart, allow_unsafe_interrupts of the module vfio_iommu_type1 has to be Y"
+        }
+        ("VFIO_GROUP_GET_DEVICE_FD" | "IOMMU_IOAS_NOIOMMU_GET_PA", Errno::EPERM) => RAWIO,
         ("VFIO_IOMMU_MAP_DMA", Errno::ENOSPC) => {
             "the container holds as many mappings as it may: map larger pieces, or raise dma_entry_limit of the module \
              vfio_iommu_type1"

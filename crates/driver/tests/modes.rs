@@ -5,8 +5,9 @@ mod common;
 
 use common::{address, machine};
 use ioasis::machine::LayoutKind;
-use ioasis::machine::{DeviceSpec, Driver, Machine, MachineSpec, ModelSpec};
+use ioasis::machine::{DeviceSpec, Driver, Iommu, IommuSpec, Machine, MachineSpec, ModelSpec};
 use ioasis::{Device, DmaOptions, Error, Mode, Options, PassedOver};
+use sys::Sys;
 
 fn open(machine: &Machine, mode: Mode) -> ioasis::Result<Device<Machine>> {
     Device::open(machine, address(), &Options::new().allow_noiommu(true).mode(mode))
@@ -64,6 +65,31 @@ fn a_device_without_a_driver_has_no_mode_and_each_says_why() {
     let (uio, vfio) = passed_over.split_last().unwrap();
     assert!(vfio.iter().all(|passed| passed.reason.contains("bind it to vfio-pci")), "{passed_over:?}");
     assert_eq!(uio.reason, "its registers are no files in sysfs");
+}
+
+/// A driver of the host has another device of the group: each way in says so.
+#[test]
+fn a_device_whose_group_the_host_uses_is_not_had() {
+    let device = |at: &str, driver| {
+        let group = Some(1);
+        DeviceSpec { driver, group, ..DeviceSpec::new(at.parse().unwrap(), ModelSpec::Edu) }
+    };
+    let devices =
+        vec![device("0000:01:00.0", Driver::VfioPci), device("0000:01:00.1", Driver::Host("nvme".into()))];
+    let iommu = Iommu::Translating(IommuSpec::default());
+    let machine = Machine::from_spec(MachineSpec { iommu, devices, ..MachineSpec::default() }).unwrap();
+    let refusal = |mode| open(&machine, mode).unwrap_err().to_string();
+    assert!(
+        refusal(Mode::Group).contains("group 0 of 0000:01:00.0 is not viable"),
+        "{}",
+        refusal(Mode::Group)
+    );
+    let bound = refusal(Mode::Iommufd);
+    assert!(bound.contains("EPERM") && bound.contains("is bound to a driver of the host"), "{bound}");
+    machine.write("/sys/bus/pci/drivers/nvme/unbind".as_ref(), b"0000:01:00.1").unwrap();
+    for mode in [Mode::Group, Mode::Iommufd] {
+        assert_eq!(open(&machine, mode).unwrap().mode(), mode);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use subsystem::{DmaOwner, Function, IommuInfo};
 
 use crate::dma::Domain;
 use crate::ram::lock;
-use crate::spec::{DeviceSpec, Iommu, IommuSpec, PciAddress};
+use crate::spec::{DeviceSpec, IommuSpec, PciAddress};
 
 /// What `intel-iommu` of QEMU 7.2 has in its capability registers, but for what an [`IommuSpec`] says.
 const CAPABILITY: u64 = 0x00d2_008c_2222_0286 & !(0x3f << 16 | 0x1f << 8);
@@ -25,17 +25,25 @@ const MSI_WINDOW: (u64, u64) = (0xfee0_0000, 0xfeef_ffff);
 /// The iommu_groups of a machine: those that its IOMMU makes, and those that VFIO makes for functions without one.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    iommu: Iommu,
+    unit: Option<Unit>,
     /// By number of function.
     places: Vec<Place>,
     /// By number; a new group has the lowest one that is free.
     all: Mutex<Vec<Option<Group>>>,
 }
 
+/// The IOMMU of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit {
+    pub(crate) spec: IommuSpec,
+    /// What drivers of the host map memory in, which here they never do. Groups are attached to it while no program has them.
+    pub(crate) default: Domain,
+}
+
 /// Where a function is on the bus, and with regard to the IOMMU.
 pub(crate) type Place = (PciAddress, Isolation);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Group {
     /// In the order in which they came.
     members: Vec<Function>,
@@ -43,7 +51,7 @@ struct Group {
     info: Option<IommuInfo>,
     /// Who has its DMA, and how often.
     owner: Option<(Owner, u32)>,
-    /// What its members are attached to.
+    /// What its members are attached to; `None`: all DMA is blocked.
     domain: Option<Domain>,
 }
 
@@ -58,20 +66,20 @@ enum Owner {
 
 impl Groups {
     /// No groups yet, for functions that are in these places.
-    pub(crate) fn new(iommu: Iommu, places: Vec<Place>) -> Self {
-        Groups { iommu, places, all: Mutex::default() }
+    pub(crate) fn new(unit: Option<Unit>, places: Vec<Place>) -> Self {
+        Groups { unit, places, all: Mutex::default() }
     }
 
     /// Whether a function is behind the IOMMU.
     pub(crate) fn is_behind(&self, function: Function) -> bool {
         let place = self.places.get(function.0 as usize);
-        self.iommu != Iommu::None && place.is_some_and(|(_, isolation)| *isolation != Isolation::Bypass)
+        self.unit.is_some() && place.is_some_and(|(_, isolation)| *isolation != Isolation::Bypass)
     }
 
-    /// A function is found on the bus: it comes into its group, which is made for the first one, and is to `attach` to what
-    /// the others are attached to. `None` if it is not behind the IOMMU.
-    pub(crate) fn join(&self, function: Function, attach: impl FnOnce(Domain)) -> Option<IommuInfo> {
-        let Iommu::Translating(spec) = self.iommu else { return None };
+    /// A function is found on the bus: it comes into its group, which is made for the first one, and is to `attach` as the
+    /// others are attached. `None` if it is not behind the IOMMU.
+    pub(crate) fn join(&self, function: Function, attach: impl FnOnce(Option<Domain>)) -> Option<IommuInfo> {
+        let Unit { spec, default } = self.unit?;
         let (address, isolation) =
             *self.places.get(function.0 as usize).filter(|_| self.is_behind(function))?;
         let together = |member: &Function| {
@@ -80,20 +88,22 @@ impl Groups {
             })
         };
         let mut all = lock(&self.all);
-        let found = all.iter_mut().flatten().find(|group| group.members.iter().any(together));
-        if let Some(group) = found {
-            group.members.push(function);
-            // While nobody attaches the group to anything else.
-            group.domain.map(attach);
-            return group.info;
-        }
-        let number = add(&mut all, function, |number| Some(spec.info(number)));
-        all[number as usize].as_ref()?.info
+        let found = all.iter().position(|it| it.as_ref().is_some_and(|it| it.members.iter().any(together)));
+        let number = found.unwrap_or_else(|| {
+            let new =
+                |number| Group { info: Some(spec.info(number)), domain: Some(default), ..Group::default() };
+            add(&mut all, new) as usize
+        });
+        let group = all.get_mut(number)?.as_mut()?;
+        group.members.push(function);
+        // While nobody attaches the group to anything else.
+        attach(group.domain);
+        group.info
     }
 
     /// VFIO makes a group for a function without an IOMMU; its number.
     pub(crate) fn make(&self, function: Function) -> u32 {
-        add(&mut lock(&self.all), function, |_| None)
+        add(&mut lock(&self.all), |_| Group { members: vec![function], ..Group::default() })
     }
 
     /// A function leaves its group, which goes with the last one. Answers the number of the group, and whether it is gone.
@@ -117,15 +127,12 @@ impl Groups {
 
     /// What a group is behind.
     pub(crate) fn info_of(&self, group: u32) -> Option<IommuInfo> {
-        lock(&self.all).get(group as usize)?.as_ref()?.info
+        self.with(group, None, |group| group.info)
     }
 
     /// A group is attached to a domain, or to none: so is to be `each` of its functions.
-    pub(crate) fn attach(&self, group: u32, domain: Option<Domain>, each: impl FnMut(Function)) {
-        if let Some(group) = lock(&self.all).get_mut(group as usize).and_then(Option::as_mut) {
-            group.domain = domain;
-            group.members.iter().copied().for_each(each);
-        }
+    pub(crate) fn attach(&self, group: u32, domain: Option<Domain>, each: impl Each) {
+        self.with(group, (), |group| group.attach(domain, each));
     }
 
     /// A driver of the host that reaches memory by the DMA API is about to have a function; false if VFIO or IOMMUFD has the
@@ -141,31 +148,50 @@ impl Groups {
         }
     }
 
-    /// Gives the DMA of a group to an owner.
-    pub(crate) fn claim(&self, group: u32, owner: DmaOwner) -> bool {
-        lock(&self.all)
-            .get_mut(group as usize)
-            .and_then(Option::as_mut)
-            .is_some_and(|it| it.claim(Owner::User(owner)))
+    /// Gives the DMA of a group to an owner; with the first claim it is blocked.
+    pub(crate) fn claim(&self, group: u32, owner: DmaOwner, each: impl Each) -> bool {
+        self.with(group, false, |group| {
+            let first = group.owner.is_none();
+            let claimed = group.claim(Owner::User(owner));
+            if claimed && first {
+                group.attach(None, each);
+            }
+            claimed
+        })
     }
 
-    /// Takes back one claim.
-    pub(crate) fn release(&self, group: u32) {
-        if let Some(group) = lock(&self.all).get_mut(group as usize).and_then(Option::as_mut) {
+    /// Takes back one claim; with the last one it goes where that of drivers goes.
+    pub(crate) fn release(&self, group: u32, each: impl Each) {
+        self.with(group, (), |group| {
             group.release();
-        }
+            if group.owner.is_none() {
+                group.attach(self.unit.map(|unit| unit.default), each);
+            }
+        });
     }
 
     /// Whether anybody has the DMA of a group.
     pub(crate) fn is_claimed(&self, group: u32) -> bool {
-        lock(&self.all)
-            .get(group as usize)
-            .and_then(Option::as_ref)
-            .is_some_and(|group| group.owner.is_some())
+        self.with(group, false, |group| group.owner.is_some())
+    }
+
+    /// Works on a group, if there is one of that number.
+    fn with<R>(&self, group: u32, otherwise: R, f: impl FnOnce(&mut Group) -> R) -> R {
+        lock(&self.all).get_mut(group as usize).and_then(Option::as_mut).map_or(otherwise, f)
     }
 }
 
+/// Called for each function of a group that changes over to a domain, or to none.
+pub(crate) trait Each: FnMut(Function, Option<Domain>) {}
+
+impl<F: FnMut(Function, Option<Domain>)> Each for F {}
+
 impl Group {
+    fn attach(&mut self, domain: Option<Domain>, mut each: impl Each) {
+        self.domain = domain;
+        self.members.iter().for_each(|member| each(*member, domain));
+    }
+
     fn claim(&mut self, owner: Owner) -> bool {
         let (holder, claims) = self.owner.get_or_insert((owner, 0));
         let own = *holder == owner;
@@ -183,10 +209,10 @@ impl Group {
     }
 }
 
-/// A new group with one member; its number.
-fn add(all: &mut Vec<Option<Group>>, function: Function, info: impl FnOnce(u32) -> Option<IommuInfo>) -> u32 {
+/// Adds a new group; its number.
+fn add(all: &mut Vec<Option<Group>>, new: impl FnOnce(u32) -> Group) -> u32 {
     let number = all.iter().position(Option::is_none).unwrap_or(all.len());
-    let group = Group { members: vec![function], info: info(number as u32), owner: None, domain: None };
+    let group = new(number as u32);
     match all.get_mut(number) {
         Some(free) => *free = Some(group),
         None => all.push(Some(group)),
@@ -234,10 +260,15 @@ impl IommuSpec {
         [CAPABILITY | (width - 1) << 16 | widths << 8, extended]
     }
 
+    /// The last IOVA that it can translate.
+    pub(crate) fn aperture_last(self) -> u64 {
+        (1 << self.address_width) - 1
+    }
+
     fn info(self, group: u32) -> IommuInfo {
         IommuInfo {
             group,
-            aperture_last: (1 << self.address_width) - 1,
+            aperture_last: self.aperture_last(),
             page_sizes: PAGE_SIZES,
             msi_window: MSI_WINDOW,
             coherent: self.coherent,
@@ -251,6 +282,8 @@ impl IommuSpec {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::dma::UNMANAGED;
 
@@ -273,7 +306,8 @@ mod tests {
             ("0000:00:07.0", Isolation::Own),
         ];
         let places = places.map(|(address, isolation)| (address.parse().unwrap(), isolation));
-        let groups = Groups::new(Iommu::Translating(IommuSpec::default()), places.to_vec());
+        let unit = Unit { spec: IommuSpec::default(), default: UNMANAGED };
+        let groups = Groups::new(Some(unit), places.to_vec());
         for number in 0..6 {
             groups.join(Function(number), |_| ());
         }
@@ -287,20 +321,42 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4, 5].map(number), [Some(0), None, Some(1), Some(1), Some(0), Some(2)]);
     }
 
+    /// What a group is attached to follows from who has it, and who comes to it is attached as the others are.
     #[test]
-    fn who_comes_to_a_group_is_attached_as_the_others_are() {
-        let (groups, domain) = (groups(), UNMANAGED);
-        let mut attached = Vec::new();
-        groups.attach(0, Some(domain), |member| attached.push(member));
-        assert_eq!(attached, [Function(0), Function(4)]);
-        groups.leave(Function(0));
-        let mut to = Vec::new();
-        groups.join(Function(0), |domain| to.push(domain));
-        assert_eq!(to, [domain]);
-        groups.attach(0, None, |_| ());
-        groups.leave(Function(4));
-        groups.join(Function(4), |domain| to.push(domain));
-        assert_eq!(to.len(), 1);
+    fn a_group_is_attached_as_a_whole() {
+        let (groups, owner) = (groups(), DmaOwner::Context(1));
+        let attached = RefCell::new(Vec::new());
+        let each = |member: Function, domain: Option<Domain>| attached.borrow_mut().push((member.0, domain));
+        let comes = |function| {
+            groups.leave(Function(function));
+            groups.join(Function(function), |domain| each(Function(function), domain));
+        };
+        // There is one domain to be had without a machine: it stands for any.
+        let any = Some(UNMANAGED);
+        comes(4);
+        assert!(groups.claim(0, owner, each) && groups.claim(0, owner, each));
+        comes(0);
+        groups.attach(0, any, each);
+        comes(0);
+        groups.attach(0, None, each);
+        groups.release(0, each);
+        groups.release(0, each);
+        assert_eq!(
+            attached.take(),
+            [
+                (4, any),
+                (0, None),
+                (4, None),
+                (0, None),
+                (4, any),
+                (0, any),
+                (0, any),
+                (4, None),
+                (0, None),
+                (4, any),
+                (0, any)
+            ]
+        );
     }
 
     #[test]
@@ -319,21 +375,22 @@ mod tests {
     fn a_group_has_one_owner() {
         let groups = groups();
         let (one, other) = (DmaOwner::Context(1), DmaOwner::Context(2));
-        assert!(groups.claim(0, one) && groups.claim(0, one));
-        groups.release(0);
-        assert!(!groups.claim(0, other), "one device of the group still has an owner");
+        let none = |_: Function, _: Option<Domain>| ();
+        assert!(groups.claim(0, one, none) && groups.claim(0, one, none));
+        groups.release(0, none);
+        assert!(!groups.claim(0, other, none), "one device of the group still has an owner");
         assert!(!groups.claim_for_driver(Function(4)));
-        groups.release(0);
+        groups.release(0, none);
         assert!(
             !groups.is_claimed(0)
                 && groups.claim_for_driver(Function(4))
                 && groups.claim_for_driver(Function(0))
         );
-        assert!(groups.is_claimed(0) && !groups.claim(0, other));
+        assert!(groups.is_claimed(0) && !groups.claim(0, other, none));
         groups.release_for_driver(Function(0));
-        assert!(!groups.claim(0, other), "one driver still has a function of the group");
+        assert!(!groups.claim(0, other, none), "one driver still has a function of the group");
         groups.release_for_driver(Function(4));
-        assert!(groups.claim(0, other));
+        assert!(groups.claim(0, other, none));
         assert!(groups.claim_for_driver(Function(1)), "it is in no group");
     }
 }

@@ -287,7 +287,7 @@ impl subsystem::Iommu for World {
     }
 
     fn group_attach(&self, group: u32, domain: Option<Domain>) {
-        self.groups.attach(group, domain, |member| self.domain_attach(member, domain));
+        self.groups.attach(group, domain, |member, domain| self.domain_attach(member, domain));
     }
 
     fn dirty_tracking(&self, domain: Domain, on: bool) {
@@ -301,11 +301,11 @@ impl subsystem::Iommu for World {
     }
 
     fn dma_claim(&self, group: u32, owner: DmaOwner) -> bool {
-        self.groups.claim(group, owner)
+        self.groups.claim(group, owner, |member, domain| self.domain_attach(member, domain))
     }
 
     fn dma_release(&self, group: u32) {
-        self.groups.release(group);
+        self.groups.release(group, |member, domain| self.domain_attach(member, domain));
     }
 
     fn dma_claimed(&self, group: u32) -> bool {

@@ -11,7 +11,7 @@ use super::{Caller, Machine, Shared};
 use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology};
 use crate::dma::{Checker, Domains};
 use crate::file::Files;
-use crate::iommu::{Groups, Isolation};
+use crate::iommu::{Groups, Isolation, Unit};
 use crate::log::Log;
 use crate::mediated::MediatedDevices;
 use crate::model::Model;
@@ -74,10 +74,14 @@ impl Machine {
         let mut inline = Vec::new();
         let mut bindings = Vec::new();
         let addresses: Vec<PciAddress> = devices.iter().map(|device| device.address).collect();
-        let groups = Groups::new(
-            spec.iommu,
-            devices.iter().map(|device| (device.address, device.isolation)).collect(),
-        );
+        let unit = match spec.iommu {
+            Iommu::None => None,
+            Iommu::Translating(spec) => {
+                Some(Unit { spec, default: domains.create(Some(spec.aperture_last())) })
+            }
+        };
+        let places = devices.iter().map(|device| (device.address, device.isolation));
+        let groups = Groups::new(unit, places.collect());
         let vfio_pci = spec.kconfig.has(Symbol::VfioPci);
         let drivers = Drivers::new(vfio_pci, devices.iter().map(|device| &device.driver));
         for (number, device) in (0..).zip(devices) {

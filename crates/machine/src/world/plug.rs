@@ -8,8 +8,7 @@ use crate::bus::PciFunction;
 impl World {
     /// A function is found on the bus: it comes into its iommu_group, and sysfs shows it.
     pub(crate) fn plug(&self, function: &PciFunction) -> Result<(), Errno> {
-        let iommu =
-            self.groups.join(function.number(), |domain| self.domains.attach(function.dma(), Some(domain)));
+        let iommu = self.groups.join(function.number(), |domain| self.domains.attach(function.dma(), domain));
         if let Some(iommu) = iommu {
             self.log.line(format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group));
         }

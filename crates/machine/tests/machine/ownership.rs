@@ -3,10 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use machine::{Driver, Machine, MachineSpec};
+use machine::model::{Identity, Model, Reach, Register, Work};
+use machine::{CustomDevice, Driver, Machine, MachineSpec};
 use sys::Sys;
-use uapi::Errno;
+use uapi::iommufd::IommuIoasAlloc;
 use uapi::vfio::*;
+use uapi::{Command, Errno};
 
 use crate::common::*;
 use crate::container::*;
@@ -170,4 +172,76 @@ fn a_port_has_its_driver() {
     let machine = Machine::from_spec(port.parse::<MachineSpec>().unwrap()).unwrap();
     let driver = machine.read_link(Path::new(&format!("{}/driver", sysfs("0000:00:1c.0")))).unwrap();
     assert!(driver.ends_with("drivers/pcieport"));
+}
+
+/// A device that reads memory where nothing is mapped, whenever it gets its turn.
+struct Stray;
+
+impl Model for Stray {
+    fn identity(&self) -> Identity {
+        Identity {
+            vendor: 0x1af4,
+            device: 1,
+            subsystem_vendor: 0,
+            subsystem: 0,
+            revision: 0,
+            class: 0xff0000,
+            bars: [None; 6],
+            line: false,
+            msi: None,
+            msix: None,
+            express: None,
+            dma_bits: 64,
+        }
+    }
+
+    fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {
+        0
+    }
+
+    fn write(&mut self, _: Register, _: u64, _: &mut Reach<'_>) {}
+
+    fn work(&mut self, reach: &mut Reach<'_>) -> Work {
+        // It is blocked.
+        let _blocked = reach.dma.read_u32(0x30_0000);
+        Work::Idle
+    }
+
+    fn reset(&mut self, _: &mut Reach<'_>) {}
+}
+
+/// What the log says of a stray access depends on who has the group: as long as nobody has, drivers of the host could map
+/// memory there; a program has nothing at all before it attaches the device.
+#[test]
+fn faults_tell_whether_a_program_has_the_group() {
+    const UNMAPPED: &str = "[fault reason 0x06] PTE Read access is not set";
+    const BLOCKED: &str = "[fault reason 0x02] Present bit in context entry is clear";
+    let (address, driver) = (ALONE.parse().unwrap(), Driver::VfioPci);
+    let device = CustomDevice { address, model: Box::new(Stray), thread: false, driver };
+    let spec = MachineSpec { devices: Vec::new(), ..iommu_spec() };
+    let machine = Machine::with_devices(spec, vec![device]).unwrap();
+    let last = || {
+        // Any call lets the device have its turn.
+        drop(open(&machine, "/dev/iommu").unwrap());
+        let log = machine.log();
+        let line = log.iter().rfind(|line| line.starts_with("DMAR: [DMA Read NO_PASID]")).unwrap();
+        line[line.find("[fault").unwrap()..].to_owned()
+    };
+    let config = open(&machine, &format!("{}/config", sysfs(ALONE))).unwrap();
+    machine.pwrite(&config, &[6, 0], 4).unwrap();
+    assert_eq!(last(), UNMAPPED);
+    let (device, iommufd) = (open_device(&machine, ALONE).unwrap(), open(&machine, "/dev/iommu").unwrap());
+    bind_to(&machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
+    set_bus_master(&machine, &device, true);
+    assert_eq!(last(), BLOCKED);
+    let mut ioas = IommuIoasAlloc::new();
+    machine.ioctl(&iommufd, &mut ioas).unwrap();
+    let mut attach = VfioDeviceAttachIommufdPt { pt_id: ioas.out_ioas_id, ..Command::new() };
+    machine.ioctl(&device, &mut attach).unwrap();
+    assert_eq!(last(), UNMAPPED);
+    machine.ioctl(&device, &mut VfioDeviceDetachIommufdPt::new()).unwrap();
+    assert_eq!(last(), BLOCKED);
+    drop(device);
+    machine.pwrite(&config, &[6, 0], 4).unwrap();
+    assert_eq!(last(), UNMAPPED);
 }

@@ -1,7 +1,7 @@
 //! One PCI function: configuration space, BARs and the model behind them.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+mod run;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,14 +13,10 @@ use super::parker::Parker;
 use super::{Doorbells, Event, Interrupts, Outbox};
 use crate::dma::{DmaPort, PortControl};
 use crate::log::Log;
-use crate::model::{BarKind, DoorbellWindow, Identity, Model, MsixSpec, Reach, Register, Work};
+use crate::model::{BarKind, DoorbellWindow, Identity, Model, MsixSpec, Register};
 use crate::spec::PciAddress;
 
-/// How many pieces of work are done before others get their turn.
-const TURN: u32 = 64;
-
-/// How often a lock is tried before waiting for it costs the processor no more: a few microseconds.
-const SPINS: u32 = 200;
+use run::Device;
 
 /// What a read gives that nobody answers.
 const ONES: u64 = u64::MAX;
@@ -87,26 +83,6 @@ impl Rom {
     }
 }
 
-/// The device itself: its model, if that has not panicked, and its way to memory.
-struct Device {
-    model: Option<Box<dyn Model>>,
-    port: DmaPort,
-}
-
-impl Device {
-    /// The model goes, and takes nothing along if it panics at that.
-    fn discard(&mut self) {
-        let model = self.model.take();
-        let _panic = catch_unwind(AssertUnwindSafe(|| drop(model)));
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        self.discard();
-    }
-}
-
 impl PciFunction {
     pub(super) fn new(
         place: Place,
@@ -133,7 +109,7 @@ impl PciFunction {
             window,
             dma,
             identity,
-            device: Mutex::new(Device { model: Some(model), port }),
+            device: Mutex::new(Device::new(model, port)),
             waiting: AtomicU32::new(0),
             present: AtomicBool::new(true),
             parker: Parker::default(),
@@ -390,90 +366,6 @@ enum MsixPart {
     Table,
     /// Pending bits, from this word of 32 on.
     Pending { word: usize },
-}
-
-/// Running the model.
-impl PciFunction {
-    /// Does some work. `Idle` if there was none, or the model has panicked.
-    pub(crate) fn turn(&self) -> Work {
-        let mut spins = 0..SPINS;
-        while self.waiting.load(Ordering::SeqCst) > 0 {
-            match spins.next() {
-                Some(_) => std::hint::spin_loop(),
-                None => std::thread::yield_now(),
-            }
-        }
-        let mut device = lock(&self.device);
-        let mut turn = Work::Idle;
-        for _ in 0..TURN {
-            if self.guard(&mut device, |model, reach| model.work(reach)) != Some(Work::More) {
-                break;
-            }
-            turn = Work::More;
-            if self.waiting.load(Ordering::Relaxed) > 0 {
-                break;
-            }
-        }
-        turn
-    }
-
-    /// Runs `f` on what the model stores in memory, while the model does nothing else.
-    pub(crate) fn with_storage<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Option<R> {
-        // A panic of `f` is its caller's, not the model's.
-        let look = |bytes: &[u8]| catch_unwind(AssertUnwindSafe(|| f(bytes)));
-        let answer = self.with_device(|model, _| model.storage().map(look)).flatten()?;
-        Some(answer.unwrap_or_else(|panic| resume_unwind(panic)))
-    }
-
-    /// Takes the device. Its thread gives it up within one piece of work, which is sooner than this thread could go to sleep
-    /// and be woken again.
-    fn enter(&self) -> MutexGuard<'_, Device> {
-        for _ in 0..SPINS {
-            if let Ok(device) = self.device.try_lock() {
-                return device;
-            }
-            std::hint::spin_loop();
-        }
-        lock(&self.device)
-    }
-
-    /// Runs `f` on the model. `None` if it has panicked, or does now.
-    fn with_device<R>(&self, f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R) -> Option<R> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut device = self.enter();
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        self.guard(&mut device, f)
-    }
-
-    /// A model that panics takes nothing down but itself.
-    fn guard<R>(
-        &self,
-        device: &mut Device,
-        f: impl FnOnce(&mut dyn Model, &mut Reach<'_>) -> R,
-    ) -> Option<R> {
-        let Device { model, port } = device;
-        let model = model.as_mut()?;
-        let mut reach = Reach { dma: port, interrupts: &self.interrupts, doorbells: &self.doorbells };
-        match catch_unwind(AssertUnwindSafe(|| f(model.as_mut(), &mut reach))) {
-            Ok(value) => Some(value),
-            Err(panic) => {
-                device.discard();
-                let text = panic_text(&*panic);
-                let address = self.address;
-                self.log
-                    .line(format_args!("{address}: the device model panicked and answers no more: {text}"));
-                None
-            }
-        }
-    }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 /// A panic of a model is caught inside; nothing else panics under these locks.

@@ -9,6 +9,7 @@ mod checker;
 mod domains;
 mod finding;
 mod gate;
+mod memo;
 mod port;
 mod reach;
 #[cfg(test)]

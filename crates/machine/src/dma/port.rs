@@ -12,17 +12,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::checker::{Checker, Mode};
-use super::domains::{DomainState, Span};
+use super::domains::DomainState;
 use super::finding::{Access, Finding, Mapped, Why};
 use super::gate::Gate;
+use super::memo::Memo;
 use super::reach::Stray;
 use crate::log::Log;
 use crate::ram::{FRAME, FramePointer, Ram, lock};
 
 /// The most bytes that are copied before an unmap gets its turn.
 const SEGMENT: u64 = 64 << 10;
-/// How many spans of frames a port remembers.
-const REMEMBERED: usize = 8;
 
 /// What a device is executing, for findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +65,11 @@ struct Faults {
 }
 
 impl PortState {
+    /// What the device is attached to.
+    pub(super) fn domain(&self) -> Option<Arc<DomainState>> {
+        lock(&self.domain).clone()
+    }
+
     /// Attaches the device; answers what it was attached to before.
     pub(super) fn set_domain(&self, domain: Option<Arc<DomainState>>) -> Option<Arc<DomainState>> {
         std::mem::replace(&mut lock(&self.domain), domain)
@@ -91,79 +95,6 @@ impl Faults {
             "DMAR: [DMA {verb} NO_PASID] Request device [{device}] fault addr {:#x} [fault reason {code:#04x}] {reason}",
             address & !(FRAME - 1)
         ));
-    }
-}
-
-/// What a port remembers of its domain.
-#[derive(Debug, Default)]
-struct Memo {
-    /// The epoch that it is good for.
-    epoch: u64,
-    domain: Option<Arc<DomainState>>,
-    /// Whether the domain translates, and whether it notes what is written.
-    translates: bool,
-    tracks: bool,
-    spans: [Span; REMEMBERED],
-    oldest: usize,
-}
-
-impl Span {
-    #[inline]
-    fn has(&self, page: u64) -> bool {
-        (self.first..self.end).contains(&page)
-    }
-
-    #[inline]
-    fn allows(&self, access: Access) -> bool {
-        match access {
-            Access::Read => self.read,
-            Access::Write => self.write,
-        }
-    }
-}
-
-impl Memo {
-    /// Forgets what may hold no longer, in an epoch that an access is in.
-    #[inline]
-    fn renew(&mut self, port: &PortState, epoch: u64) {
-        if self.epoch != epoch {
-            *self = Memo::new(port, epoch);
-        }
-    }
-
-    /// The frame behind a bus address if it may be accessed, by an access in the epoch that this is good for.
-    #[inline]
-    fn frame(&mut self, ram: &Ram, address: u64, access: Access) -> Option<u64> {
-        let page = if self.translates { address / FRAME } else { ram.layout().frame_at(address)? };
-        let known = self.spans.iter().find(|span| span.has(page) && span.allows(access)).copied();
-        let span = match known {
-            Some(span) => span,
-            None => self.look_up(ram, page).filter(|span| span.allows(access))?,
-        };
-        if self.tracks && access == Access::Write {
-            self.domain.as_ref()?.dirty.mark(page);
-        }
-        Some(page.wrapping_add(span.shift))
-    }
-
-    fn new(port: &PortState, epoch: u64) -> Self {
-        let domain = lock(&port.domain).clone();
-        let translates = domain.as_ref().is_some_and(|domain| domain.translates());
-        let tracks = domain.as_ref().is_some_and(|domain| domain.dirty.is_on());
-        Memo { epoch, domain, translates, tracks, ..Memo::default() }
-    }
-
-    fn look_up(&mut self, ram: &Ram, page: u64) -> Option<Span> {
-        let domain = self.domain.as_ref()?;
-        let span = domain.around(ram, page)?;
-        if !domain.lasts() {
-            return Some(span);
-        }
-        // What was known of the page before is out of date: mappings were added since.
-        let at = self.spans.iter().position(|span| span.has(page)).unwrap_or(self.oldest);
-        self.spans[at] = span;
-        self.oldest = (self.oldest + 1) % REMEMBERED;
-        Some(span)
     }
 }
 
@@ -299,7 +230,7 @@ impl DmaPort {
     #[cold]
     fn refuse(&self, stray: &Stray, length: u64, blamed: &mut bool) -> Result<Option<u64>, DmaError> {
         let &Stray { access, address, .. } = stray;
-        let domain = lock(&self.state.domain).clone();
+        let domain = self.state.domain();
         let (why, mapping) = match domain {
             Some(domain) => domain.explain(&self.ram, stray),
             None => (Why::NoDomain, None),

@@ -132,7 +132,9 @@ impl<H: Host> Subsystem<H> {
     fn register(&self, function: Function, iommu: IommuKind) -> Result<(), Refusal> {
         let grouped = self.kconfig.has(Symbol::VfioGroup);
         let node = noiommu::has_node(self.kconfig, iommu);
-        let kind = Kind { iommu, grouped, node, dynamic_msix: self.dynamic_msix };
+        let runtime_power = self.kconfig.has(Symbol::Pm);
+        let options = pci::PciOptions { dynamic_msix: self.dynamic_msix, runtime_power };
+        let kind = Kind { iommu, grouped, node, options };
         self.tables.write(|tables| tables.register(&self.host, function, kind))
     }
 

@@ -16,6 +16,7 @@ use crate::vfio::device::{Device, Identity, IommuKind};
 use crate::vfio::driver::Driver;
 use crate::vfio::file::{Access, DeviceFile, File, FileId, FileKind};
 use crate::vfio::group::Group;
+use crate::vfio::pci::PciOptions;
 use crate::vfio::pci::dma_buf::Export;
 
 /// How many devices there can be: the number of minors of their nodes.
@@ -79,8 +80,8 @@ pub(crate) struct Kind {
     pub(crate) grouped: bool,
     /// Whether it gets a node of its own.
     pub(crate) node: bool,
-    /// Whether MSI-X vectors can be added while others are enabled.
-    pub(crate) dynamic_msix: bool,
+    /// How a PCI function is driven.
+    pub(crate) options: PciOptions,
 }
 
 impl<H: Host> Tables<H> {
@@ -163,7 +164,7 @@ impl<H: Host> Tables<H> {
         let index = self.devices.lowest_free().ok_or(rules::PROBE_NO_INDEX)?;
         let group = if kind.grouped { Some(self.find_group(host, function, kind.iommu)?) } else { None };
         let identity = Identity { function, index, iommu: kind.iommu, group, has_node: kind.node };
-        self.add_device(host, identity, kind.dynamic_msix).inspect_err(|_| {
+        self.add_device(host, identity, kind.options).inspect_err(|_| {
             self.unregister(host, identity);
         })
     }
@@ -180,11 +181,11 @@ impl<H: Host> Tables<H> {
         self.groups.insert(host, Group::create(host, function, iommu, minor)?).map_err(no_index)
     }
 
-    fn add_device(&mut self, host: &H, identity: Identity, dynamic_msix: bool) -> Result<(), Refusal> {
+    fn add_device(&mut self, host: &H, identity: Identity, options: PciOptions) -> Result<(), Refusal> {
         if let Some(group) = identity.group.and_then(|group| self.groups.get_mut(group)) {
             group.register(host, identity.index)?;
         }
-        self.devices.insert(host, Device::new(identity, dynamic_msix)).map_err(no_index)?;
+        self.devices.insert(host, Device::new(identity, options)).map_err(no_index)?;
         identity.publish(host)?;
         identity.taint(host);
         Ok(())

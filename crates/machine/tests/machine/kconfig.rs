@@ -1,10 +1,13 @@
 //! Build options: what a machine of each configuration shows, and which configurations are none.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use machine::{Machine, MachineSpec};
-use sys::{Error, Sys};
+use rustix::event::{EventfdFlags, eventfd};
+use sys::{Error, Sys, Tailed};
 use uapi::iommufd::*;
+use uapi::vfio::*;
 use uapi::{Command, Errno};
 
 use crate::common::*;
@@ -119,6 +122,29 @@ fn without_the_driver_nothing_is_bound() {
 fn debugfs_shows_devices_where_that_is_built() {
     assert!(exists(&machine(""), &format!("/sys/kernel/debug/vfio/{EDU}")));
     assert!(!exists(&machine("VFIO_DEBUGFS=n"), "/sys/kernel/debug/vfio"));
+}
+
+#[test]
+fn a_function_in_low_power_wakes_up_where_devices_are_suspended() {
+    for (options, signals) in [("PM=y", 1), ("", 0)] {
+        let machine = machine(options);
+        let it = Attached::new(&machine);
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+        let payload = size_of::<VfioDeviceLowPowerEntryWithWakeup>();
+        let argsz = (size_of::<VfioDeviceFeature>() + payload) as u32;
+        let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP;
+        let mut enter = Tailed::new(VfioDeviceFeature { argsz, flags }, payload);
+        enter.tail_mut()[..4].copy_from_slice(&event.as_raw_fd().to_ne_bytes());
+        let argument = enter.bytes_mut().as_mut_ptr().cast();
+        // SAFETY: the argument is as long as it states, and holds no address.
+        unsafe { machine.ioctl_raw(it.device.as_fd(), VFIO_DEVICE_FEATURE, argument) }.unwrap();
+        assert_eq!(count(&event), 0, "{options}");
+        let mut id = [0; 4];
+        for signals in [signals, 0] {
+            assert_eq!(machine.pread(&it.device, &mut id, 0).unwrap(), 4);
+            assert_eq!((u32::from_le_bytes(id), count(&event)), (0x0100_00ed, signals), "{options}");
+        }
+    }
 }
 
 #[test]

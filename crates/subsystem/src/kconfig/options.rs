@@ -7,7 +7,7 @@ use super::expression::Expression::{All, Any, Is, IsOff, Not, Value};
 use super::expression::{Expression, Tristate};
 use Symbol::{
     DebugFs, DmaSharedBuffer, GenericAtomic64, Iommufd, IommufdNoiommu, IommufdVfioContainer, Pci, PciP2pdma,
-    SpaprTceIommu, Vfio, VfioContainer, VfioDebugfs, VfioDeviceCdev, VfioGroup, VfioNoiommu, VfioPci,
+    Pm, SpaprTceIommu, Vfio, VfioContainer, VfioDebugfs, VfioDeviceCdev, VfioGroup, VfioNoiommu, VfioPci,
     VfioPciDmabuf,
 };
 
@@ -20,6 +20,8 @@ pub enum Symbol {
     SpaprTceIommu,
     /// The PCI bus.
     Pci,
+    /// Devices that are suspended while the system runs.
+    Pm,
     /// `/sys/kernel/debug`
     DebugFs,
     /// PCI devices that access each other's memory.
@@ -109,10 +111,11 @@ pub(super) const COUNT: usize = Symbol::ALL.len();
 
 impl Symbol {
     /// Every option; each speaks of earlier ones only.
-    pub const ALL: [Symbol; 17] = [
+    pub const ALL: [Symbol; 18] = [
         GenericAtomic64,
         SpaprTceIommu,
         Pci,
+        Pm,
         DebugFs,
         PciP2pdma,
         DmaSharedBuffer,
@@ -134,6 +137,7 @@ impl Symbol {
             GenericAtomic64 => Definition::given("GENERIC_ATOMIC64", NO),
             SpaprTceIommu => Definition::given("SPAPR_TCE_IOMMU", NO),
             Pci => Definition::given("PCI", YES),
+            Pm => Definition::given("PM", NO),
             DebugFs => Definition::given("DEBUG_FS", YES),
             PciP2pdma => Definition::given("PCI_P2PDMA", NO),
             DmaSharedBuffer => Definition::given("DMA_SHARED_BUFFER", NO),

@@ -47,9 +47,14 @@ pub(crate) fn ioctl<H: Host>(
 ) -> Result<u32, Refusal> {
     let device = tables.device(file.device)?;
     let call = Call { tables, device, host, ctx, address };
+    if command == VFIO_DEVICE_BIND_IOMMUFD {
+        return call.bind(file);
+    }
+    if !file.granted() {
+        return Err(rules::NOT_BOUND);
+    }
+    device.driver.wake(host);
     match command {
-        VFIO_DEVICE_BIND_IOMMUFD => call.bind(file),
-        _ if !file.granted() => Err(rules::NOT_BOUND),
         VFIO_DEVICE_ATTACH_IOMMUFD_PT if !file.from_group => call.attach(),
         VFIO_DEVICE_DETACH_IOMMUFD_PT if !file.from_group => call.detach(),
         VFIO_DEVICE_GET_PCI_HOT_RESET_INFO if device.pci().is_some() => {

@@ -3,7 +3,7 @@
 use core::fmt::Arguments;
 
 use super::driver::Driver;
-use super::pci::PciDevice;
+use super::pci::{PciDevice, PciOptions};
 use super::set::DeviceSet;
 use crate::host::{Function, Host, Level, Node, NodeKind, Slept};
 use crate::rules::{Refusal, vfio as rules};
@@ -59,13 +59,13 @@ pub(crate) struct Device<H: Host> {
 
 impl<H: Host> Device<H> {
     /// A device that only the driver holds.
-    pub(crate) fn new(identity: Identity, dynamic_msix: bool) -> Self {
+    pub(crate) fn new(identity: Identity, options: PciOptions) -> Self {
         Device {
             identity,
             registration: 1,
             driver_bound: true,
             set: DeviceSet::new(),
-            driver: Driver::new(identity, dynamic_msix),
+            driver: Driver::new(identity, options),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::device::{Identity, IommuKind};
 use super::emulated::EmulatedDevice;
-use super::pci::PciDevice;
+use super::pci::{PciDevice, PciOptions};
 use super::{MapRequest, MappedRegion};
 use crate::ctx::CallCtx;
 use crate::host::Host;
@@ -18,11 +18,9 @@ pub(crate) enum Driver<H: Host> {
 
 impl<H: Host> Driver<H> {
     /// That of a device that is not open.
-    pub(crate) fn new(identity: Identity, dynamic_msix: bool) -> Self {
+    pub(crate) fn new(identity: Identity, options: PciOptions) -> Self {
         match identity.iommu {
-            IommuKind::Hardware | IommuKind::None => {
-                Driver::Pci(PciDevice::new(identity.function, dynamic_msix))
-            }
+            IommuKind::Hardware | IommuKind::None => Driver::Pci(PciDevice::new(identity.function, options)),
             IommuKind::Emulated => Driver::Emulated(EmulatedDevice::new(identity.function)),
         }
     }
@@ -50,6 +48,14 @@ impl<H: Host> Driver<H> {
     pub(crate) fn request(&self, host: &H, round: u32) {
         match self {
             Driver::Pci(pci) => pci.request(host, round),
+            Driver::Emulated(_) => {}
+        }
+    }
+
+    /// A call is about to be made on the device: if it is suspended, it wakes up.
+    pub(crate) fn wake(&self, host: &H) {
+        match self {
+            Driver::Pci(pci) => pci.wake(host),
             Driver::Emulated(_) => {}
         }
     }

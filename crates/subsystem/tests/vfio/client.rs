@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use subsystem::kconfig::Tristate;
 use subsystem::{
     Access, FileId, Function, Kconfig, ModuleParameters, Node, NodeKind, Parameters, Refusal, Rule,
-    Subsystem, Usage, UserMemory,
+    Subsystem, Symbol, Usage, UserMemory,
 };
 use uapi::Command;
 use uapi::iommufd::*;
@@ -46,7 +47,14 @@ pub(crate) use assert_refused;
 
 /// A subsystem whose driver is bound to these functions, numbered from 0.
 pub(crate) fn machine(functions: &[TestFunction]) -> Arc<Vfio> {
-    let vfio = Subsystem::new(TestHost::new(), PARAMETERS).expect("a subsystem");
+    machine_with(&[], functions)
+}
+
+/// As [`machine`], of a kernel that was built with these options too.
+pub(crate) fn machine_with(options: &[Symbol], functions: &[TestFunction]) -> Arc<Vfio> {
+    let options: Vec<_> = options.iter().map(|&option| (option, Tristate::Y)).collect();
+    let kconfig = Kconfig::FULL.with(&options).expect("what these options depend on");
+    let vfio = Subsystem::new(TestHost::new(), Parameters { kconfig, ..PARAMETERS }).expect("a subsystem");
     for function in functions {
         let function = vfio.host().add_function(function.clone());
         vfio.probe(function).expect("a device without an IOMMU");

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use subsystem::kconfig::Tristate;
-use subsystem::{FileId, Kconfig, MapRequest, Parameters, Ready, Refusal, Subsystem, Symbol, Whence};
+use subsystem::{FileId, MapRequest, Ready, Refusal, Symbol, Whence};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::*;
 use zerocopy::IntoBytes;
 
-use crate::client::{Client, PARAMETERS, Vfio, assert_refused, machine};
+use crate::client::{Client, Vfio, assert_refused, machine, machine_with};
 use crate::support::function::{TestFunction, express};
-use crate::support::host::TestHost;
 
 const PAGE: u64 = 4096;
 const GET: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
@@ -20,13 +18,7 @@ const BAR: u64 = 0x80_0000_4000;
 
 /// Machines of a kernel that exports dma-bufs.
 pub(crate) fn exporting(functions: &[TestFunction]) -> Arc<Vfio> {
-    let with = [Symbol::PciP2pdma, Symbol::DmaSharedBuffer].map(|symbol| (symbol, Tristate::Y));
-    let kconfig = Kconfig::FULL.with(&with).unwrap();
-    let vfio = Subsystem::new(TestHost::new(), Parameters { kconfig, ..PARAMETERS }).unwrap();
-    for function in functions {
-        vfio.probe(vfio.host().add_function(function.clone())).unwrap();
-    }
-    Arc::new(vfio)
+    machine_with(&[Symbol::PciP2pdma, Symbol::DmaSharedBuffer], functions)
 }
 
 /// FEATURE with the payload of this feature.

@@ -218,23 +218,3 @@ fn features() {
     assert_eq!(feature(5 | set), Ok(()));
     assert!(vfio.host().function(Function(0), |function| function.mappings));
 }
-
-#[test]
-fn low_power_with_an_eventfd() {
-    let vfio = machine(&[TestFunction::express()]);
-    let (mut client, device) = Client::bound(&vfio);
-    let (_, fd) = client.eventfd();
-    let null = client.caller.install(crate::support::host::Descriptor::File(0));
-    let enter = |fd: i32, size: u32| {
-        let flags = 4 | VFIO_DEVICE_FEATURE_SET;
-        let mut bytes = [size.to_le_bytes(), flags.to_le_bytes(), fd.to_le_bytes(), [0; 4]].concat();
-        client.raw(device, VFIO_DEVICE_FEATURE, &mut bytes)
-    };
-    assert_refused!(enter(fd, 15), EINVAL, "feature.payload");
-    assert_refused!(enter(-1, 16), EINVAL, "feature.fd-negative");
-    assert_refused!(enter(99, 16), EBADF, "feature.fd-closed");
-    assert_refused!(enter(null, 16), EINVAL, "feature.not-eventfd");
-    assert_eq!(enter(fd, 16), Ok(0));
-    assert!(!vfio.host().function(Function(0), |function| function.mappings));
-    assert_refused!(enter(fd, 16), EINVAL, "feature.low-power");
-}

@@ -31,6 +31,7 @@ mod ioeventfd;
 mod irqs;
 mod line;
 mod locks;
+mod low_power;
 mod map;
 mod random;
 mod regions;

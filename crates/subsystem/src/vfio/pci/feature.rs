@@ -1,4 +1,4 @@
-//! `VFIO_DEVICE_FEATURE`: what of it these devices have is low power; [`super::dma_buf`] opens files.
+//! `VFIO_DEVICE_FEATURE`: what of it these devices have is [`super::low_power`]; [`super::dma_buf`] opens files.
 
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
@@ -10,7 +10,7 @@ use uapi::{Command, Errno};
 
 use super::PciDevice;
 use crate::ctx::CallCtx;
-use crate::host::{Host, RwLock as _};
+use crate::host::Host;
 use crate::rules::{Refusal, vfio as rules};
 use crate::vfio::args;
 
@@ -33,23 +33,12 @@ impl<H: Host> PciDevice<H> {
         if !is_set(&argument, payload)? {
             return Ok(0);
         }
-        if wakeup {
-            check_wakeup(ctx, address)?;
+        match feature {
+            VFIO_DEVICE_FEATURE_LOW_POWER_EXIT => self.leave_low_power(host),
+            _ if wakeup => self.enter_low_power(host, Some(take_wakeup(ctx, address)?))?,
+            _ => self.enter_low_power(host, None)?,
         }
-        self.set_low_power(host, feature != VFIO_DEVICE_FEATURE_LOW_POWER_EXIT)
-    }
-
-    /// Low power is allowed, or no longer; while it is, memory does not answer. The function itself stays powered, as a
-    /// platform is free to let it: so it never wakes up, and nobody is told of that.
-    fn set_low_power(&self, host: &H, on: bool) -> Result<u32, Refusal> {
-        self.memory.write(|memory| {
-            if on && memory.low_power {
-                return Err(rules::FEATURE_LOW_POWER);
-            }
-            memory.low_power = on;
-            host.regions_enable(self.function, memory.answers());
-            Ok(0)
-        })
+        Ok(0)
     }
 }
 
@@ -85,14 +74,14 @@ fn is_set(argument: &VfioDeviceFeature, payload: usize) -> Result<bool, Refusal>
     Ok(true)
 }
 
-/// Checks the eventfd that follows the argument.
-fn check_wakeup<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<(), Refusal> {
+/// Takes the eventfd that follows the argument.
+fn take_wakeup<H: Host>(ctx: &CallCtx<'_, H>, address: u64) -> Result<H::Event, Refusal> {
     let entry: VfioDeviceLowPowerEntryWithWakeup =
         args::take_at(ctx.memory, address, size_of::<VfioDeviceFeature>())?;
     if entry.wakeup_eventfd < 0 {
         return Err(rules::FEATURE_FD_NEGATIVE);
     }
-    ctx.files.event(entry.wakeup_eventfd).map(|_| ()).map_err(|error| match error {
+    ctx.files.event(entry.wakeup_eventfd).map_err(|error| match error {
         Errno::EBADF => rules::FEATURE_FD_CLOSED,
         _ => rules::FEATURE_NOT_EVENTFD,
     })

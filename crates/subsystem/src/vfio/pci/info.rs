@@ -84,7 +84,7 @@ impl<H: Host> PciDevice<H> {
         info.flags = VFIO_IRQ_INFO_EVENTFD
             | match info.index {
                 VFIO_PCI_INTX_IRQ_INDEX => VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED,
-                VFIO_PCI_MSIX_IRQ_INDEX if self.dynamic_msix && info.count > 0 => 0,
+                VFIO_PCI_MSIX_IRQ_INDEX if self.options.dynamic_msix && info.count > 0 => 0,
                 _ => VFIO_IRQ_INFO_NORESIZE,
             };
         args::reply(ctx.memory, address, &info, size_of::<VfioIrqInfo>())?;

@@ -9,6 +9,7 @@ pub(super) mod feature;
 mod info;
 mod ioeventfd;
 mod irqs;
+mod low_power;
 pub(super) mod regions;
 mod registers;
 mod reset;
@@ -42,10 +43,19 @@ pub(crate) fn is_bridge<H: Host>(host: &H, function: Function) -> bool {
     host.config_read(function, HEADER_TYPE, 1) & HEADER_LAYOUT != 0
 }
 
+/// What the kernel and its platform can do with functions.
+#[derive(Clone, Copy)]
+pub(crate) struct PciOptions {
+    /// Add MSI-X vectors while others are enabled.
+    pub(crate) dynamic_msix: bool,
+    /// Suspend them, and wake them up, while the system runs.
+    pub(crate) runtime_power: bool,
+}
+
 /// A PCI function that vfio-pci drives.
 pub(crate) struct PciDevice<H: Host> {
     function: Function,
-    dynamic_msix: bool,
+    options: PciOptions,
     /// Whether the driver is being unbound from the function.
     unbinding: bool,
     /// It was closed, and could not be reset on its own then.
@@ -53,7 +63,7 @@ pub(crate) struct PciDevice<H: Host> {
     /// How often it was opened.
     openings: AtomicU32,
     opened: H::Mutex<Option<Opened<H>>>,
-    memory: H::RwLock<MemorySpace>,
+    memory: H::RwLock<MemorySpace<H::Event>>,
 }
 
 /// What is kept of a function while it is open.
@@ -74,15 +84,15 @@ struct Opened<H: Host> {
 
 impl<H: Host> PciDevice<H> {
     /// A function that is not open.
-    pub(crate) fn new(function: Function, dynamic_msix: bool) -> Self {
+    pub(crate) fn new(function: Function, options: PciOptions) -> Self {
         PciDevice {
             function,
-            dynamic_msix,
+            options,
             unbinding: false,
             needs_reset: AtomicBool::new(false),
             openings: AtomicU32::new(0),
             opened: H::Mutex::new(None),
-            memory: H::RwLock::new(MemorySpace::default()),
+            memory: H::RwLock::new(MemorySpace::CLOSED),
         }
     }
 
@@ -146,7 +156,7 @@ impl<H: Host> PciDevice<H> {
             opened.writes.clear(host, self.function);
             opened.irqs.disable(host, self.function);
             self.memory.write(|memory| {
-                *memory = MemorySpace::default();
+                *memory = MemorySpace::CLOSED;
                 host.regions_enable(self.function, false);
             });
             reset::wake(host, self.function);

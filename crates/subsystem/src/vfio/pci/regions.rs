@@ -8,6 +8,7 @@ use uapi::vfio::{
 
 use super::PciDevice;
 use super::config::Config;
+use super::low_power::LowPower;
 use super::registers::{BARS, COMMAND, COMMAND_MEMORY, ROM_REGION};
 use super::reset::Saved;
 use crate::host::{Host, Region, RegionKind, RwLock as _};
@@ -18,30 +19,38 @@ use crate::vfio::MappedRegion;
 const SPACING_BITS: u32 = 40;
 
 /// Whether and where the memory of an open function answers.
-#[derive(Default)]
-pub(super) struct MemorySpace {
+pub(super) struct MemorySpace<E> {
     /// The user has memory decoding on.
     pub(super) decoding: bool,
     /// The function is in D3.
     pub(super) asleep: bool,
-    /// The user has allowed low power.
-    pub(super) low_power: bool,
+    /// Whether the user has allowed low power.
+    pub(super) low_power: LowPower<E>,
     /// The BAR with the MSI-X table, and where in it the table is. The user does not reach it by read and write.
     table: Option<(u8, Range<u64>)>,
     /// What the end of a bus reset that is under way restores.
     pub(super) saved_for_bus: Option<Saved>,
 }
 
-impl MemorySpace {
+impl<E> MemorySpace<E> {
+    /// That of a function that is not open.
+    pub(super) const CLOSED: Self = MemorySpace {
+        decoding: false,
+        asleep: false,
+        low_power: LowPower::Off,
+        table: None,
+        saved_for_bus: None,
+    };
+
     /// That of a function that was just opened.
     pub(super) fn opened(config: &Config) -> Self {
         let decoding = config.shadow(COMMAND, 2) & COMMAND_MEMORY != 0;
-        MemorySpace { decoding, table: config.msix_table(), ..MemorySpace::default() }
+        MemorySpace { decoding, table: config.msix_table(), ..MemorySpace::CLOSED }
     }
 
     /// Whether accesses through mappings of memory BARs are answered.
     pub(super) fn answers(&self) -> bool {
-        self.decodes() && !self.low_power
+        self.decodes() && matches!(self.low_power, LowPower::Off)
     }
 
     /// Whether read and write reach memory BARs: they wake a function up that low power is allowed for.
@@ -106,7 +115,7 @@ impl<H: Host> PciDevice<H> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        match region_at(offset) {
+        match self.reach(host, offset)? {
             (VFIO_PCI_CONFIG_REGION_INDEX, at) => self.config_read(host, at, bytes),
             (VFIO_PCI_ROM_REGION_INDEX, at) => {
                 let (rom, image) = self.readable_rom(host).ok_or(rules::BAR_ABSENT)?;
@@ -126,7 +135,7 @@ impl<H: Host> PciDevice<H> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        match region_at(offset) {
+        match self.reach(host, offset)? {
             (VFIO_PCI_CONFIG_REGION_INDEX, at) => self.config_write(host, at, bytes),
             (VFIO_PCI_ROM_REGION_INDEX, _) => Err(rules::ROM_WRITE),
             (index, at) => {
@@ -135,6 +144,16 @@ impl<H: Host> PciDevice<H> {
                 self.region_write(host, Place { index, region: bar, hidden }, at, bytes)
             }
         }
+    }
+
+    /// The region that is read or written at an offset, and how far in it; the function is awake then.
+    fn reach(&self, host: &H, offset: u64) -> Result<(u32, u64), Refusal> {
+        let (index, at) = region_at(offset);
+        if index >= VFIO_PCI_NUM_REGIONS {
+            return Err(rules::REGION_INDEX);
+        }
+        self.wake(host);
+        Ok((index, at))
     }
 
     /// `mmap(2)` on a bound device file.

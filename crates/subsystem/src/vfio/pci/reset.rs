@@ -112,6 +112,7 @@ impl<H: Host> PciDevice<H> {
     /// The bus of the function is about to be reset: no mapping answers from now on, and the function is in D0, stopped and
     /// silent.
     pub(crate) fn begin_bus_reset(&self, host: &H) {
+        self.wake(host);
         self.opened.with(|slot| match slot {
             Some(opened) => self.set_power_state(host, opened, 0),
             None => wake(host, self.function),

@@ -100,7 +100,7 @@ impl<H: Host> PciDevice<H> {
                     function: self.function,
                     kind,
                     capacity: config.vectors(index),
-                    dynamic: kind == IrqKind::MsiX && self.dynamic_msix,
+                    dynamic: kind == IrqKind::MsiX && self.options.dynamic_msix,
                 };
                 irqs.set_messages(host, ctx, spec, request)
             }

@@ -89,10 +89,11 @@ enum Program {
     Group(Contained),
 }
 
-/// Both ways to it.
-const WAYS: [fn(&Machine) -> Program; 2] = [
+/// The ways to it; the last one with an iommufd in the place of the container.
+const WAYS: [fn(&Machine) -> Program; 3] = [
     |machine| Program::Node(Bound::new(machine, ALONE)),
     |machine| Program::Group(Contained::new(machine, ALONE)),
+    |machine| Program::Group(Contained::in_iommufd(machine, ALONE)),
 ];
 
 impl Program {

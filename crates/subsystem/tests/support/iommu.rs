@@ -34,6 +34,8 @@ pub(crate) struct Iommus {
     attached: HashMap<Function, Domain>,
     /// By group.
     owners: HashMap<u32, (DmaOwner, u32)>,
+    /// The groups of which a driver of the host has a device.
+    drivers: BTreeSet<u32>,
 }
 
 /// What an IOMMU offers unless a test says otherwise.
@@ -71,6 +73,16 @@ impl Iommus {
                 .map(|it| it.pages)
                 .sum(),
         }
+    }
+
+    /// A driver of the host would take a device of a group; false if a program has the group's DMA.
+    pub(crate) fn driver_takes(&mut self, group: u32) -> bool {
+        !self.owners.contains_key(&group) && self.drivers.insert(group)
+    }
+
+    /// It gives it back.
+    pub(crate) fn driver_leaves(&mut self, group: u32) {
+        self.drivers.remove(&group);
     }
 
     /// Whether a page of a pin is mapped anywhere.
@@ -293,6 +305,9 @@ impl Iommu for TestHost {
 
     fn dma_claim(&self, group: u32, owner: DmaOwner) -> bool {
         self.iommus(|iommus| {
+            if iommus.drivers.contains(&group) {
+                return false;
+            }
             let (holder, claims) = iommus.owners.entry(group).or_insert((owner, 0));
             *claims += u32::from(*holder == owner);
             *holder == owner
@@ -315,6 +330,6 @@ impl Iommu for TestHost {
     }
 
     fn dma_claimed(&self, group: u32) -> bool {
-        self.iommus(|iommus| iommus.owners.contains_key(&group))
+        self.iommus(|iommus| iommus.owners.contains_key(&group) || iommus.drivers.contains(&group))
     }
 }

@@ -69,7 +69,7 @@ impl Client<'_> {
         self.number(container, VFIO_SET_IOMMU, kind.into())
     }
 
-    fn status(&self, group: FileId) -> Result<u32, Refusal> {
+    pub(crate) fn status(&self, group: FileId) -> Result<u32, Refusal> {
         let mut argument = VfioGroupStatus::new();
         self.call(group, &mut argument).map(|_| argument.flags)
     }

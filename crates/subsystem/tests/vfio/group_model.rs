@@ -2,7 +2,10 @@
 //! predicts, by the name of the rule, and nothing is left when everything is closed.
 
 use subsystem::{FileId, Function, Refusal, Usage};
-use uapi::vfio::{VFIO_NOIOMMU_IOMMU, VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU};
+use uapi::vfio::{
+    VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE, VFIO_NOIOMMU_IOMMU, VFIO_TYPE1_IOMMU,
+    VFIO_TYPE1v2_IOMMU,
+};
 
 use crate::client::{Client, Vfio, machine};
 use crate::group::behind_iommu;
@@ -30,6 +33,8 @@ struct Group {
     bound: Option<FileId>,
     /// Whether a context has its DMA, through a device that is bound there.
     owned: bool,
+    /// Whether a driver of the host has another device of the iommu_group.
+    hosts: bool,
 }
 
 #[derive(Default)]
@@ -51,6 +56,9 @@ struct Model {
     containers: Vec<Container>,
     iommufds: Vec<Iommufd>,
 }
+
+/// The numbers of the iommu_groups; that of the first is not behind an IOMMU.
+const IOMMU_GROUPS: [u32; 3] = [0, 7, 8];
 
 type Outcome = Result<(), &'static str>;
 
@@ -84,7 +92,7 @@ impl Model {
                 let groups = &self.containers[number].groups;
                 match groups.first().map(|first| self.groups[*first].noiommu) {
                     Some(noiommu) if noiommu != group.noiommu => Err("set-container.mixed"),
-                    _ if group.owned => Err("set-container.owned"),
+                    _ if group.owned || group.hosts => Err("set-container.owned"),
                     _ => Ok(()),
                 }
             }
@@ -103,6 +111,21 @@ impl Model {
             Joined::Container(number) => self.containers[number].groups.push(group),
             Joined::Iommufd(number) if noiommu => self.iommufds[number].noiommu_mode = true,
             Joined::Iommufd(number) => self.iommufds[number].ioas = true,
+        }
+    }
+
+    /// Whether a program has its DMA.
+    fn is_claimed(&self, group: usize) -> bool {
+        let Group { joined, noiommu, owned, .. } = self.groups[group];
+        owned || !noiommu && matches!(joined, Some(Joined::Container(_)))
+    }
+
+    /// What GET_STATUS tells.
+    fn status(&self, group: usize) -> u32 {
+        match &self.groups[group] {
+            group if group.joined.is_some() => VFIO_GROUP_FLAGS_VIABLE | VFIO_GROUP_FLAGS_CONTAINER_SET,
+            group if group.owned || group.hosts => 0,
+            _ => VFIO_GROUP_FLAGS_VIABLE,
         }
     }
 
@@ -145,6 +168,7 @@ impl Model {
             Joined::Container(number) if self.containers[number].backend.is_none() => {
                 Err("get-device-fd.no-backend")
             }
+            Joined::Iommufd(_) if group.hosts => Err("bind.dma-owner"),
             _ => Ok(()),
         }
     }
@@ -162,6 +186,7 @@ impl Model {
         match &self.groups[group] {
             group if group.is_open() => Err("bind.group-open"),
             group if !group.given.is_empty() || group.bound.is_some() => Err("bind.device-open"),
+            group if group.hosts => Err("bind.dma-owner"),
             _ => Ok(()),
         }
     }
@@ -204,7 +229,10 @@ impl Run<'_> {
     fn step(&mut self, random: &mut Random) {
         let group = random.below(3) as usize;
         let file = self.model.groups[group].file;
-        match (random.below(16), file) {
+        if let Some(file) = file {
+            assert_eq!(self.client.status(file), Ok(self.model.status(group)), "GET_STATUS");
+        }
+        match (random.below(18), file) {
             (0..=1, _) => {
                 let opened = self.client.open_group(group as u32);
                 let opened = self.check(self.model.open(group), "open", opened);
@@ -250,7 +278,21 @@ impl Run<'_> {
                 let file = self.model.given_back(group, at);
                 self.vfio.release(file);
             }
+            (15..=16, _) if !self.model.groups[group].noiommu => self.host_driver(group),
             _ => self.open_or_close(random),
+        }
+    }
+
+    /// A driver of the host comes to another device of the iommu_group, or leaves it.
+    fn host_driver(&mut self, group: usize) {
+        let number = IOMMU_GROUPS[group];
+        if self.model.groups[group].hosts {
+            self.vfio.host().iommus(|iommus| iommus.driver_leaves(number));
+            self.model.groups[group].hosts = false;
+        } else {
+            let takes = self.vfio.host().iommus(|iommus| iommus.driver_takes(number));
+            assert_eq!(takes, !self.model.is_claimed(group), "a driver of the host");
+            self.model.groups[group].hosts = takes;
         }
     }
 
@@ -326,7 +368,8 @@ fn random_calls_have_the_outcome_that_a_model_predicts() {
     let (mut steps, mut refused) = (0, 0);
     for seed in 1..=400 {
         let mut random = Random::new(seed);
-        let vfio = machine(&[TestFunction::express(), behind_iommu(7), behind_iommu(8)]);
+        let [_, second, third] = IOMMU_GROUPS;
+        let vfio = machine(&[TestFunction::express(), behind_iommu(second), behind_iommu(third)]);
         let groups = [true, false, false].map(|noiommu| Group { noiommu, ..Group::default() });
         let model = Model { groups, containers: Vec::new(), iommufds: Vec::new() };
         let mut run = Run { vfio: &vfio, client: Client::new(&vfio), model, refused: 0 };

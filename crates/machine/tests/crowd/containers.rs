@@ -98,7 +98,7 @@ fn move_a_page(stage: &Stage, container: &File, device: &File, step: &Step, rand
         edu.finish(step);
         edu.start(Way::ToMemory, start + PAGE);
         edu.finish(step);
-        stage.check_moved(&buffer, &pattern);
+        stage.check_page(&buffer, 1, &pattern);
     }
     edu.set_bus_master(false);
     if stage.iommu && random.one_in(2) {

@@ -60,7 +60,7 @@ pub(crate) fn drive(stage: &Stage, actor: u64, step: &Step, random: &mut Random)
             space = move_on((space, stage.space(random)), iova, &device, step);
         }
         edu.finish(step);
-        stage.check_moved(&buffer, &pattern);
+        stage.check_page(&buffer, 1, &pattern);
     }
     edu.set_bus_master(false);
     step.now("unmapping");
@@ -160,8 +160,16 @@ pub(crate) fn stray(stage: &Stage, actor: u64, step: &Step, random: &mut Random)
         step.now("closing first");
         drop(edu);
         drop(device);
+        return space.unmap(iova);
     }
     step.now("unmapping");
     space.unmap(iova);
+    // What is under way is over, and what comes later is refused.
+    let pattern = [random.next() as u8; PAGE as usize];
+    (0..2).for_each(|page| buffer.write(page, &pattern));
+    edu.finish(step);
+    edu.start(Way::ToMemory, known.unwrap_or(iova));
+    edu.finish(step);
+    (0..2).for_each(|page| stage.check_page(&buffer, page, &pattern));
     step.now("giving memory back");
 }

@@ -1,4 +1,4 @@
-//! What all threads work on: a machine with four devices, two of them on threads, and a context with some IOASes that is open all the time.
+//! What all threads work on: a machine with four devices, two of them on threads, and a context that is open all the time.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -35,8 +35,8 @@ impl Stage {
             "iommu = '{iommu}'\ncapabilities = ['CAP_SYS_RAWIO', 'CAP_IPC_LOCK', 'CAP_SYS_ADMIN']\n\
              [memory]\nlayout = '{layout}'\nsize = '1GiB'\n"
         );
-        for (address, thread) in DRIVEN.into_iter().chain([CONTESTED, CARELESS]).zip([true, false].repeat(2))
-        {
+        let devices = [(DRIVEN[0], true), (DRIVEN[1], false), (CONTESTED, false), (CARELESS, true)];
+        for (address, thread) in devices {
             text += &format!(
                 "[[device]]\naddress = '{address}'\nmodel = 'edu'\ndma_mask = 39\nthread = {thread}\n"
             );
@@ -109,11 +109,11 @@ impl Stage {
         (self.machine.usage(), self.machine.vm_pin().unwrap(), free.len())
     }
 
-    /// What a device has copied to the second page of a buffer has to be this.
+    /// What a page of a buffer holds has to be this.
     #[track_caller]
-    pub(crate) fn check_moved(&self, buffer: &Buffer, pattern: &[u8; PAGE as usize]) {
-        let there = buffer.read(1);
-        let wrong = there.iter().zip(pattern).position(|(there, moved)| there != moved);
+    pub(crate) fn check_page(&self, buffer: &Buffer, page: u64, pattern: &[u8; PAGE as usize]) {
+        let there = buffer.read(page);
+        let wrong = there.iter().zip(pattern).position(|(there, expected)| there != expected);
         if let Some(at) = wrong {
             self.check_findings();
             panic!("byte {at} is {:#x}, not {:#x}", there[at], pattern[at]);

@@ -1,171 +1,20 @@
 //! Devices behind an IOMMU leave the bus and come back, and drivers are unbound, while programs use them.
 
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use machine::model::{Bar, BarKind, Express, Identity, Model, Reach, Register, Work};
-use machine::{CustomDevice, Driver, File, Machine, MachineSpec, Why};
+use machine::{Driver, File, Machine};
 use subsystem::Usage;
-use sys::{Access, Memory, MemoryOptions, Mmio, PageSize, Suite, Sys, Tailed};
-use uapi::iommufd::*;
+use sys::{Access, Mmio, Suite, Sys, Tailed};
 use uapi::vfio::*;
 use uapi::{Command, Errno};
 
 use crate::common::*;
 use crate::container::*;
+use crate::pump::*;
 
 const RESCAN: &str = "/sys/bus/pci/rescan";
-const IOVA: u64 = 0x10_0000;
-
-/// How long something may take that has to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A device that goes on writing to memory: a number that grows, at the address that was stored in its register at 0, until an
-/// access is aborted or it is reset. Its register at 8 tells the number.
-#[derive(Default)]
-struct Pump {
-    target: u64,
-    count: u32,
-}
-
-impl Model for Pump {
-    fn identity(&self) -> Identity {
-        let mut bars = [None; 6];
-        bars[0] = Some(Bar { size: 4096, kind: BarKind::Memory32 });
-        Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars,
-            line: false,
-            msi: None,
-            msix: None,
-            express: Some(Express { function_reset: true }),
-            dma_bits: 64,
-        }
-    }
-
-    fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {
-        u64::from(self.count)
-    }
-
-    fn write(&mut self, _: Register, value: u64, _: &mut Reach<'_>) {
-        self.target = value;
-    }
-
-    fn work(&mut self, reach: &mut Reach<'_>) -> Work {
-        if self.target == 0 {
-            return Work::Idle;
-        }
-        match reach.dma.write_u32_release(self.target, self.count + 1) {
-            Ok(()) => self.count += 1,
-            Err(_) => self.target = 0,
-        }
-        Work::More
-    }
-
-    fn reset(&mut self, _: &mut Reach<'_>) {
-        *self = Pump::default();
-    }
-}
-
-/// A machine with a pump on a thread, behind an IOMMU.
-fn pump_machine() -> Machine {
-    let address = ALONE.parse().unwrap();
-    let device =
-        CustomDevice { address, model: Box::<Pump>::default(), thread: true, driver: Driver::VfioPci };
-    Machine::with_devices(MachineSpec { devices: Vec::new(), ..iommu_spec() }, vec![device]).unwrap()
-}
-
-/// How a program has the device: by its node, or by its group.
-enum Program {
-    Node(Bound),
-    Group(Contained),
-}
-
-/// The ways to it; the last one with an iommufd in the place of the container.
-const WAYS: [fn(&Machine) -> Program; 3] = [
-    |machine| Program::Node(Bound::new(machine, ALONE)),
-    |machine| Program::Group(Contained::new(machine, ALONE)),
-    |machine| Program::Group(Contained::in_iommufd(machine, ALONE)),
-];
-
-impl Program {
-    fn device(&self) -> &File {
-        match self {
-            Program::Node(Bound { device, .. }) | Program::Group(Contained { device, .. }) => device,
-        }
-    }
-
-    /// Maps memory at [`IOVA`].
-    fn map(&self, machine: &Machine, memory: &Memory) {
-        let (user_va, length) = (memory.start().as_ptr() as u64, memory.length() as u64);
-        match self {
-            Program::Group(Contained { container, .. }) => {
-                map_dma(machine, container, user_va, IOVA, length).unwrap();
-            }
-            Program::Node(Bound { iommufd, ioas, .. }) => {
-                let flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
-                let (ioas_id, iova) = (*ioas, IOVA);
-                let mut map = IommuIoasMap { flags, ioas_id, user_va, length, iova, ..Command::new() };
-                // SAFETY: the memory is not used by the program while a device has it.
-                unsafe { machine.ioctl_typed(iommufd, &mut map) }.unwrap();
-            }
-        }
-    }
-}
-
-/// A program whose device writes to its memory.
-struct Pumping {
-    bar: Mmio,
-    /// Signalled when the program is asked to let go.
-    request: OwnedFd,
-    _program: Program,
-    _memory: Memory,
-}
-
-impl Pumping {
-    fn start(machine: &Machine, way: fn(&Machine) -> Program) -> Self {
-        let program = way(machine);
-        let memory = page(machine);
-        program.map(machine, &memory);
-        let device = program.device();
-        let request = interrupt(machine, device, VFIO_PCI_REQ_IRQ_INDEX);
-        let bar = bar(machine, device, 4096);
-        set_bus_master(machine, device, true);
-        bar.write64(0, IOVA);
-        let pumping = Pumping { bar, request, _program: program, _memory: memory };
-        pumping.goes_on();
-        pumping
-    }
-
-    /// Returns when the device has written again.
-    fn goes_on(&self) {
-        let before = self.bar.read32(8);
-        let end = Instant::now() + PATIENCE;
-        while self.bar.read32(8) == before {
-            assert!(Instant::now() < end, "the device has stopped");
-            thread::yield_now();
-        }
-    }
-
-    /// Returns when the program is asked to let go of the device.
-    fn is_asked(&self, machine: &Machine) {
-        assert_eq!(machine.wait(&[self.request.as_fd()], Some(PATIENCE)).unwrap(), [true]);
-    }
-}
-
-/// A page of memory.
-fn page(machine: &Machine) -> Memory {
-    let options = MemoryOptions { length: 4096, page_size: PageSize::Base, highest: u64::MAX };
-    machine.allocate(&options).unwrap()
-}
 
 /// An educational device that reads memory, inline.
 struct Dma {
@@ -203,13 +52,6 @@ fn begin(machine: &Machine, path: &str, text: &'static str) -> Receiver<sys::Res
     let (machine, path) = (machine.clone(), path.to_owned());
     thread::spawn(move || done.send(write(&machine, &path, text)));
     answer
-}
-
-/// What devices did that they were not entitled to, but for accesses that bus mastering was switched off under.
-fn strays(machine: &Machine) -> Vec<machine::Finding> {
-    let mut findings = machine.findings();
-    findings.retain(|finding| finding.why != Why::BusMasterOff);
-    findings
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod main_path;
 mod mediated;
 mod misbehaviour;
 mod ownership;
+mod pump;
 mod spec;
 mod threads;
 mod type1;

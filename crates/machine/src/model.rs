@@ -102,12 +102,18 @@ pub struct DoorbellWindow {
 /// Where a register is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Register {
-    /// The BAR.
+    /// The BAR, or [`Register::VGA`].
     pub bar: u8,
     /// Offset in it, a multiple of the width.
     pub offset: u64,
     /// Width of the access.
     pub width: Width,
+}
+
+impl Register {
+    /// In place of a BAR: the legacy addresses of VGA, which a function of that class has and no BAR moves. The offset is the
+    /// address: of memory from 0xa0000 to 0xbffff, of an I/O port below.
+    pub const VGA: u8 = 8;
 }
 
 /// What a model reaches while it runs.

@@ -204,6 +204,8 @@ pub enum ModelSpec {
     Edu,
     /// An Ethernet controller, Intel 82576, whose frames come back to it.
     Igb,
+    /// A display adapter without a display.
+    Vga,
 }
 
 /// What holds the blocks of a namespace.
@@ -242,6 +244,7 @@ enum RawModel {
     Nvme,
     Edu,
     Igb,
+    Vga,
 }
 
 fn yes() -> bool {
@@ -276,7 +279,8 @@ impl TryFrom<RawDevice> for DeviceSpec {
             }
             (RawModel::Edu, None, None) => ModelSpec::Edu,
             (RawModel::Igb, None, None) => ModelSpec::Igb,
-            (RawModel::Edu | RawModel::Igb, ..) => {
+            (RawModel::Vga, None, None) => ModelSpec::Vga,
+            (RawModel::Edu | RawModel::Igb | RawModel::Vga, ..) => {
                 return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
             }
         };

@@ -243,9 +243,11 @@ pub trait Bus {
     fn config_size(&self, function: Function) -> u16;
     /// BAR `index` (0 to 5) or the ROM (6); `None` if absent, or the upper half of a 64-bit BAR.
     fn region(&self, function: Function, index: u8) -> Option<Region>;
-    /// Reads 1, 2, 4 or 8 bytes of a BAR, naturally aligned and in bounds.
+    /// Reads 1, 2, 4 or 8 bytes of a BAR, naturally aligned and in bounds. Region 8 of a VGA device are its legacy addresses, of
+    /// which up to 4 bytes are read, and which the host makes it decode: memory from 0xa0000 to 0xbffff, I/O ports from 0x3b0
+    /// to 0x3bb and from 0x3c0 to 0x3df.
     fn region_read(&self, function: Function, index: u8, offset: u64, width: u8) -> u64;
-    /// Writes 1, 2, 4 or 8 bytes of a BAR, naturally aligned and in bounds.
+    /// Writes 1, 2, 4 or 8 bytes of a BAR, naturally aligned and in bounds, or up to 4 of region 8.
     fn region_write(&self, function: Function, index: u8, offset: u64, width: u8, value: u64);
     /// Whether mappings of the BARs answer. Off: an access faults, and existing mappings are revoked first.
     fn regions_enable(&self, function: Function, enabled: bool);

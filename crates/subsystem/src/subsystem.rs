@@ -132,8 +132,11 @@ impl<H: Host> Subsystem<H> {
     fn register(&self, function: Function, iommu: IommuKind) -> Result<(), Refusal> {
         let grouped = self.kconfig.has(Symbol::VfioGroup);
         let node = noiommu::has_node(self.kconfig, iommu);
-        let runtime_power = self.kconfig.has(Symbol::Pm);
-        let options = pci::PciOptions { dynamic_msix: self.dynamic_msix, runtime_power };
+        let options = pci::PciOptions {
+            dynamic_msix: self.dynamic_msix,
+            runtime_power: self.kconfig.has(Symbol::Pm),
+            vga: self.kconfig.has(Symbol::VfioPciVga),
+        };
         let kind = Kind { iommu, grouped, node, options };
         self.tables.write(|tables| tables.register(&self.host, function, kind))
     }

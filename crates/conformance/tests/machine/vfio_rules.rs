@@ -107,6 +107,7 @@ pub(crate) fn broken() -> Vec<Broken> {
     broken.extend(features(&ports));
     broken.extend(low_power(&ports));
     broken.extend(regions(&nvme));
+    broken.extend(vga());
     broken.extend(register_writes(&nvme));
     broken.extend(leaving(&machine, nvme, &target.devices[1]));
     broken
@@ -249,6 +250,16 @@ fn regions(device: &Device) -> Vec<Broken> {
         (rule::REGION_VGA, read.map(|count| count as u32)),
         (rule::ROM_WRITE, write.map(|count| count as u32)),
     ]
+}
+
+/// The VGA region of a display adapter, between its ranges.
+fn vga() -> Vec<Broken> {
+    let text = "[kconfig]\nCONFIG_VFIO_PCI_VGA = 'y'\n[[device]]\naddress = '0000:00:02.0'\nmodel = 'vga'";
+    let machine =
+        Machine::from_spec(text.parse().expect("a machine file")).expect("the machine can be built");
+    let device = Device::new(&machine, "0000:00:02.0");
+    let read = machine.pread(&device.file, &mut [0; 4], region(VFIO_PCI_VGA_REGION_INDEX));
+    vec![(rule::VGA_BOUNDS, read.map(|count| count as u32))]
 }
 
 fn register_writes(device: &Device) -> Vec<Broken> {

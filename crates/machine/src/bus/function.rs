@@ -313,7 +313,8 @@ impl PciFunction {
         match self.identity.bars.get(usize::from(bar)) {
             Some(Some(bar)) if bar.kind == BarKind::Io => self.decodes_io.load(Ordering::Acquire),
             Some(Some(_)) => self.decodes_memory.load(Ordering::Acquire),
-            _ => false,
+            // The host makes it decode legacy addresses for each access.
+            _ => bar == Register::VGA,
         }
     }
 

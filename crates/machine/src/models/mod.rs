@@ -9,8 +9,10 @@ mod nvme;
 mod port;
 #[cfg(test)]
 mod rig;
+mod vga;
 
 pub(crate) use edu::Edu;
 pub(crate) use igb::Igb;
 pub(crate) use nvme::{Namespace, Nvme};
 pub(crate) use port::Port;
+pub(crate) use vga::Vga;

@@ -18,3 +18,4 @@ mod spec;
 mod threads;
 mod type1;
 mod unbind;
+mod vga;

@@ -8,7 +8,7 @@ use super::expression::{Expression, Tristate};
 use Symbol::{
     DebugFs, DmaSharedBuffer, GenericAtomic64, Iommufd, IommufdNoiommu, IommufdVfioContainer, Pci, PciP2pdma,
     Pm, SpaprTceIommu, Vfio, VfioContainer, VfioDebugfs, VfioDeviceCdev, VfioGroup, VfioNoiommu, VfioPci,
-    VfioPciDmabuf,
+    VfioPciDmabuf, VfioPciVga, VgaArb, X86,
 };
 
 /// A build option.
@@ -22,6 +22,10 @@ pub enum Symbol {
     Pci,
     /// Devices that are suspended while the system runs.
     Pm,
+    /// The architecture of PCs.
+    X86,
+    /// The arbiter of the legacy addresses of VGA.
+    VgaArb,
     /// `/sys/kernel/debug`
     DebugFs,
     /// PCI devices that access each other's memory.
@@ -48,6 +52,8 @@ pub enum Symbol {
     VfioDebugfs,
     /// The driver vfio-pci.
     VfioPci,
+    /// The VGA region of display adapters.
+    VfioPciVga,
     /// Export of BARs as dma-bufs.
     VfioPciDmabuf,
 }
@@ -111,11 +117,13 @@ pub(super) const COUNT: usize = Symbol::ALL.len();
 
 impl Symbol {
     /// Every option; each speaks of earlier ones only.
-    pub const ALL: [Symbol; 18] = [
+    pub const ALL: [Symbol; 21] = [
         GenericAtomic64,
         SpaprTceIommu,
         Pci,
         Pm,
+        X86,
+        VgaArb,
         DebugFs,
         PciP2pdma,
         DmaSharedBuffer,
@@ -129,6 +137,7 @@ impl Symbol {
         IommufdNoiommu,
         VfioDebugfs,
         VfioPci,
+        VfioPciVga,
         VfioPciDmabuf,
     ];
 
@@ -138,6 +147,8 @@ impl Symbol {
             SpaprTceIommu => Definition::given("SPAPR_TCE_IOMMU", NO),
             Pci => Definition::given("PCI", YES),
             Pm => Definition::given("PM", NO),
+            X86 => Definition::given("X86", YES),
+            VgaArb => Definition::given("VGA_ARB", YES),
             DebugFs => Definition::given("DEBUG_FS", YES),
             PciP2pdma => Definition::given("PCI_P2PDMA", NO),
             DmaSharedBuffer => Definition::given("DMA_SHARED_BUFFER", NO),
@@ -173,6 +184,7 @@ impl Symbol {
             }
             VfioDebugfs => Definition::prompt("VFIO_DEBUGFS", NO, &[Is(Vfio), Is(DebugFs)]),
             VfioPci => Definition::prompt("VFIO_PCI", NO, &[Is(Vfio), Is(Pci)]).tristate(),
+            VfioPciVga => Definition::prompt("VFIO_PCI_VGA", NO, &[Is(VfioPci), All(&[Is(X86), Is(VgaArb)])]),
             VfioPciDmabuf => Definition::derived(
                 "VFIO_PCI_DMABUF",
                 All(&[Is(VfioPci), Is(PciP2pdma), Is(DmaSharedBuffer)]),

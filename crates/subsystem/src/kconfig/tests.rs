@@ -264,7 +264,7 @@ fn the_definitions_are_those_of_the_kernel() {
         assert!(seen.contains(name), "there is no config {name}");
         // What `if` and `menu` around it make it depend on is not in its own lines.
         let around = |clause: &&Expression| {
-            !matches!(clause, Expression::Is(Symbol::Vfio | Symbol::Iommufd | Symbol::Pci))
+            !matches!(clause, Expression::Is(Symbol::Vfio | Symbol::Iommufd | Symbol::Pci | Symbol::VfioPci))
         };
         if symbol != Symbol::VfioPciDmabuf {
             for clause in depends.iter().filter(around) {

@@ -142,6 +142,7 @@ rules! {
     // read, write and mmap.
     REGION_INDEX = EINVAL, "region.index", "the offset is in a region of the device";
     REGION_VGA = EINVAL, "region.vga", "the VGA region is one of a VGA device";
+    VGA_BOUNDS = EINVAL, "vga.bounds", "an access starts at a legacy address of VGA: 0xa0000 to 0xbffff, 0x3b0 to 0x3bb or 0x3c0 to 0x3df";
     CONFIG_BOUNDS = EFAULT, "config.bounds", "an access is within configuration space as a whole";
     BAR_ABSENT = EINVAL, "bar.absent", "the BAR is there and has an address";
     BAR_BOUNDS = EINVAL, "bar.bounds", "an access starts within the BAR";

@@ -13,8 +13,8 @@ pub(crate) struct TestFunction {
     pub(crate) power_on: Vec<u8>,
     pub(crate) writable: Vec<u8>,
     pub(crate) regions: [Option<Region>; 7],
-    /// The bytes of each region.
-    pub(crate) bytes: [Vec<u8>; 7],
+    /// The bytes of each region, and of the legacy addresses of VGA.
+    pub(crate) bytes: [Vec<u8>; 9],
     /// What serves it.
     pub(crate) iommu: Option<IommuInfo>,
     pub(crate) can_reset: bool,
@@ -146,6 +146,15 @@ impl TestFunction {
         function.vital = Some((0..64).collect());
         function.line = Some(false);
         function.msi = VECTORS;
+        function.power_on()
+    }
+
+    /// A display adapter, with a frame buffer in BAR 0; the bytes at its legacy addresses count upwards.
+    pub(crate) fn vga() -> Self {
+        let mut function = Self::new(256);
+        function.add_region(0, memory(false, 0x1000, 0xfea0_0000));
+        function.put(0x08, &[0, 0, 0, 3]);
+        function.bytes[8] = (0..0xc_0000).map(|byte: u32| byte as u8).collect();
         function.power_on()
     }
 

@@ -40,3 +40,4 @@ mod rules;
 mod software_dma;
 mod software_dma_container;
 mod type1;
+mod vga;

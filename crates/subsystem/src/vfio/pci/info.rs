@@ -11,7 +11,7 @@ use uapi::vfio::{
 };
 
 use super::regions::{is_mappable, region_offset};
-use super::{Opened, PciDevice};
+use super::{Opened, PciDevice, vga};
 use crate::ctx::CallCtx;
 use crate::host::Host;
 use crate::rules::{Refusal, vfio as rules};
@@ -62,6 +62,7 @@ impl<H: Host> PciDevice<H> {
             VFIO_PCI_ROM_REGION_INDEX => {
                 Ok(self.readable_rom(host).map_or((0, 0), |(rom, _)| (rom.size, VFIO_REGION_INFO_FLAG_READ)))
             }
+            VFIO_PCI_VGA_REGION_INDEX if self.has_vga(host) => Ok((vga::SIZE, READ_WRITE)),
             VFIO_PCI_VGA_REGION_INDEX => Err(rules::REGION_INFO_VGA),
             VFIO_PCI_NUM_REGIONS.. => Err(rules::REGION_INFO_INDEX),
             bar => match u8::try_from(bar).ok().and_then(|bar| host.region(self.function, bar)) {

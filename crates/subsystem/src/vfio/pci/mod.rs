@@ -1,6 +1,6 @@
 //! vfio-pci: a PCI function behind a device file.
 //!
-//! The user reaches the real function only as far as [`config`] (configuration space), [`regions`] (BARs and the [`rom`]) and
+//! The user reaches the real function only as far as [`config`] (configuration space), [`regions`] (BARs, the [`rom`] and [`vga`]) and
 //! [`irqs`] (interrupts) let it; [`info`] describes it, and [`reset`] brings it back to a known state.
 
 mod config;
@@ -15,6 +15,7 @@ mod registers;
 mod reset;
 mod rom;
 pub(crate) mod token;
+mod vga;
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -50,6 +51,8 @@ pub(crate) struct PciOptions {
     pub(crate) dynamic_msix: bool,
     /// Suspend them, and wake them up, while the system runs.
     pub(crate) runtime_power: bool,
+    /// Give users the legacy addresses of display adapters.
+    pub(crate) vga: bool,
 }
 
 /// A PCI function that vfio-pci drives.

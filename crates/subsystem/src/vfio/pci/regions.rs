@@ -1,4 +1,5 @@
-//! Regions of the device file: BARs, the expansion ROM, and what may be mapped of them.
+//! Regions of the device file: how BARs, the expansion ROM and the legacy addresses of VGA are accessed, and what may be
+//! mapped of them.
 
 use core::ops::Range;
 
@@ -122,6 +123,7 @@ impl<H: Host> PciDevice<H> {
                 let place = Place { index: ROM_REGION, region: rom, hidden: image..rom.size };
                 self.region_read(host, place, at, bytes)
             }
+            (VFIO_PCI_VGA_REGION_INDEX, at) => self.region_read(host, self.vga(host, at)?, at, bytes),
             (index, at) => {
                 let (index, bar) = self.bar(host, index)?;
                 let hidden = self.memory.read(|memory| memory.hidden(index));
@@ -138,6 +140,7 @@ impl<H: Host> PciDevice<H> {
         match self.reach(host, offset)? {
             (VFIO_PCI_CONFIG_REGION_INDEX, at) => self.config_write(host, at, bytes),
             (VFIO_PCI_ROM_REGION_INDEX, _) => Err(rules::ROM_WRITE),
+            (VFIO_PCI_VGA_REGION_INDEX, at) => self.region_write(host, self.vga(host, at)?, at, bytes),
             (index, at) => {
                 let (index, bar) = self.bar(host, index)?;
                 let hidden = self.memory.read(|memory| memory.hidden(index));
@@ -191,7 +194,6 @@ impl<H: Host> PciDevice<H> {
                 let region = host.region(self.function, bar).filter(|region| region.address != 0);
                 Ok((bar, region.ok_or(rules::BAR_ABSENT)?))
             }
-            _ if index == VFIO_PCI_VGA_REGION_INDEX => Err(rules::REGION_VGA),
             _ => Err(rules::REGION_INDEX),
         }
     }

@@ -7,6 +7,8 @@ pub(super) const COMMAND_MASTER: u32 = 1 << 2;
 pub(super) const COMMAND_INTX_DISABLE: u32 = 1 << 10;
 pub(super) const STATUS: u16 = 0x06;
 pub(super) const STATUS_CAPABILITIES: u32 = 1 << 4;
+pub(super) const CLASS: u16 = 0x0a;
+pub(super) const CLASS_VGA: u32 = 0x0300;
 pub(super) const CACHE_LINE: u16 = 0x0c;
 pub(super) const LATENCY: u16 = 0x0d;
 pub(super) const HEADER_TYPE: u16 = 0x0e;
@@ -28,9 +30,10 @@ pub(super) const BAR_WIDE: u32 = 1 << 2;
 pub(super) const BAR_PREFETCHABLE: u32 = 1 << 3;
 pub(super) const ROM_ENABLE: u32 = 1 << 0;
 
-/// The number of BARs, and the index by which the host knows the expansion ROM.
+/// The number of BARs, and the indices by which the host knows the expansion ROM and the legacy addresses of VGA.
 pub(super) const BARS: u8 = 6;
 pub(super) const ROM_REGION: u8 = 6;
+pub(super) const VGA_REGION: u8 = 8;
 
 /// Identifiers of capabilities.
 pub(super) mod capability {

@@ -39,11 +39,12 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// An empty table that fits the terminal, or is as wide as its content in a pipe.
+/// An empty table that fits the terminal, or is as wide as its content in a pipe and where the terminal does not know its
+/// width, as a serial one.
 pub(crate) fn table() -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    if stdout().is_terminal() {
+    if stdout().is_terminal() && table.width() != Some(0) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table

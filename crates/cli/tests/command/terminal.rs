@@ -83,6 +83,13 @@ fn tables_fit_a_narrow_terminal() {
     }
 }
 
+#[test]
+fn a_terminal_that_does_not_know_its_width_shows_whole_words() {
+    let machine = Machine::with("size = \"1MiB\"");
+    let shown = on_terminal(&machine.nvme("identify", &[]), 0);
+    assert!(shown.contains("ioasis NVMe controller"), "{shown}");
+}
+
 fn demo() -> Command {
     let mut command = ioasis();
     command.arg("demo");

@@ -230,6 +230,8 @@ fn one_that_panics_takes_nothing_along() {
 /// All of memory and of the other device, at every width, as far as there are addresses.
 #[test]
 fn one_that_accesses_everything_gets_nothing() {
+    /// Where the machine has put the BAR of the honest device.
+    const HONEST_BAR: u64 = 0xe010_0000;
     let reach_for = |reach: &mut Reach<'_>, address: u64| {
         let mut bytes = vec![0xaa; 128 << 10];
         for length in [0, 1, 4096, bytes.len()] {
@@ -246,11 +248,17 @@ fn one_that_accesses_everything_gets_nothing() {
                     reach_for(reach, address);
                 }
             }
+            reach_for(reach, HONEST_BAR);
         },
         |scene| {
             let findings = scene.machine.findings();
             assert!(!findings.is_empty());
             assert!(findings.iter().all(|finding| *finding.device == *EDU));
+            let Scene { machine, honest, .. } = scene;
+            let mut bar = [0; 4];
+            machine.pread(&honest.device, &mut bar, honest.config_offset(machine) + 0x10).unwrap();
+            assert_eq!(u64::from(u32::from_le_bytes(bar)), HONEST_BAR);
+            assert_eq!(honest.bar(machine, 4096).read32(4), 0, "its registers are as they were");
         },
     );
 }

@@ -467,14 +467,14 @@ impl subsystem::Nodes for World {
             self.groups.leave(function);
             return Err(errno);
         }
-        let prefix = if self.bus.get(function).is_some() { "pci" } else { site.driver };
-        self.log.line(format_args!("{prefix} {}: Adding to iommu group {number}", site.name));
+        self.log.line(format_args!("{} {}: Adding to iommu group {number}", site.driver, site.name));
         Ok(number)
     }
 
     fn iommu_group_remove(&self, function: Function, group: u32) {
         self.groups.leave(function);
         if let Some(site) = self.site(function) {
+            self.log.line(format_args!("{} {}: Removing from iommu group {group}", site.driver, site.name));
             self.tree.remove_iommu_group(&site, group);
         }
     }

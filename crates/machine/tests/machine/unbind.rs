@@ -77,6 +77,22 @@ fn a_signal_does_not_end_the_wait_but_shows_in_the_log() {
     writer.join().unwrap().unwrap();
 }
 
+/// What the log says of the iommu_group that VFIO makes for a device without an IOMMU.
+#[test]
+fn a_group_of_its_own_is_in_the_log() {
+    let machine = edu_machine();
+    let mark = machine.log_mark().unwrap();
+    write(&machine, &format!("{DRIVER}/unbind"), EDU).unwrap();
+    write(&machine, &format!("{DRIVER}/bind"), EDU).unwrap();
+    let lines = [
+        "Removing from iommu group 0",
+        "Adding to iommu group 0",
+        "Adding kernel taint for vfio-noiommu group on device",
+        "Adding kernel taint for vfio-noiommu cdev",
+    ];
+    assert_eq!(machine.log_since(mark).unwrap(), lines.map(|line| format!("vfio-pci {EDU}: {line}")));
+}
+
 #[test]
 fn a_device_comes_back_under_the_same_name() {
     let machine = edu_machine();

@@ -1,6 +1,7 @@
 //! Parts of BARs as dma-bufs: exporting them, mapping them, and when they are gone.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use subsystem::{FileId, MapRequest, Ready, Refusal, Symbol, Whence};
 use uapi::Command;
@@ -187,6 +188,67 @@ fn b545_b546_b694_to_b696_revoked_for_good() {
         it.unmap(PAGE).expect("b699: its IOVA is free again");
         it.map(fd, PAGE, 0, PAGE).unwrap();
     }
+}
+
+/// Each of these was measured on Linux 7.3, but for what wakes up.
+#[test]
+fn when_it_can_be_mapped_again() {
+    const ENTRY: u32 = VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY;
+    const POWER_STATE: u16 = express::POWER + 4;
+    let vfio = exporting(&[TestFunction::express()]);
+    let it = Attached::new(&vfio);
+    let set = |feature| {
+        let argument = VfioDeviceFeature { flags: VFIO_DEVICE_FEATURE_SET | feature, ..Command::new() };
+        it.client.sized(it.device, &argument, 8).map(|_| ())
+    };
+    let fd = export(&it.client, it.device, &[(0, PAGE)]);
+    let can_be_mapped = |fd| {
+        it.map(fd, PAGE, 0, PAGE)?;
+        it.unmap(PAGE).map(|_| ())
+    };
+    assert_eq!(can_be_mapped(fd), Ok(()));
+    assert_eq!(set(ENTRY), Ok(()));
+    assert_refused!(can_be_mapped(fd), ENODEV, "map-file.revoked");
+    let new = export(&it.client, it.device, &[(0, PAGE)]);
+    assert_eq!(can_be_mapped(new), Ok(()), "it was exported in low power");
+    for restore in [
+        (&|| it.client.set_config(it.device, 4, 2, 2)) as &dyn Fn(),
+        &|| it.client.set_config(it.device, POWER_STATE, 2, 0),
+        &|| assert_eq!(it.client.raw(it.device, VFIO_DEVICE_RESET, &mut []), Ok(0)),
+        &|| assert_eq!(set(VFIO_DEVICE_FEATURE_LOW_POWER_EXIT), Ok(())),
+    ] {
+        assert_refused!(set(ENTRY), EINVAL, "feature.low-power");
+        assert_refused!(can_be_mapped(fd), ENODEV, "map-file.revoked");
+        assert_refused!(can_be_mapped(new), ENODEV, "map-file.revoked");
+        restore();
+        assert_eq!((can_be_mapped(fd), can_be_mapped(new)), (Ok(()), Ok(())));
+    }
+    it.client.set_config(it.device, 4, 2, 0);
+    let off = export(&it.client, it.device, &[(0, PAGE)]);
+    assert_refused!(can_be_mapped(off), ENODEV, "map-file.revoked");
+    it.client.set_config(it.device, POWER_STATE, 2, 0);
+    assert_refused!(can_be_mapped(off), ENODEV, "map-file.revoked");
+    it.client.set_config(it.device, 4, 2, 2);
+    assert_eq!(can_be_mapped(off), Ok(()));
+}
+
+#[test]
+fn a_function_that_wakes_up_has_its_exports_revoked() {
+    let options = [Symbol::PciP2pdma, Symbol::DmaSharedBuffer, Symbol::Pm];
+    let vfio = machine_with(&options, &[TestFunction::express()]);
+    let mut it = Attached::new(&vfio);
+    let fd = export(&it.client, it.device, &[(0, PAGE)]);
+    let (event, wakeup_eventfd) = it.client.eventfd();
+    let flags = VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP;
+    let argument = VfioDeviceFeature { argsz: 16, flags };
+    let entry = VfioDeviceLowPowerEntryWithWakeup { wakeup_eventfd, reserved: 0 };
+    let mut bytes = [argument.as_bytes(), entry.as_bytes()].concat();
+    assert_eq!(it.client.raw(it.device, VFIO_DEVICE_FEATURE, &mut bytes), Ok(0));
+    assert!(it.client.read(it.device, 0, 4).is_ok());
+    assert_eq!(event.load(Ordering::Relaxed), 1);
+    assert_refused!(it.map(fd, PAGE, 0, PAGE), ENODEV, "map-file.revoked");
+    it.client.set_config(it.device, 4, 2, 2);
+    it.map(fd, PAGE, 0, PAGE).unwrap();
 }
 
 #[test]

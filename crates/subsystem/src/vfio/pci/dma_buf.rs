@@ -8,14 +8,17 @@ use uapi::vfio::{
 };
 
 use super::PciDevice;
+use super::regions::MemorySpace;
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, RegionKind, RwLock as _};
 use crate::kconfig::{Kconfig, Symbol};
 use crate::rules::{Refusal, vfio as rules};
 use crate::vfio::args;
 
-/// A part of a BAR that was exported. It can be mapped until the memory of its function stops to answer; whoever maps it
-/// again then has it until the next time. Once the function was closed, it is gone for good.
+/// A part of a BAR that was exported. It can be mapped until it is revoked, which takes what was mapped along: by a reset, D3,
+/// memory decoding that is turned off, or low power. It can be mapped again after the reset, a write of the command register or
+/// of the power state that lets memory decode, or the end of low power at the user's request. Once the function was closed, it
+/// is gone for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Export {
     pub(crate) function: Function,
@@ -27,6 +30,8 @@ pub(crate) struct Export {
     pub(crate) single: bool,
     /// Which opening of the function it belongs to.
     opening: u32,
+    /// Which export of that opening it is.
+    number: u32,
 }
 
 /// Whether a feature argument is about this feature.
@@ -95,6 +100,7 @@ impl<H: Host> PciDevice<H> {
                 length,
                 single: wanted.nr_ranges == 1,
                 opening: opened.number,
+                number: self.memory.write(MemorySpace::number_export),
             }))
         })
     }
@@ -102,6 +108,6 @@ impl<H: Host> PciDevice<H> {
     /// Whether an export can be mapped now.
     pub(crate) fn is_exported(&self, export: &Export) -> bool {
         let same = self.with_opened(|opened| Ok(opened.number == export.opening));
-        same == Ok(true) && self.memory.read(|memory| memory.answers())
+        same == Ok(true) && self.memory.read(|memory| memory.is_exported(export.number))
     }
 }

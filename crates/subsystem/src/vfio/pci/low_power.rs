@@ -24,6 +24,8 @@ impl<H: Host> PciDevice<H> {
     /// Low power is allowed from now on; with an eventfd, until the function wakes up.
     pub(super) fn enter_low_power(&self, host: &H, wakeup: Option<H::Event>) -> Result<(), Refusal> {
         self.memory.write(|memory| {
+            host.regions_enable(self.function, false);
+            memory.revoke_exports();
             if !matches!(memory.low_power, LowPower::Off) {
                 return Err(rules::FEATURE_LOW_POWER);
             }
@@ -31,7 +33,6 @@ impl<H: Host> PciDevice<H> {
                 Some(event) => LowPower::UntilAwake(event),
                 None => LowPower::Allowed,
             };
-            host.regions_enable(self.function, memory.answers());
             Ok(())
         })?;
         if self.options.runtime_power {
@@ -49,11 +50,13 @@ impl<H: Host> PciDevice<H> {
     pub(super) fn leave_low_power(&self, host: &H) {
         self.memory.write(|memory| {
             memory.low_power = LowPower::Off;
+            memory.restore_exports();
             host.regions_enable(self.function, memory.answers());
         });
     }
 
-    /// A call is about to be made on the function: if it sleeps, it wakes up.
+    /// A call is about to be made on the function: if it sleeps, it wakes up. What was exported stays revoked, as the kernel
+    /// leaves it.
     pub(crate) fn wake(&self, host: &H) {
         let sleeps = self.memory.read(|memory| matches!(memory.low_power, LowPower::UntilAwake(_)));
         if !sleeps {

@@ -31,6 +31,10 @@ pub(super) struct MemorySpace<E> {
     table: Option<(u8, Range<u64>)>,
     /// What the end of a bus reset that is under way restores.
     pub(super) saved_for_bus: Option<Saved>,
+    /// How many parts of BARs were exported: they are numbered from 0.
+    exports: u32,
+    /// Exports below this number are revoked.
+    revoked: u32,
 }
 
 impl<E> MemorySpace<E> {
@@ -41,6 +45,8 @@ impl<E> MemorySpace<E> {
         low_power: LowPower::Off,
         table: None,
         saved_for_bus: None,
+        exports: 0,
+        revoked: 0,
     };
 
     /// That of a function that was just opened.
@@ -57,6 +63,31 @@ impl<E> MemorySpace<E> {
     /// Whether read and write reach memory BARs: they wake a function up that low power is allowed for.
     fn decodes(&self) -> bool {
         self.decoding && !self.asleep
+    }
+
+    /// Numbers a new export. It is revoked from the start while read and write do not reach memory either.
+    pub(super) fn number_export(&mut self) -> u32 {
+        let number = self.exports;
+        self.exports = number.saturating_add(1);
+        if !self.decodes() {
+            self.revoke_exports();
+        }
+        number
+    }
+
+    /// What was exported so far cannot be mapped any more.
+    pub(super) fn revoke_exports(&mut self) {
+        self.revoked = self.exports;
+    }
+
+    /// It can be mapped again, if read and write reach memory.
+    pub(super) fn restore_exports(&mut self) {
+        self.revoked = if self.decodes() { 0 } else { self.exports };
+    }
+
+    /// Whether an export can be mapped.
+    pub(super) fn is_exported(&self, number: u32) -> bool {
+        number >= self.revoked
     }
 
     /// The part of a BAR that read and write do not reach.

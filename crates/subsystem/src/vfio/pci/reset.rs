@@ -104,6 +104,7 @@ impl<H: Host> PciDevice<H> {
         self.memory.write(|memory| {
             host.regions_enable(self.function, false);
             let result = self.reset_function(host);
+            memory.restore_exports();
             host.regions_enable(self.function, memory.answers());
             result
         })
@@ -119,6 +120,7 @@ impl<H: Host> PciDevice<H> {
         });
         self.memory.write(|memory| {
             host.regions_enable(self.function, false);
+            memory.revoke_exports();
             memory.saved_for_bus = Some(Saved::take(host, self.function));
             host.config_write(self.function, COMMAND, 2, COMMAND_INTX_DISABLE);
         });
@@ -130,6 +132,7 @@ impl<H: Host> PciDevice<H> {
             if let Some(saved) = memory.saved_for_bus.take() {
                 saved.restore(host, self.function);
             }
+            memory.restore_exports();
             host.regions_enable(self.function, memory.answers());
         });
         if worked {

@@ -11,6 +11,7 @@ pub(super) use self::capabilities::Capabilities;
 pub(super) use self::map::Config;
 
 use self::map::Area;
+use super::regions::MemorySpace;
 use super::registers::{
     BAR0, BARS_END, COMMAND, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MEMORY, EXPRESS_CONTROL,
     EXPRESS_DEVICE, EXPRESS_FUNCTION_RESET, EXPRESS_FUNCTION_RESET_CAPABLE, EXPRESS_PAYLOAD,
@@ -76,6 +77,7 @@ impl<H: Host> PciDevice<H> {
                 opened.config.write(host, self.function, at, width, value);
                 if offset == POWER_CONTROL {
                     self.set_power_state(host, opened, value & POWER_STATE);
+                    self.memory.write(MemorySpace::restore_exports);
                 }
             }
             Area::VitalData => {
@@ -137,6 +139,7 @@ impl<H: Host> PciDevice<H> {
             opened.config.write(host, self.function, COMMAND, width, value);
             opened.config.set_shadow(COMMAND, 2, DECODING, value);
             memory.decoding = value & COMMAND_MEMORY != 0;
+            memory.restore_exports();
             host.regions_enable(self.function, memory.answers());
         });
     }

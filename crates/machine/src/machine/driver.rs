@@ -178,6 +178,10 @@ impl Shared {
         if bound.is_some() {
             return Err(Unbound::Taken);
         }
+        // It may have left the bus since it was looked up.
+        if !function.is_present() {
+            return Err(Unbound::Failed(Errno::ENODEV));
+        }
         let (groups, number, name) = (self.world().groups(), function.number(), self.drivers.name(driver));
         let dma_api = !MANAGED_DMA.contains(&name);
         if dma_api && !groups.claim_for_driver(number) {

@@ -1,0 +1,1 @@
+//! Registers of devices that a program reaches by plain loads and stores.

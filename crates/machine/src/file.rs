@@ -6,7 +6,9 @@
 //!
 //! A call can also answer with the number of a new descriptor (`IOMMU_FAULT_QUEUE_ALLOC`, `VFIO_GROUP_GET_DEVICE_FD`). It is the
 //! program's from then on, who may close it without a word to the machine; with the next call the file is released.
-//! [`Sys::adopt`](sys::Sys::adopt) makes a [`File`] of it. What the machine keeps tells it when the last duplicate is gone:
+//! [`Sys::adopt`](sys::Sys::adopt) makes a [`File`] of it. A program that makes its system calls by itself has nothing but such
+//! descriptors ([`Machine::open_bare`](crate::Machine::open_bare)). What the machine keeps tells it when the last duplicate is
+//! gone, in whatever process:
 //!
 //! * The placeholder of a file that programs wait for is one end of a pair of sockets, whose other end is hung up then. Like the
 //!   kernel's fault queue it is ready for writing, for `poll` and `epoll`.
@@ -47,7 +49,7 @@ pub struct File {
 pub(crate) enum Opened {
     /// A node: a file of the subsystem.
     Node(FileId),
-    /// A file of the subsystem that a call has opened.
+    /// A file of the subsystem of which the program has bare descriptors.
     Installed(FileId),
     /// An attribute with a fixed text.
     Text(Arc<str>),
@@ -61,7 +63,7 @@ pub(crate) struct Open {
     inode: Inode,
     opened: Opened,
     /// Where it was opened; `None`: by a call.
-    path: Option<PathBuf>,
+    path: Option<Arc<Path>>,
     access: Access,
     shared: Arc<Shared>,
 }
@@ -74,19 +76,19 @@ struct Inode(u64, u64);
 #[derive(Default)]
 pub(crate) struct Files {
     known: Mutex<HashMap<Inode, Known>>,
-    /// How many of them are installed. Mostly none: then nobody has to look whether one was closed.
-    installed: AtomicUsize,
+    /// How many of them have bare descriptors. Mostly none: then nobody has to look whether one was closed.
+    bare: AtomicUsize,
 }
 
 /// An open file, as its inode finds it.
 enum Known {
     /// Opened by path.
     Opened { opened: Opened, open: Weak<Open> },
-    /// Opened by a call.
-    Installed { file: FileId, watch: Watch },
+    /// Of which the program has bare descriptors.
+    Bare { opened: Opened, access: Access, path: Option<Arc<Path>>, watch: Watch },
 }
 
-/// What the machine keeps of the placeholder of an installed file, to see that the program has closed it.
+/// What the machine keeps of the placeholder of such a file, to see that the program has closed it.
 enum Watch {
     /// The other end of a pair of sockets.
     Socket(UnixStream),
@@ -100,9 +102,9 @@ impl Files {
         let inode = Inode::of(descriptor)?;
         Ok(match shared.files().lock().get(&inode) {
             Some(Known::Opened { open, .. }) => open.upgrade(),
-            Some(Known::Installed { file, .. }) => {
-                let (opened, shared) = (Opened::Installed(*file), Arc::clone(shared));
-                Some(Arc::new(Open { inode, opened, path: None, access: Access::ReadWrite, shared }))
+            Some(Known::Bare { opened, access, path, .. }) => {
+                let (opened, path, shared) = (opened.clone(), path.clone(), Arc::clone(shared));
+                Some(Arc::new(Open { inode, opened, path, access: *access, shared }))
             }
             None => None,
         })
@@ -113,8 +115,7 @@ impl Files {
     pub(crate) fn peek(&self, descriptor: impl AsFd) -> rustix::io::Result<Option<Opened>> {
         let inode = Inode::of(descriptor)?;
         Ok(self.lock().get(&inode).map(|known| match known {
-            Known::Opened { opened, .. } => opened.clone(),
-            Known::Installed { file, .. } => Opened::Installed(*file),
+            Known::Opened { opened, .. } | Known::Bare { opened, .. } => opened.clone(),
         }))
     }
 
@@ -129,34 +130,59 @@ impl Files {
             Polling::State => Watch::socket(),
             Polling::None => Watch::locked(),
         }
-        .map_err(|error| error.raw_os_error().and_then(Errno::from_raw).unwrap_or(Errno::EIO))?;
-        let inode = Inode::of(&placeholder).map_err(crate::process::errno)?;
+        .map_err(errno)?;
         reply(placeholder.as_raw_fd())?;
-        let mut known = self.lock();
-        known.insert(inode, Known::Installed { file, watch });
-        self.installed.fetch_add(1, Ordering::Relaxed);
+        let opened = Opened::Installed(file);
+        self.add(&placeholder, Known::Bare { opened, access: Access::ReadWrite, path: None, watch })?;
         // The program has it now.
         let _number = placeholder.into_raw_fd();
         Ok(())
     }
 
-    /// Whether there are any that the program may close without a word.
-    pub(crate) fn are_installed(&self) -> bool {
-        self.installed.load(Ordering::Relaxed) > 0
+    /// A descriptor for what was opened at a path, which is the program's alone.
+    pub(crate) fn give_bare(&self, opened: Opened, access: Access, path: &Path) -> Result<OwnedFd, Errno> {
+        let (placeholder, watch) = Watch::locked().map_err(errno)?;
+        self.add(&placeholder, Known::Bare { opened, access, path: Some(path.into()), watch })?;
+        Ok(placeholder)
     }
 
-    /// Forgets the installed files of which the program has closed the last descriptor; they are to be released.
+    fn add(&self, placeholder: &OwnedFd, bare: Known) -> Result<(), Errno> {
+        let inode = Inode::of(placeholder).map_err(crate::process::errno)?;
+        self.lock().insert(inode, bare);
+        self.bare.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The path of a file of which the program has bare descriptors; `None` if it is none of this machine.
+    pub(crate) fn path_of(&self, descriptor: impl AsFd) -> Option<Arc<Path>> {
+        let inode = Inode::of(descriptor).ok()?;
+        match self.lock().get(&inode)? {
+            Known::Bare { path, .. } => Some(path.clone().unwrap_or_else(|| Path::new(ANONYMOUS).into())),
+            Known::Opened { .. } => None,
+        }
+    }
+
+    /// Whether there are any that the program may close without a word.
+    pub(crate) fn are_installed(&self) -> bool {
+        self.bare.load(Ordering::Relaxed) > 0
+    }
+
+    /// Forgets the files of which the program has closed the last bare descriptor; those of the subsystem are to be released.
     pub(crate) fn take_closed(&self) -> Vec<FileId> {
         let mut closed = Vec::new();
         if self.are_installed() {
-            self.lock().retain(|_, known| match known {
-                Known::Installed { file, watch } if watch.is_over() => {
-                    closed.push(*file);
+            let mut known = self.lock();
+            let before = known.len();
+            known.retain(|_, known| match known {
+                Known::Bare { opened, watch, .. } if watch.is_over() => {
+                    if let Opened::Installed(file) = opened {
+                        closed.push(*file);
+                    }
                     false
                 }
-                Known::Installed { .. } | Known::Opened { .. } => true,
+                Known::Bare { .. } | Known::Opened { .. } => true,
             });
-            self.installed.fetch_sub(closed.len(), Ordering::Relaxed);
+            self.bare.fetch_sub(before - known.len(), Ordering::Relaxed);
         }
         closed
     }
@@ -165,6 +191,13 @@ impl Files {
     fn lock(&self) -> MutexGuard<'_, HashMap<Inode, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What stands for the path of a file that a call has opened.
+const ANONYMOUS: &str = "anon_inode";
+
+fn errno(error: std::io::Error) -> Errno {
+    error.raw_os_error().and_then(Errno::from_raw).unwrap_or(Errno::EIO)
 }
 
 impl Watch {
@@ -260,8 +293,13 @@ impl File {
         let inode = Inode::of(&descriptor).map_err(refused)?;
         let opened = open()?;
         let (path, shared_by) = (path.to_path_buf(), Arc::clone(shared));
-        let open =
-            Open { inode, opened: opened.clone(), path: Some(path.clone()), access, shared: shared_by };
+        let open = Open {
+            inode,
+            opened: opened.clone(),
+            path: Some(path.as_path().into()),
+            access,
+            shared: shared_by,
+        };
         let open = Arc::new(open);
         let known = Known::Opened { opened, open: Arc::downgrade(&open) };
         shared.files().lock().insert(inode, known);

@@ -23,7 +23,7 @@ mod world;
 pub use bus::{Doorbells, Interrupts};
 pub use dma::{Access, DmaError, DmaPort, Doing, Finding, Mapped, Mode as DmaMode, Why};
 pub use file::File;
-pub use machine::{CustomDevice, Handle, Machine};
+pub use machine::{CustomDevice, Handle, Machine, TreeEntry};
 pub use ram::LayoutKind;
 pub use spec::{
     CAPABILITIES, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel, MediatedSpec,

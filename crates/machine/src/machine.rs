@@ -1,5 +1,6 @@
 //! A machine: the subsystem, the world around it, and the process that calls it.
 
+mod bare;
 mod build;
 mod calls;
 mod driver;
@@ -23,6 +24,7 @@ use crate::process;
 use crate::spec::PciAddress;
 use crate::world::{Upward, World};
 
+pub use bare::TreeEntry;
 pub use build::CustomDevice;
 use driver::{Binding, Drivers};
 pub use suite::Handle;

@@ -181,6 +181,8 @@ pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
 pub(crate) struct Reserved {
     start: NonNull<u8>,
     length: usize,
+    /// Whether the program has reserved them, and gives them back.
+    of_program: bool,
 }
 
 // SAFETY: the address range belongs to this value alone and is never accessed; nothing about it is tied to a thread.
@@ -194,7 +196,15 @@ impl Reserved {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that is in use.
         let start = unsafe { mm::mmap_anonymous(ptr::null_mut(), length, ProtFlags::empty(), flags)? };
-        NonNull::new(start.cast()).map(|start| Reserved { start, length }).ok_or(rustix::io::Errno::NOMEM)
+        let start = NonNull::new(start.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Reserved { start, length, of_program: false })
+    }
+
+    /// Addresses that the program has reserved.
+    pub(crate) fn of_program(addresses: Range<u64>) -> Self {
+        let start = ptr::with_exposed_provenance_mut::<u8>(addresses.start as usize);
+        let start = NonNull::new(start).unwrap_or(NonNull::dangling());
+        Reserved { start, length: (addresses.end - addresses.start) as usize, of_program: true }
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -210,6 +220,9 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
+        if self.of_program {
+            return;
+        }
         // SAFETY: the range was mapped by `new`, is unmapped here only, and nothing refers to memory in it. The only
         // failure is running out of areas to split, which leaves it reserved.
         let _unmapped = unsafe { mm::munmap(self.start.as_ptr().cast(), self.length) };

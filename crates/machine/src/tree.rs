@@ -11,6 +11,7 @@ mod vfio;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use subsystem::{Function, Kconfig, NodeKind};
@@ -104,12 +105,14 @@ pub(crate) struct Tree {
     kconfig: Kconfig,
     topology: Topology,
     root: RwLock<Entry>,
+    changes: AtomicU64,
 }
 
 impl Tree {
     /// The files that are there before any device, of a kernel that is built so and has these drivers, by number.
     pub(crate) fn new(kconfig: Kconfig, topology: Topology, drivers: &[String]) -> Result<Self, Errno> {
-        let tree = Tree { kconfig, topology, root: RwLock::new(Entry::directory()) };
+        let tree =
+            Tree { kconfig, topology, root: RwLock::new(Entry::directory()), changes: AtomicU64::new(0) };
         tree.add_vfio()?;
         tree.add_pci(drivers)?;
         Ok(tree)
@@ -129,6 +132,7 @@ impl Tree {
             Entry::Directory(below) if below.is_empty() => *here = entry,
             _ => return Err(Errno::EEXIST),
         }
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
@@ -149,6 +153,27 @@ impl Tree {
         if let Entry::Directory(below) = here {
             below.remove(last);
         }
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often the tree has changed.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Shows each entry with its path, directories before what is in them.
+    pub(crate) fn walk(&self, visit: &mut dyn FnMut(&Path, &Entry)) {
+        fn below(path: &mut PathBuf, entry: &Entry, visit: &mut dyn FnMut(&Path, &Entry)) {
+            visit(path, entry);
+            if let Entry::Directory(entries) = entry {
+                for (name, entry) in entries {
+                    path.push(name);
+                    below(path, entry, visit);
+                    path.pop();
+                }
+            }
+        }
+        below(&mut PathBuf::from("/"), &self.root.read().unwrap_or_else(PoisonError::into_inner), visit);
     }
 
     /// Asks `f` about what a path stands for. Links on the way are followed, one at its end only if `follow`.
@@ -229,7 +254,8 @@ mod tests {
 
     fn tree() -> Tree {
         let root = RwLock::new(Entry::directory());
-        let tree = Tree { kconfig: Kconfig::FULL, topology: Topology::default(), root };
+        let tree =
+            Tree { kconfig: Kconfig::FULL, topology: Topology::default(), root, changes: AtomicU64::new(0) };
         tree.add("/sys/devices/a/vendor", Entry::text("0x1b36")).unwrap();
         tree.add("/sys/bus/a", Entry::link("../devices/a")).unwrap();
         tree.add("/sys/loop", Entry::link("/sys/loop")).unwrap();

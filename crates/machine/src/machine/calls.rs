@@ -1,6 +1,7 @@
 //! The system calls of a machine.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use uapi::{Command, Errno, SelfContained};
 use super::{Machine, live, refused, registers};
 use crate::file::{File, Files, Open, Opened};
 use crate::model::Work;
-use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory};
+use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory, Reserved};
 use crate::ram::FRAME;
 use crate::tree::Entry;
 
@@ -163,29 +164,7 @@ impl Sys for Machine {
     }
 
     fn map_region(&self, file: &File, mapping: Mapping) -> Result<Mmio> {
-        let failed = |errno| Error::new("mmap", file.path().display(), errno);
-        let Mapping { offset, length, writable, executable, shared } = mapping;
-        let pages = length.checked_next_multiple_of(FRAME as usize).filter(|&pages| pages != 0);
-        let pages = pages.ok_or_else(|| failed(Errno::EINVAL))?;
-        if !offset.is_multiple_of(FRAME) {
-            return Err(failed(Errno::EINVAL));
-        }
-        let open = file.opened();
-        if !open.readable() || shared && writable && !open.writable() {
-            return Err(failed(Errno::EACCES));
-        }
-        let id = node(open).ok_or_else(|| failed(Errno::ENODEV))?;
-        // Linux shares no mapping of a file that may not be written to.
-        let shared = shared && open.writable();
-        let region = self
-            .call(&NoMemory, |subsystem, ctx| {
-                let length = pages as u64;
-                subsystem.map(ctx, id, subsystem::MapRequest { offset, length, shared, writable, executable })
-            })
-            .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
-        let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
-        registers::map(Arc::clone(function), region, (length, writable), file.try_clone()?)
-            .map_err(|error| failed(process::errno(error)))
+        self.map_registers(file, mapping, None)
     }
 
     fn allocate(&self, options: &MemoryOptions) -> Result<Memory> {
@@ -211,6 +190,42 @@ impl Sys for Machine {
 }
 
 impl Machine {
+    /// Maps registers, at addresses that are reserved already or others.
+    pub(super) fn map_registers(
+        &self,
+        file: &File,
+        mapping: Mapping,
+        addresses: Option<Range<u64>>,
+    ) -> Result<Mmio> {
+        let failed = |errno| Error::new("mmap", file.path().display(), errno);
+        let Mapping { offset, length, writable, executable, shared } = mapping;
+        let pages = length.checked_next_multiple_of(FRAME as usize).filter(|&pages| pages != 0);
+        let pages = pages.ok_or_else(|| failed(Errno::EINVAL))?;
+        if !offset.is_multiple_of(FRAME) {
+            return Err(failed(Errno::EINVAL));
+        }
+        let open = file.opened();
+        if !open.readable() || shared && writable && !open.writable() {
+            return Err(failed(Errno::EACCES));
+        }
+        let id = node(open).ok_or_else(|| failed(Errno::ENODEV))?;
+        // Linux shares no mapping of a file that may not be written to.
+        let shared = shared && open.writable();
+        let region = self
+            .call(&NoMemory, |subsystem, ctx| {
+                let length = pages as u64;
+                subsystem.map(ctx, id, subsystem::MapRequest { offset, length, shared, writable, executable })
+            })
+            .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
+        let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
+        let addresses = match addresses {
+            Some(addresses) => Reserved::of_program(addresses),
+            None => Reserved::new(length.next_multiple_of(FRAME as usize))
+                .map_err(|error| failed(process::errno(error)))?,
+        };
+        Ok(registers::map(Arc::clone(function), region, (length, writable), addresses, file.try_clone()?))
+    }
+
     /// What a path stands for, as far as `f` asks for it.
     fn look_up_entry<R>(
         &self,
@@ -238,8 +253,19 @@ impl Machine {
 
     /// Opens what was looked up.
     pub(super) fn open_target(&self, target: &Target, path: &Path, access: Access) -> Result<File> {
+        File::open(&self.shared, path, access, || self.open_behind(target, path, access, Opened::Node))
+    }
+
+    /// Opens what was looked up, without a descriptor; `node` says what a file of the subsystem is opened as.
+    pub(super) fn open_behind(
+        &self,
+        target: &Target,
+        path: &Path,
+        access: Access,
+        node: impl FnOnce(FileId) -> Opened,
+    ) -> Result<Opened> {
         let (read, write) = (access != Access::Write, access != Access::Read);
-        File::open(&self.shared, path, access, || match target {
+        match target {
             Target::File { mode, .. } if read && mode & 0o400 == 0 || write && mode & 0o200 == 0 => {
                 Err(Error::new("open", path.display(), Errno::EACCES))
             }
@@ -248,9 +274,9 @@ impl Machine {
                 .call(&NoMemory, |subsystem, ctx| {
                     subsystem.open(ctx, *kind, subsystem::Access { read, write })
                 })
-                .map(Opened::Node)
+                .map(node)
                 .map_err(|refusal| refused("open", path.display(), refusal)),
-        })
+        }
     }
 
     fn ioctl_at(

@@ -28,14 +28,14 @@ pub(super) fn map(
     function: Arc<PciFunction>,
     region: MappedRegion,
     (length, writable): (usize, bool),
+    addresses: Reserved,
     file: File,
-) -> rustix::io::Result<Mmio> {
+) -> Mmio {
     let size =
         function.identity().bars.get(usize::from(region.index)).copied().flatten().map_or(0, |bar| bar.size);
-    let addresses = Reserved::new(length.next_multiple_of(crate::ram::FRAME as usize))?;
     file.opened().shared().world().regions().add(addresses.range(), &function, writable);
     let mapped = MappedBar { function, bar: region.index, start: region.offset, size, addresses, file };
-    Ok(Mmio::called(Arc::new(mapped), length))
+    Mmio::called(Arc::new(mapped), length)
 }
 
 impl Drop for MappedBar {

@@ -204,6 +204,8 @@ pub enum ModelSpec {
     Edu,
     /// An Ethernet controller, Intel 82576, whose frames come back to it.
     Igb,
+    /// A DMA engine, Intel's I/OAT of Skylake servers.
+    Ioat,
     /// A display adapter without a display.
     Vga,
 }
@@ -244,6 +246,7 @@ enum RawModel {
     Nvme,
     Edu,
     Igb,
+    Ioat,
     Vga,
 }
 
@@ -279,8 +282,9 @@ impl TryFrom<RawDevice> for DeviceSpec {
             }
             (RawModel::Edu, None, None) => ModelSpec::Edu,
             (RawModel::Igb, None, None) => ModelSpec::Igb,
+            (RawModel::Ioat, None, None) => ModelSpec::Ioat,
             (RawModel::Vga, None, None) => ModelSpec::Vga,
-            (RawModel::Edu | RawModel::Igb | RawModel::Vga, ..) => {
+            (RawModel::Edu | RawModel::Igb | RawModel::Ioat | RawModel::Vga, ..) => {
                 return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
             }
         };

@@ -15,7 +15,7 @@ use crate::iommu::{Groups, Isolation, Unit};
 use crate::log::Log;
 use crate::mediated::MediatedDevices;
 use crate::model::Model;
-use crate::models::{Edu, Igb, Namespace, Nvme, Port, Vga};
+use crate::models::{Edu, Igb, Ioat, Namespace, Nvme, Port, Vga};
 use crate::ram::Ram;
 use crate::spec::{
     DeviceSpec, Driver, Iommu, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError,
@@ -181,6 +181,7 @@ fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
     let model: Box<dyn Model> = match &spec.model {
         ModelSpec::Edu => Box::new(Edu::new()),
         ModelSpec::Igb => Box::new(Igb::new()),
+        ModelSpec::Ioat => Box::new(Ioat::new()),
         ModelSpec::Vga => Box::new(Vga::new()),
         ModelSpec::Nvme(backing) => {
             Box::new(Nvme::new(namespace(backing)?, &format!("ioasis-{}", spec.address)))

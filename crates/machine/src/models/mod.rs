@@ -5,6 +5,7 @@
 
 mod edu;
 mod igb;
+mod ioat;
 mod nvme;
 mod port;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod vga;
 
 pub(crate) use edu::Edu;
 pub(crate) use igb::Igb;
+pub(crate) use ioat::Ioat;
 pub(crate) use nvme::{Namespace, Nvme};
 pub(crate) use port::Port;
 pub(crate) use vga::Vga;

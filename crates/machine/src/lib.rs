@@ -26,7 +26,8 @@ pub use file::File;
 pub use machine::{CustomDevice, Handle, Machine, TreeEntry};
 pub use ram::LayoutKind;
 pub use spec::{
-    CAPABILITIES, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel, MediatedSpec,
-    MemorySpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, Uuid, setting,
+    CAPABILITIES, CdevName, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel,
+    MediatedSpec, MemorySpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, Uuid,
+    setting,
 };
 pub use subsystem::kconfig;

@@ -47,6 +47,8 @@ pub struct MachineSpec {
     pub capabilities: Vec<String>,
     /// What becomes of a memory access that a device was not entitled to. An IOMMU blocks it in any case.
     pub dma: Mode,
+    /// What the character devices of devices without an IOMMU are called.
+    pub cdev_name: CdevName,
     /// Build options of the kernel.
     #[serde(deserialize_with = "kconfig::table")]
     pub kconfig: Kconfig,
@@ -73,6 +75,7 @@ impl Default for MachineSpec {
             type1: Type1Spec::default(),
             capabilities: ["CAP_SYS_RAWIO", "CAP_IPC_LOCK"].map(String::from).to_vec(),
             dma: Mode::Enforce,
+            cdev_name: CdevName::NoiommuVfio,
             kconfig: Kconfig::FULL,
             memory: MemorySpec::default(),
             ports: Vec::new(),
@@ -81,6 +84,17 @@ impl Default for MachineSpec {
             limits: Limits::default(),
         }
     }
+}
+
+/// What the character devices of devices without an IOMMU are called, before their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CdevName {
+    /// As in Linux.
+    #[default]
+    NoiommuVfio,
+    /// Like those of devices behind an IOMMU, for programs that look for no other name.
+    Vfio,
 }
 
 /// The module parameters of `vfio_iommu_type1`.

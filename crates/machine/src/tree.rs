@@ -18,6 +18,7 @@ use subsystem::{Function, Kconfig, NodeKind};
 use uapi::Errno;
 
 use crate::bus::Topology;
+use crate::spec::CdevName;
 
 pub(crate) use site::Site;
 
@@ -103,6 +104,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Tree {
     kconfig: Kconfig,
+    cdev_name: CdevName,
     topology: Topology,
     root: RwLock<Entry>,
     changes: AtomicU64,
@@ -110,9 +112,14 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// The files that are there before any device, of a kernel that is built so and has these drivers, by number.
-    pub(crate) fn new(kconfig: Kconfig, topology: Topology, drivers: &[String]) -> Result<Self, Errno> {
-        let tree =
-            Tree { kconfig, topology, root: RwLock::new(Entry::directory()), changes: AtomicU64::new(0) };
+    pub(crate) fn new(
+        kconfig: Kconfig,
+        cdev_name: CdevName,
+        topology: Topology,
+        drivers: &[String],
+    ) -> Result<Self, Errno> {
+        let (root, changes) = (RwLock::new(Entry::directory()), AtomicU64::new(0));
+        let tree = Tree { kconfig, cdev_name, topology, root, changes };
         tree.add_vfio()?;
         tree.add_pci(drivers)?;
         Ok(tree)
@@ -254,8 +261,8 @@ mod tests {
 
     fn tree() -> Tree {
         let root = RwLock::new(Entry::directory());
-        let tree =
-            Tree { kconfig: Kconfig::FULL, topology: Topology::default(), root, changes: AtomicU64::new(0) };
+        let (kconfig, cdev_name, topology) = (Kconfig::FULL, CdevName::default(), Topology::default());
+        let tree = Tree { kconfig, cdev_name, topology, root, changes: AtomicU64::new(0) };
         tree.add("/sys/devices/a/vendor", Entry::text("0x1b36")).unwrap();
         tree.add("/sys/bus/a", Entry::link("../devices/a")).unwrap();
         tree.add("/sys/loop", Entry::link("/sys/loop")).unwrap();

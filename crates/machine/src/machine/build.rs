@@ -213,7 +213,8 @@ fn subsystem(
     log: Arc<Log>,
 ) -> Result<Subsystem<World>, SpecError> {
     let kconfig = spec.kconfig;
-    let tree = Tree::new(kconfig, bus.topology().clone(), drivers).map_err(failed("file tree"))?;
+    let topology = bus.topology().clone();
+    let tree = Tree::new(kconfig, spec.cdev_name, topology, drivers).map_err(failed("file tree"))?;
     if let Iommu::Translating(iommu) = spec.iommu {
         tree.add_iommu(iommu.registers()).map_err(failed("file tree"))?;
     }

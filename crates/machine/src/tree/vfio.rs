@@ -5,6 +5,7 @@ use uapi::Errno;
 
 use super::pci::up;
 use super::{Entry, Live, Site, Tree};
+use crate::spec::CdevName;
 
 /// Major numbers: those that a kernel gives out first, and the one of miscellaneous devices.
 const VFIO_DEV: u32 = 511;
@@ -99,6 +100,7 @@ fn entries(tree: &Tree, node: Node, site: Option<&Site>) -> Vec<(String, Entry)>
         (NodeKind::Iommufd, _) => vec![("/dev/iommu".into(), device(MISC, IOMMUFD))],
         (NodeKind::Container, _) => vec![("/dev/vfio/vfio".into(), device(MISC, CONTAINER))],
         (NodeKind::Device { index, noiommu, .. }, Some(site)) => {
+            let noiommu = noiommu && tree.cdev_name == CdevName::NoiommuVfio;
             let name = format!("{}vfio{index}", prefix(noiommu));
             let mut entries = vfio_device(tree, &name, site, Some(index));
             entries.push((format!("/dev/vfio/devices/{name}"), device(VFIO_DEV, index)));

@@ -1,8 +1,9 @@
 //! The files of a machine: nodes, sysfs, parameters.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use machine::{Driver, Machine, MachineSpec};
+use machine::{CdevName, Driver, Machine, MachineSpec};
 use sys::{Access, FileKind, Suite, Sys};
 use uapi::Errno;
 
@@ -67,6 +68,21 @@ fn a_node_comes_with_its_class_device() {
     assert!(exists(&machine, &format!("/sys/kernel/debug/vfio/{EDU}")));
     assert_eq!(machine.stat(Path::new(NODE)).unwrap().mode, 0o600);
     assert_eq!(machine.stat(Path::new("/dev/iommu")).unwrap().mode, 0o660);
+}
+
+/// What no kernel does, for programs that look for no other name.
+#[test]
+fn a_device_without_an_iommu_may_be_called_like_one_behind_an_iommu() {
+    let machine = Machine::from_spec(MachineSpec { cdev_name: CdevName::Vfio, ..edu_spec() }).unwrap();
+    let names = ["/dev/vfio/devices", "/sys/class/vfio-dev", &format!("{DEVICE}/vfio-dev")];
+    assert_eq!(names.map(|folder| list(&machine, folder)), [["vfio0"]; 3]);
+    assert_eq!(list(&machine, "/sys/class/vfio"), ["noiommu-0"]);
+    let device = open(&machine, "/dev/vfio/devices/vfio0").unwrap();
+    let iommufd = open(&machine, "/dev/iommu").unwrap();
+    bind_to(&machine, &device, iommufd.as_fd().as_raw_fd()).unwrap();
+    drop((device, iommufd));
+    write(&machine, &format!("{DRIVER}/unbind"), EDU).unwrap();
+    assert_eq!(list(&machine, "/dev/vfio/devices"), [""; 0], "it goes by the same name");
 }
 
 #[test]

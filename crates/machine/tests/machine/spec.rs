@@ -5,7 +5,8 @@ use std::path::Path;
 use machine::DmaMode as Mode;
 use machine::LayoutKind;
 use machine::{
-    DeviceSpec, Driver, Iommu, Machine, MachineSpec, ModelSpec, NvmeBacking, Size, SpecError, Type1Spec,
+    CdevName, DeviceSpec, Driver, Iommu, Machine, MachineSpec, ModelSpec, NvmeBacking, Size, SpecError,
+    Type1Spec,
 };
 use proptest::prelude::*;
 use sys::Sys;
@@ -15,6 +16,7 @@ iommu = "none"
 unsafe_noiommu_mode = false
 capabilities = ["CAP_SYS_RAWIO"]
 dma = "report"
+cdev_name = "vfio"
 [vfio_iommu_type1]
 allow_unsafe_interrupts = true
 dma_entry_limit = 9
@@ -47,7 +49,7 @@ fn refused(text: &str) -> String {
 fn every_key_is_taken() {
     let spec: MachineSpec = COMPLETE.parse().unwrap();
     assert_eq!((spec.iommu, spec.unsafe_noiommu_mode, spec.dma), (Iommu::None, false, Mode::Report));
-    assert_eq!(spec.capabilities, ["CAP_SYS_RAWIO"]);
+    assert_eq!((spec.cdev_name, &*spec.capabilities), (CdevName::Vfio, &["CAP_SYS_RAWIO".to_string()][..]));
     let memory = spec.memory;
     assert_eq!((memory.size, memory.layout, memory.seed), (Size(1 << 30), LayoutKind::Hugepage, 9));
     assert_eq!(spec.limits.memlock, Size(65536));

@@ -43,7 +43,7 @@ fn unbinding_waits_for_the_last_file() {
 #[test]
 fn a_handle_from_before_still_opens_while_unbinding_waits() {
     let machine = edu_machine();
-    let handle = machine.look_up(Path::new(NODE)).unwrap();
+    let handle = Suite::look_up(&machine, Path::new(NODE)).unwrap();
     let device = open(&machine, NODE).unwrap();
     let answer = begin_unbind(&machine);
     let late = machine.open_handle(&handle, Access::ReadWrite).unwrap();

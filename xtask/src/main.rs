@@ -1,8 +1,10 @@
-//! Chores of the project: `cargo xtask test`, `bench`, `vm`, `kernel`.
+//! Chores of the project: `cargo xtask test`, `bench`, `vm`, `kernel`, `selftests`.
 #![forbid(unsafe_code)]
 
 mod image;
+mod packages;
 mod run;
+mod selftests;
 mod vm;
 mod vm_tests;
 
@@ -46,6 +48,9 @@ enum Chore {
     Vm(vm::Options),
     /// Builds kernels for `vm`
     Kernel(vm::kernel::Options),
+    /// The kernel's own tests of VFIO and IOMMUFD, unmodified, on embedded machines (see selftests/README.md)
+    #[command(subcommand)]
+    Selftests(selftests::Chore),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +67,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Bench { quick, .. } => bench(quick, &mut Steps::new(None))?,
         Chore::Vm(options) => return Ok(vm::run(&options)?.into()),
         Chore::Kernel(options) => vm::kernel::run(&options)?,
+        Chore::Selftests(chore) => selftests::run(&chore)?,
     }
     Ok(ExitCode::SUCCESS)
 }

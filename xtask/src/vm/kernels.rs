@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use crate::run;
+
 /// What a kernel of our own was built with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Variant {
@@ -145,11 +147,7 @@ fn in_order(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The folder of the kernels that `cargo xtask kernel` built.
 pub(crate) fn cache() -> Result<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
-    let folder = absolute("XDG_CACHE_HOME")
-        .or_else(|| Some(absolute("HOME")?.join(".cache")))
-        .context("no cache folder: neither XDG_CACHE_HOME nor HOME names an absolute path")?;
-    Ok(folder.join(Path::new("ioasis/kernels")))
+    Ok(run::cache()?.join("kernels"))
 }
 
 #[cfg(test)]

@@ -9,42 +9,26 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::config::Config;
+use crate::packages::{self, Need};
 use crate::vm::kernels::Variant;
 
-/// What the build runs, and Debian's package of each.
-const PROGRAMS: [(&str, &str); 7] = [
-    ("make", "make"),
-    ("gcc", "gcc"),
-    ("flex", "flex"),
-    ("bison", "bison"),
-    ("bc", "bc"),
-    ("tar", "tar"),
-    ("xz", "xz-utils"),
+/// What the build needs, and Debian's package of each.
+const NEEDS: [(Need, &str); 8] = [
+    (Need::Program("make"), "make"),
+    (Need::Program("gcc"), "gcc"),
+    (Need::Program("flex"), "flex"),
+    (Need::Program("bison"), "bison"),
+    (Need::Program("bc"), "bc"),
+    (Need::Program("tar"), "tar"),
+    (Need::Program("xz"), "xz-utils"),
+    (Need::Header("gelf.h"), "libelf-dev"),
 ];
 /// What one variant takes, for the progress line.
 const OBJECTS: usize = 1350;
 
 /// Names every missing package at once.
-pub(super) fn check_tools() -> Result<()> {
-    let mut missing: Vec<&str> = Vec::new();
-    for (program, package) in PROGRAMS {
-        let started = Command::new(program).arg("--version").stdin(Stdio::null()).output();
-        if started.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            missing.push(package);
-        }
-    }
-    if !missing.contains(&"gcc") && !has_header("gelf.h")? {
-        missing.push("libelf-dev");
-    }
-    ensure!(missing.is_empty(), "missing packages (Debian's names): apt install {}", missing.join(" "));
-    Ok(())
-}
-
-fn has_header(name: &str) -> Result<bool> {
-    let mut compiler = Command::new("gcc");
-    compiler.args(["-E", "-include", name, "-x", "c", "/dev/null"]);
-    let status = compiler.stdout(Stdio::null()).stderr(Stdio::null()).status().context("cannot start gcc")?;
-    Ok(status.success())
+pub(super) fn check_packages() -> Result<()> {
+    packages::check(&NEEDS)
 }
 
 /// A source and the folder of its objects, which the variants share: a change of configuration rebuilds only what it touches.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::{apt, clear};
-use crate::run::run;
+use crate::run::{cache, run};
 use crate::vm::kernels::{self, Choice};
 
 /// What the guest needs: a disk for its answers, file systems, and the drivers that leave a device to programs.
@@ -23,7 +23,7 @@ pub(super) fn install() -> Result<()> {
         return Ok(());
     }
     let folder = kernel.with_file_name("");
-    let work = kernels::cache()?.with_file_name("debian");
+    let work = cache()?.join("debian");
     fs::create_dir_all(&work)?;
     let package = apt::fetch_image(&work.join("apt")).context("cannot fetch Debian's own kernel")?;
     let contents = work.join("package");

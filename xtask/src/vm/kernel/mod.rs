@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::kernels::{self, Choice, Variant};
-use crate::run::run as run_command;
+use crate::run::{cache, run as run_command};
 use build::Tree;
 use version::Version;
 
@@ -54,20 +54,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn build_all(variants: &[Variant], options: &Options) -> Result<()> {
-    build::check_tools()?;
+    build::check_packages()?;
     let kernels = kernels::cache()?;
-    let work = kernels.with_file_name("linux");
+    let work = work()?;
     fs::create_dir_all(&kernels)?;
-    fs::create_dir_all(&work)?;
     let jobs = options.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     announce(&work, jobs);
 
-    let source = match &options.source {
-        Some(path) => given(path, &work)?,
-        None => packaged(&work)?,
-    };
-    let version = Version::of_source(&source)?;
-    ensure!(version >= LEAST, "{} is Linux {version}; {LEAST} or newer is needed", source.display());
+    let source = source(options.source.as_deref())?;
     let tree = Tree { source, objects: work.join("objects") };
     for &variant in variants {
         println!("kernel {}: configuring", variant.name());
@@ -94,8 +88,27 @@ fn announce(work: &Path, jobs: usize) {
     );
 }
 
+/// An unpacked source of Linux 7.3 or newer: what `given` names, or else that of the distribution's package.
+pub(crate) fn source(given: Option<&Path>) -> Result<PathBuf> {
+    let work = work()?;
+    let source = match given {
+        Some(path) => unpacked(path, &work)?,
+        None => packaged(&work)?,
+    };
+    let version = Version::of_source(&source)?;
+    ensure!(version >= LEAST, "{} is Linux {version}; {LEAST} or newer is needed", source.display());
+    Ok(source)
+}
+
+/// Where sources and objects stay.
+fn work() -> Result<PathBuf> {
+    let work = cache()?.join("linux");
+    fs::create_dir_all(&work)?;
+    Ok(work)
+}
+
 /// The source that the user names, unpacked if it is an archive.
-fn given(path: &Path, work: &Path) -> Result<PathBuf> {
+fn unpacked(path: &Path, work: &Path) -> Result<PathBuf> {
     let path = path.canonicalize().with_context(|| format!("cannot use the source {}", path.display()))?;
     if path.is_dir() {
         return Ok(path);

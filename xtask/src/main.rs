@@ -1,8 +1,9 @@
-//! Chores of the project: `cargo xtask test`, `bench`, `vm`, `kernel`, `selftests`.
+//! Chores of the project: `cargo xtask test`, `bench`, `vm`, `kernel`, `preload`, `selftests`.
 #![forbid(unsafe_code)]
 
 mod image;
 mod packages;
+mod preload;
 mod run;
 mod selftests;
 mod vm;
@@ -46,6 +47,8 @@ enum Chore {
     },
     /// Runs a command in a virtual machine with a real kernel, this project's `ioasis` and PCI devices bound to vfio-pci
     Vm(vm::Options),
+    /// Builds the library that `ioasis run` puts under programs, and puts it beside the command
+    Preload,
     /// Builds kernels for `vm`
     Kernel(vm::kernel::Options),
     /// The kernel's own tests of VFIO and IOMMUFD, unmodified, on embedded machines (see selftests/README.md)
@@ -66,6 +69,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Bench { vm: true, .. } => vm_tests::bench()?,
         Chore::Bench { quick, .. } => bench(quick, &mut Steps::new(None))?,
         Chore::Vm(options) => return Ok(vm::run(&options)?.into()),
+        Chore::Preload => preload::build()?,
         Chore::Kernel(options) => vm::kernel::run(&options)?,
         Chore::Selftests(chore) => selftests::run(&chore)?,
     }
@@ -86,6 +90,7 @@ fn test(vm: bool, mut steps: Steps) -> Result<()> {
     steps.run("doc tests", || cargo(&["test", "--workspace", "--all-features", "--doc"]))?;
     steps.run("docs", || cargo(&["doc", "--workspace", "--all-features", "--no-deps"]))?;
     steps.run("release build", || cargo(&["build", "--release", "--package", "ioasis-cli"]))?;
+    steps.run("unmodified programs", preload::test)?;
     steps.run("demo", || run::ioasis(&["demo"]))?;
     steps.run("a real ext4 image, read and written through the driver", image::round_trip)?;
     steps.run("quick benches", || bench(true, &mut Steps::new(None)))?;

@@ -1,7 +1,7 @@
 //! Running commands.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -46,10 +46,14 @@ impl Steps {
 
 /// Runs cargo in the workspace, with warnings of rustdoc denied.
 pub(crate) fn cargo(words: &[&str]) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(words).current_dir(root()).env("RUSTDOCFLAGS", "-D warnings");
-    run(&mut command)
+    run(cargo_in(&root(), words).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Cargo in a folder.
+pub(crate) fn cargo_in(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(words).current_dir(folder);
+    command
 }
 
 /// Runs a command; an exit status other than 0 is an error that shows the command.

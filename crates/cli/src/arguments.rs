@@ -61,6 +61,9 @@ pub(crate) enum Command {
     Differ(Differ),
     /// Runs a command without any privilege, by an ordinary user, with a device that is opened for it
     Open(Open),
+    /// Runs a program that knows nothing of ioasis on the machine that --machine names: it finds the machine's nodes and
+    /// devices in /dev and /sys
+    Run(Run),
     /// What `open` starts to ask for physical addresses
     #[command(hide = true)]
     Translate(Translate),
@@ -81,7 +84,7 @@ impl Command {
             Command::Open(Open { address, .. }) => vec![*address],
             Command::Demo(Demo { nvme, edu, .. }) => nvme.iter().chain(edu).copied().collect(),
             // `differ` speaks to a machine too, for which --bind is not.
-            Command::Differ(_) | Command::Kconfig(_) | Command::Translate(_) => Vec::new(),
+            Command::Differ(_) | Command::Kconfig(_) | Command::Run(_) | Command::Translate(_) => Vec::new(),
         }
     }
 }
@@ -113,6 +116,19 @@ pub(crate) struct Open {
     #[arg(long, value_name = "BYTES", value_parser = |text: &str| bytes(text).map(|bytes| bytes as u64))]
     pub(crate) memlock: Option<u64>,
     /// The command. It finds the device in its environment (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES)
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// Print each call that the machine refuses, with the rule that it breaks
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Print each call on the machine, with its answer
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// The program
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<OsString>,
 }

@@ -13,6 +13,7 @@ mod nvme;
 mod open;
 mod output;
 mod progress;
+mod run;
 mod stop;
 mod system;
 
@@ -24,7 +25,7 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    match start(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => {
             output::complain(&format!("error: {error:#}"));
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Arguments { system, command }: Arguments) -> Result<ExitCode> {
+fn start(Arguments { system, command }: Arguments) -> Result<ExitCode> {
     stop::outlive_large_files()?;
     if system.bind {
         return bind::run(&command.devices());
@@ -47,6 +48,7 @@ fn run(Arguments { system, command }: Arguments) -> Result<ExitCode> {
         Command::Differ(differ) => differ::differ(&system, &differ)?,
         Command::Kconfig(asked) => kconfig::run(&system, &asked)?,
         Command::Open(arguments) => open::run(&system, &arguments)?,
+        Command::Run(arguments) => return run::run(&system, &arguments),
         Command::Translate(arguments) => open::translate(&arguments)?,
     }
     Ok(ExitCode::SUCCESS)

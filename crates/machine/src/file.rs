@@ -321,7 +321,9 @@ impl File {
         &self.open
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The path that it was opened at; a relative one where a call has opened it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -1,0 +1,108 @@
+//! Listing directories, and being in one.
+
+use std::ffi::{c_char, c_int};
+
+use libc::{AT_FDCWD, DIR, FILE, size_t};
+
+use super::next::next;
+use crate::paths::{self, Place, place};
+use crate::raw::{raw, reply_int};
+
+/// `opendir(3)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
+    // SAFETY: as the program has promised.
+    let shown = unsafe { place(AT_FDCWD, path, true) };
+    let path = match &shown {
+        Place::Shown(shown) | Place::Machine { shown, .. } => shown.as_ptr(),
+        Place::Host => path,
+    };
+    next!(c"opendir", fn(*const c_char) -> *mut DIR, (path), std::ptr::null_mut())
+}
+
+/// `fopen(3)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: as the program has promised.
+    match unsafe { place(AT_FDCWD, path, true) } {
+        Place::Host => {
+            next!(c"fopen", fn(*const c_char, *const c_char) -> *mut FILE, (path, mode), std::ptr::null_mut())
+        }
+        Place::Shown(shown) => {
+            next!(
+                c"fopen",
+                fn(*const c_char, *const c_char) -> *mut FILE,
+                (shown.as_ptr(), mode),
+                std::ptr::null_mut()
+            )
+        }
+        // SAFETY: as the program has promised.
+        Place::Machine { .. } => unsafe { super::stream::open(path, mode) },
+    }
+}
+
+/// `fopen(3)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: as the program has promised.
+    unsafe { fopen(path, mode) }
+}
+
+/// `chdir(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn chdir(path: *const c_char) -> c_int {
+    // SAFETY: as the program has promised.
+    let answer = match unsafe { place(AT_FDCWD, path, true) } {
+        // SAFETY: the kernel checks the path.
+        Place::Host => unsafe { raw!(SYS_chdir, path) },
+        Place::Shown(shown) | Place::Machine { shown, .. } => {
+            // SAFETY: the path is a string that is alive.
+            unsafe { raw!(SYS_chdir, shown.as_c_str()) }
+        }
+    };
+    if answer.is_ok() {
+        paths::look_where_we_are();
+    }
+    reply_int(answer)
+}
+
+/// `fchdir(2)`
+#[unsafe(no_mangle)]
+pub extern "C" fn fchdir(number: c_int) -> c_int {
+    // SAFETY: nothing but a descriptor is passed.
+    let answer = unsafe { raw!(SYS_fchdir, number) };
+    if answer.is_ok() {
+        paths::look_where_we_are();
+    }
+    reply_int(answer)
+}
+
+/// `getcwd(3)`, in the machine's tree too
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn getcwd(buffer: *mut c_char, size: size_t) -> *mut c_char {
+    let answer =
+        next!(c"getcwd", fn(*mut c_char, size_t) -> *mut c_char, (buffer, size), std::ptr::null_mut());
+    // SAFETY: libc answers null or a string that the program may write to.
+    unsafe { paths::strip_root(answer) };
+    answer
+}

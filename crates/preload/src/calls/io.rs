@@ -1,0 +1,292 @@
+//! Reading and writing.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_long, c_void};
+use std::os::fd::AsFd as _;
+use std::slice;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use libc::{iovec, off_t, size_t, ssize_t};
+use machine::File;
+use sys::Sys as _;
+
+use super::on_file;
+use crate::raw::{Answer, raw, reply};
+use crate::state::State;
+
+/// Where files of the machine are read next, by the inode of their placeholder.
+static POSITIONS: LazyLock<Mutex<HashMap<u64, u64>>> = LazyLock::new(Mutex::default);
+
+/// A piece of the program's memory, and the direction.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// To be filled.
+    Read(*mut u8, usize),
+    /// To be taken.
+    Write(*const u8, usize),
+}
+
+impl Piece {
+    fn length(self) -> usize {
+        match self {
+            Piece::Read(_, length) | Piece::Write(_, length) => length,
+        }
+    }
+
+    /// Does it at an offset of a file.
+    fn at(self, state: &State, file: &File, offset: u64) -> Answer {
+        // What goes through here is a register, a line, or a piece of configuration space; more may be asked for.
+        let mut bytes = vec![0; self.length().min(1 << 20)];
+        let done = match self {
+            Piece::Read(to, _) => state
+                .machine
+                .pread(file, &mut bytes, offset)
+                .and_then(|count| copy_out(to, &bytes[..count]).map(|()| count).ok_or_else(|| fault(file))),
+            Piece::Write(from, _) => copy_in(from, &mut bytes)
+                .ok_or_else(|| fault(file))
+                .and_then(|()| state.machine.pwrite(file, &bytes, offset)),
+        };
+        done.map_err(|error| {
+            state.refused(&error);
+            error.errno().raw()
+        })
+    }
+}
+
+fn fault(file: &File) -> sys::Error {
+    sys::Error::new("read or write", format_args!("{file:?}"), uapi::Errno::EFAULT)
+}
+
+/// Copies to the program's memory; `None` if it may not be written there.
+fn copy_out(to: *mut u8, bytes: &[u8]) -> Option<()> {
+    let local = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = iovec { iov_base: to.cast(), iov_len: bytes.len() };
+    // SAFETY: the program has passed the memory to be written to; the kernel refuses what cannot be.
+    let copied =
+        unsafe { raw!(SYS_process_vm_writev, own_pid(), &raw const local, 1, &raw const remote, 1, 0) };
+    (copied == Ok(bytes.len())).then_some(())
+}
+
+/// Copies from the program's memory; `None` if it may not be read there.
+fn copy_in(from: *const u8, bytes: &mut [u8]) -> Option<()> {
+    let local = iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let remote = iovec { iov_base: from.cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the local memory is a live slice, and the kernel refuses what cannot be read.
+    let copied =
+        unsafe { raw!(SYS_process_vm_readv, own_pid(), &raw const local, 1, &raw const remote, 1, 0) };
+    (copied == Ok(bytes.len())).then_some(())
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Does a piece at an offset, or where the file is read next.
+fn transfer(number: c_int, piece: Piece, offset: Option<u64>) -> Option<Answer> {
+    on_file(number, |state, file| {
+        let inode = rustix::fs::fstat(file.as_fd()).map_or(0, |stat| stat.st_ino);
+        let positions = || POSITIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = offset.unwrap_or_else(|| positions().get(&inode).copied().unwrap_or(0));
+        let count = piece.at(state, file, at)?;
+        if offset.is_none() {
+            positions().insert(inode, at + count as u64);
+        }
+        Ok(count)
+    })
+}
+
+/// Does one piece after the other until one is short.
+fn transfer_all(
+    number: c_int,
+    vectors: &[iovec],
+    offset: Option<u64>,
+    piece: impl Fn(&iovec) -> Piece,
+) -> Option<Answer> {
+    let mut done = 0;
+    for vector in vectors {
+        let at = offset.map(|offset| offset + done as u64);
+        match transfer(number, piece(vector), at)? {
+            Ok(count) => {
+                done += count;
+                if count < vector.iov_len {
+                    break;
+                }
+            }
+            Err(errno) if done == 0 => return Some(Err(errno)),
+            Err(_) => break,
+        }
+    }
+    Some(Ok(done))
+}
+
+macro_rules! transfers {
+    ($($(#[$doc:meta])* $name:ident($number:ident, $memory:ident: $type:ty, $length:ident: $lengths:ty $(, $more:ident: $mores:ty)*)
+        => $piece:expr, $offset:expr, $call:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As for the function of libc.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($number: c_int, $memory: $type, $length: $lengths $(, $more: $mores)*) -> ssize_t {
+            let answer = transfer($number, $piece, $offset)
+                // SAFETY: as the program has promised.
+                .unwrap_or_else(|| unsafe { raw!($call, $number, $memory, $length $(, $more)*) });
+            reply(answer) as ssize_t
+        }
+    )*};
+}
+
+transfers! {
+    /// `read(2)`
+    read(number, memory: *mut c_void, length: size_t) => Piece::Read(memory.cast(), length), None, SYS_read;
+    /// `write(2)`
+    write(number, memory: *const c_void, length: size_t) => Piece::Write(memory.cast(), length), None, SYS_write;
+    /// `pread(2)`
+    pread(number, memory: *mut c_void, length: size_t, offset: off_t)
+        => Piece::Read(memory.cast(), length), Some(offset as u64), SYS_pread64;
+    /// `pread(2)`
+    pread64(number, memory: *mut c_void, length: size_t, offset: off_t)
+        => Piece::Read(memory.cast(), length), Some(offset as u64), SYS_pread64;
+    /// `pwrite(2)`
+    pwrite(number, memory: *const c_void, length: size_t, offset: off_t)
+        => Piece::Write(memory.cast(), length), Some(offset as u64), SYS_pwrite64;
+    /// `pwrite(2)`
+    pwrite64(number, memory: *const c_void, length: size_t, offset: off_t)
+        => Piece::Write(memory.cast(), length), Some(offset as u64), SYS_pwrite64;
+}
+
+/// `read(2)`, checked
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __read_chk(
+    number: c_int,
+    memory: *mut c_void,
+    length: size_t,
+    _: size_t,
+) -> ssize_t {
+    // SAFETY: as the program has promised.
+    unsafe { read(number, memory, length) }
+}
+
+/// `pread(2)`, checked
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __pread_chk(
+    number: c_int,
+    memory: *mut c_void,
+    length: size_t,
+    offset: off_t,
+    _: size_t,
+) -> ssize_t {
+    // SAFETY: as the program has promised.
+    unsafe { pread64(number, memory, length, offset) }
+}
+
+/// `pread(2)`, checked
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __pread64_chk(
+    number: c_int,
+    memory: *mut c_void,
+    length: size_t,
+    offset: off_t,
+    _: size_t,
+) -> ssize_t {
+    // SAFETY: as the program has promised.
+    unsafe { pread64(number, memory, length, offset) }
+}
+
+macro_rules! vectored {
+    ($($(#[$doc:meta])* $name:ident($number:ident, $vectors:ident, $count:ident $(, $more:ident: $mores:ty)*)
+        => $piece:expr, $offset:expr, $call:ident($($argument:expr),*);)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As for the function of libc.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($number: c_int, $vectors: *const iovec, $count: c_int $(, $more: $mores)*) -> ssize_t {
+            let pieces = match usize::try_from($count) {
+                // SAFETY: the program has promised that there are so many.
+                Ok(count) if !$vectors.is_null() => unsafe { slice::from_raw_parts($vectors, count) },
+                _ => &[],
+            };
+            let answer = transfer_all($number, pieces, $offset, $piece)
+                .filter(|_| !pieces.is_empty())
+                // SAFETY: as the program has promised.
+                .unwrap_or_else(|| unsafe { raw!($call, $($argument),*) });
+            reply(answer) as ssize_t
+        }
+    )*};
+}
+
+fn to_fill(vector: &iovec) -> Piece {
+    Piece::Read(vector.iov_base.cast(), vector.iov_len)
+}
+
+fn to_take(vector: &iovec) -> Piece {
+    Piece::Write(vector.iov_base.cast(), vector.iov_len)
+}
+
+// The kernel takes an offset in two halves, of which the second is not used with 64 bits.
+vectored! {
+    /// `readv(2)`
+    readv(number, vectors, count) => to_fill, None, SYS_readv(number, vectors, count);
+    /// `writev(2)`
+    writev(number, vectors, count) => to_take, None, SYS_writev(number, vectors, count);
+    /// `preadv(2)`
+    preadv(number, vectors, count, offset: off_t)
+        => to_fill, Some(offset as u64), SYS_preadv(number, vectors, count, offset, 0);
+    /// `preadv(2)`
+    preadv64(number, vectors, count, offset: off_t)
+        => to_fill, Some(offset as u64), SYS_preadv(number, vectors, count, offset, 0);
+    /// `pwritev(2)`
+    pwritev(number, vectors, count, offset: off_t)
+        => to_take, Some(offset as u64), SYS_pwritev(number, vectors, count, offset, 0);
+    /// `pwritev(2)`
+    pwritev64(number, vectors, count, offset: off_t)
+        => to_take, Some(offset as u64), SYS_pwritev(number, vectors, count, offset, 0);
+}
+
+/// Moves where an attribute is read next; a node has no such place.
+fn seek(number: c_int, offset: off_t, whence: c_int) -> Answer {
+    let sought = on_file(number, |_, file| {
+        let is_node = file.path().starts_with("/dev") || !file.path().is_absolute();
+        let inode = rustix::fs::fstat(file.as_fd()).map_or(0, |stat| stat.st_ino);
+        let mut positions = POSITIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = positions.get(&inode).copied().unwrap_or(0) as off_t;
+        let base = match whence {
+            _ if is_node => return Err(libc::ESPIPE),
+            libc::SEEK_SET => 0,
+            libc::SEEK_CUR => now,
+            _ => return Err(libc::EINVAL),
+        };
+        let to = base.checked_add(offset).filter(|to| *to >= 0).ok_or(libc::EINVAL)?;
+        positions.insert(inode, to as u64);
+        Ok(to as usize)
+    });
+    // SAFETY: nothing but numbers is passed.
+    sought.unwrap_or_else(|| unsafe { raw!(SYS_lseek, number, offset, whence) })
+}
+
+/// `lseek(2)`
+#[unsafe(no_mangle)]
+pub extern "C" fn lseek(number: c_int, offset: off_t, whence: c_int) -> c_long {
+    reply(seek(number, offset, whence))
+}
+
+/// `lseek(2)`
+#[unsafe(no_mangle)]
+pub extern "C" fn lseek64(number: c_int, offset: off_t, whence: c_int) -> c_long {
+    reply(seek(number, offset, whence))
+}

@@ -1,0 +1,177 @@
+//! Mapping and unmapping memory.
+
+use std::ffi::{c_int, c_void};
+use std::ops::Range;
+
+use libc::{off_t, size_t};
+use sys::Mapping;
+
+use super::on_file;
+use crate::inside::{Inside, is_inside};
+use crate::raw::{Answer, raw, reply, reply_int};
+use crate::state;
+
+const PAGE: usize = 4096;
+
+fn pages(address: usize, length: usize) -> Range<usize> {
+    address..address.saturating_add(length.next_multiple_of(PAGE))
+}
+
+/// Whether there is anything mapped of the machine: otherwise there is nothing to look after.
+fn traps() -> Option<&'static crate::traps::Traps> {
+    state::existing().map(|state| &state.traps).filter(|traps| !is_inside() && !traps.is_empty())
+}
+
+/// Maps a file, which for one of the machine are registers: addresses without access, for which the trap answers.
+unsafe fn map(
+    address: *mut c_void,
+    length: size_t,
+    protection: c_int,
+    flags: c_int,
+    number: c_int,
+    offset: off_t,
+) -> Answer {
+    let mapped = if flags & libc::MAP_ANONYMOUS == 0 {
+        on_file(number, |state, file| {
+            let mapping = Mapping {
+                offset: offset as u64,
+                length,
+                writable: protection & libc::PROT_WRITE != 0,
+                executable: protection & libc::PROT_EXEC != 0,
+                shared: flags & libc::MAP_TYPE != libc::MAP_PRIVATE,
+            };
+            let place = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_32BIT);
+            let reserved = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | place;
+            // Refused before anything that was there is replaced.
+            let refused = |error: sys::Error| {
+                state.refused(&error);
+                error.errno().raw()
+            };
+            drop(sys::Sys::map_region(&state.machine, file, mapping).map_err(refused)?);
+            // SAFETY: what the program says to be replaced is replaced, by addresses that nobody can reach.
+            let start = unsafe { raw!(SYS_mmap, address, length, libc::PROT_NONE, reserved, -1, 0) }?;
+            let addresses = pages(start, length);
+            state.traps.remove(&addresses);
+            let range = addresses.start as u64..addresses.end as u64;
+            let registers = state.machine.map_region_at(file, mapping, range).map_err(refused)?;
+            state.traps.add(addresses, registers, protection);
+            state.made(format_args!("mmap {offset:#x} of {}: {start:#x}", file.path().display()));
+            Ok(start)
+        })
+    } else {
+        None
+    };
+    mapped.unwrap_or_else(|| {
+        // SAFETY: as the program has promised.
+        let start = match unsafe { raw!(SYS_mmap, address, length, protection, flags, number, offset) } {
+            Err(libc::ENOMEM) if address.is_null() && lacks_huge_pages(flags) => {
+                like_huge_pages(length, protection, flags)?
+            }
+            answer => answer?,
+        };
+        if flags & libc::MAP_FIXED != 0
+            && let Some(traps) = traps()
+        {
+            traps.remove(&pages(start, length));
+        }
+        Ok(start)
+    })
+}
+
+/// Whether huge pages are asked for, under a machine: it has as many as there is memory.
+fn lacks_huge_pages(flags: c_int) -> bool {
+    let wanted = libc::MAP_HUGETLB | libc::MAP_ANONYMOUS;
+    flags & wanted == wanted && !is_inside() && state::settings().is_some()
+}
+
+/// Memory with the length and the alignment of huge pages, which the host has not.
+fn like_huge_pages(length: usize, protection: c_int, flags: c_int) -> Answer {
+    let size = match flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK {
+        0 => 1 << 21,
+        bits => 1_usize << bits,
+    };
+    let length = length.next_multiple_of(size);
+    let flags = flags & (libc::MAP_TYPE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE) | libc::MAP_NORESERVE;
+    let reserved = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: new addresses, of which the aligned part is mapped anew, and the rest given back.
+    unsafe {
+        let start = raw!(SYS_mmap, 0, length + size, libc::PROT_NONE, reserved, -1, 0)?;
+        let aligned = start.next_multiple_of(size);
+        raw!(SYS_munmap, start, aligned - start).ok();
+        raw!(SYS_munmap, aligned + length, start + size - aligned).ok();
+        raw!(SYS_mmap, aligned, length, protection, flags | libc::MAP_FIXED, -1, 0)
+    }
+}
+
+/// `mmap(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmap(
+    address: *mut c_void,
+    length: size_t,
+    protection: c_int,
+    flags: c_int,
+    number: c_int,
+    offset: off_t,
+) -> *mut c_void {
+    // SAFETY: as the program has promised.
+    let start = reply(unsafe { map(address, length, protection, flags, number, offset) });
+    std::ptr::with_exposed_provenance_mut(start as usize)
+}
+
+/// `mmap(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mmap64(
+    address: *mut c_void,
+    length: size_t,
+    protection: c_int,
+    flags: c_int,
+    number: c_int,
+    offset: off_t,
+) -> *mut c_void {
+    // SAFETY: as the program has promised.
+    unsafe { mmap(address, length, protection, flags, number, offset) }
+}
+
+/// `munmap(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
+    // SAFETY: as the program has promised.
+    let answer = unsafe { raw!(SYS_munmap, address, length) };
+    if answer.is_ok()
+        && let (Some(traps), Some(state)) = (traps(), state::existing())
+    {
+        let _inside = Inside::enter();
+        traps.remove(&pages(address.expose_provenance(), length));
+        state.machine.release_closed();
+        state.settle();
+    }
+    reply_int(answer)
+}
+
+/// `mprotect(2)`: registers stay without access, whatever the program asks for.
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, protection: c_int) -> c_int {
+    let registers =
+        traps().is_some_and(|traps| traps.protect(&pages(address.expose_provenance(), length), protection));
+    if registers {
+        return 0;
+    }
+    // SAFETY: as the program has promised.
+    reply_int(unsafe { raw!(SYS_mprotect, address, length, protection) })
+}

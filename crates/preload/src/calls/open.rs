@@ -1,0 +1,104 @@
+//! Opening by path.
+
+use std::ffi::{c_char, c_int};
+
+use libc::{AT_FDCWD, mode_t};
+use sys::Access;
+
+use crate::descriptors::{self, Kind};
+use crate::inside::Inside;
+use crate::paths::{Place, place};
+use crate::raw::{Answer, raw, reply_int};
+
+/// Opens a path, of the machine or of the host.
+///
+/// # Safety
+///
+/// The path is null or a string that ends in a zero.
+pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> Answer {
+    // SAFETY: as the caller has promised.
+    match unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) } {
+        // SAFETY: the kernel checks the path.
+        Place::Host => unsafe { raw!(SYS_openat, directory, path, flags, mode) },
+        Place::Shown(shown) => {
+            // SAFETY: the path is a string that is alive.
+            let opened = unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) };
+            if let Ok(number) = opened {
+                descriptors::set(number as c_int, Kind::Directory);
+            }
+            opened
+        }
+        // Looked at, not opened.
+        Place::Machine { shown, .. } if flags & libc::O_PATH != 0 => {
+            // SAFETY: as above.
+            unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) }
+        }
+        Place::Machine { state, path, .. } => {
+            if flags & libc::O_DIRECTORY != 0 {
+                return Err(libc::ENOTDIR);
+            }
+            if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
+                return Err(libc::EEXIST);
+            }
+            let access = match flags & libc::O_ACCMODE {
+                libc::O_RDONLY => Access::Read,
+                libc::O_WRONLY => Access::Write,
+                _ => Access::ReadWrite,
+            };
+            let _inside = Inside::enter();
+            let opened = state.machine.open_bare(&path, access);
+            state.settle();
+            let descriptor = opened.map_err(|error| {
+                state.refused(&error);
+                error.errno().raw()
+            })?;
+            let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
+            state.made(format_args!("open {}: {number}", path.display()));
+            if flags & libc::O_CLOEXEC == 0 {
+                // SAFETY: it is the number of a descriptor that was made here.
+                unsafe { raw!(SYS_fcntl, number, libc::F_SETFD, 0) }?;
+            }
+            descriptors::set(number, Kind::Machine);
+            Ok(number as usize)
+        }
+    }
+}
+
+macro_rules! opens {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) => ($directory:expr, $path:expr, $flags:expr, $mode:expr);)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As for the function of libc.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+            // SAFETY: the program has promised to libc that the path is a string.
+            reply_int(unsafe { open_at($directory, $path, $flags, $mode) })
+        }
+    )*};
+}
+
+// Where C passes a variable number of arguments, they are in the same registers as these.
+opens! {
+    /// `open(2)`
+    open(path: *const c_char, flags: c_int, mode: mode_t) => (AT_FDCWD, path, flags, mode);
+    /// `open(2)`
+    open64(path: *const c_char, flags: c_int, mode: mode_t) => (AT_FDCWD, path, flags, mode);
+    /// `open(2)`, checked
+    __open_2(path: *const c_char, flags: c_int) => (AT_FDCWD, path, flags, 0);
+    /// `open(2)`, checked
+    __open64_2(path: *const c_char, flags: c_int) => (AT_FDCWD, path, flags, 0);
+    /// `openat(2)`
+    openat(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) => (directory, path, flags, mode);
+    /// `openat(2)`
+    openat64(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) => (directory, path, flags, mode);
+    /// `openat(2)`, checked
+    __openat_2(directory: c_int, path: *const c_char, flags: c_int) => (directory, path, flags, 0);
+    /// `openat(2)`, checked
+    __openat64_2(directory: c_int, path: *const c_char, flags: c_int) => (directory, path, flags, 0);
+    /// `creat(2)`
+    creat(path: *const c_char, mode: mode_t) => (AT_FDCWD, path, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, mode);
+    /// `creat(2)`
+    creat64(path: *const c_char, mode: mode_t) => (AT_FDCWD, path, libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, mode);
+}

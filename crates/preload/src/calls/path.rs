@@ -1,0 +1,305 @@
+//! Asking about paths.
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+
+use libc::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, size_t, ssize_t, stat as Stat, statx as Statx};
+use machine::TreeEntry;
+
+use super::next::next;
+use super::on_file;
+use crate::inside::Inside;
+use crate::paths::{self, Place, place, without_root};
+use crate::raw::{Answer, raw, reply, reply_int};
+use crate::state::State;
+
+/// A character device, for who asks about a path.
+#[derive(Clone, Copy)]
+struct Node {
+    mode: u32,
+    major: u32,
+    minor: u32,
+}
+
+/// The node at a path of the machine; `None` if it is an attribute.
+fn node(state: &State, path: &std::path::Path) -> Option<Node> {
+    let _inside = Inside::enter();
+    let entry = |entry: TreeEntry<'_>| match entry {
+        TreeEntry::Node { mode, major, minor } => Some(Node { mode, major, minor }),
+        _ => None,
+    };
+    state.machine.look_up(path, true, entry).ok().flatten()
+}
+
+/// Makes a call on a path, with the directory and the path that are to be looked at; the node that is there.
+///
+/// # Safety
+///
+/// The path is null or a string that ends in a zero.
+unsafe fn on_path(
+    directory: c_int,
+    path: *const c_char,
+    follow: bool,
+    call: impl FnOnce(c_int, *const c_char) -> Answer,
+) -> (Answer, Option<Node>) {
+    // SAFETY: as the caller has promised.
+    match unsafe { place(directory, path, follow) } {
+        Place::Host => (call(directory, path), None),
+        Place::Shown(shown) => (call(AT_FDCWD, shown.as_ptr()), None),
+        Place::Machine { state, path, shown } => (call(AT_FDCWD, shown.as_ptr()), node(state, &path)),
+    }
+}
+
+/// The node behind a descriptor.
+fn node_behind(number: c_int) -> Option<Node> {
+    on_file(number, |state, file| node(state, file.path()).ok_or(0))?.ok()
+}
+
+/// # Safety
+///
+/// `to` is null or may be written to.
+unsafe fn stat_at(directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int) -> c_int {
+    // SAFETY: as the program has promised.
+    let (answer, node) = unsafe {
+        on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, |directory, path| {
+            raw!(SYS_newfstatat, directory, path, to, flags)
+        })
+    };
+    if let (Ok(_), Some(node)) = (answer, node.or_else(|| by_descriptor(directory, path, flags))) {
+        // SAFETY: the kernel has written to it.
+        unsafe {
+            (*to).st_mode = libc::S_IFCHR | node.mode;
+            (*to).st_rdev = libc::makedev(node.major, node.minor);
+            (*to).st_size = 0;
+        }
+    }
+    reply_int(answer)
+}
+
+/// The node that a descriptor with an empty path means.
+fn by_descriptor(directory: c_int, path: *const c_char, flags: c_int) -> Option<Node> {
+    // SAFETY: the kernel has taken it for a string.
+    let empty = flags & libc::AT_EMPTY_PATH != 0 && (path.is_null() || unsafe { *path == 0 });
+    if empty { node_behind(directory) } else { None }
+}
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) => ($directory:expr, $path:expr, $to:expr, $flags:expr);)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As for the function of libc.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+            // SAFETY: as the program has promised.
+            unsafe { stat_at($directory, $path, $to, $flags) }
+        }
+    )*};
+}
+
+stats! {
+    /// `stat(2)`
+    stat(path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, 0);
+    /// `stat(2)`
+    stat64(path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, 0);
+    /// `lstat(2)`
+    lstat(path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW);
+    /// `lstat(2)`
+    lstat64(path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW);
+    /// `fstat(2)`
+    fstat(number: c_int, to: *mut Stat) => (number, c"".as_ptr(), to, libc::AT_EMPTY_PATH);
+    /// `fstat(2)`
+    fstat64(number: c_int, to: *mut Stat) => (number, c"".as_ptr(), to, libc::AT_EMPTY_PATH);
+    /// `fstatat(2)`
+    fstatat(directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int) => (directory, path, to, flags);
+    /// `fstatat(2)`
+    fstatat64(directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int) => (directory, path, to, flags);
+    /// `stat(2)`, as programs call it that were built with an older glibc
+    __xstat(_version: c_int, path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, 0);
+    /// `stat(2)`, likewise
+    __xstat64(_version: c_int, path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, 0);
+    /// `lstat(2)`, likewise
+    __lxstat(_version: c_int, path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW);
+    /// `lstat(2)`, likewise
+    __lxstat64(_version: c_int, path: *const c_char, to: *mut Stat) => (AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW);
+    /// `fstat(2)`, likewise
+    __fxstat(_version: c_int, number: c_int, to: *mut Stat) => (number, c"".as_ptr(), to, libc::AT_EMPTY_PATH);
+    /// `fstat(2)`, likewise
+    __fxstat64(_version: c_int, number: c_int, to: *mut Stat) => (number, c"".as_ptr(), to, libc::AT_EMPTY_PATH);
+    /// `fstatat(2)`, likewise
+    __fxstatat(_version: c_int, directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int)
+        => (directory, path, to, flags);
+    /// `fstatat(2)`, likewise
+    __fxstatat64(_version: c_int, directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int)
+        => (directory, path, to, flags);
+}
+
+/// `statx(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn statx(
+    directory: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mask: c_uint,
+    to: *mut Statx,
+) -> c_int {
+    // SAFETY: as the program has promised.
+    let (answer, node) = unsafe {
+        on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, |directory, path| {
+            raw!(SYS_statx, directory, path, flags, mask, to)
+        })
+    };
+    if let (Ok(_), Some(node)) = (answer, node.or_else(|| by_descriptor(directory, path, flags))) {
+        // SAFETY: the kernel has written to it.
+        unsafe {
+            (*to).stx_mode = (libc::S_IFCHR | node.mode) as u16;
+            ((*to).stx_rdev_major, (*to).stx_rdev_minor) = (node.major, node.minor);
+            (*to).stx_size = 0;
+        }
+    }
+    reply_int(answer)
+}
+
+macro_rules! on_paths {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) => ($directory:expr, $path:expr, $follow:expr), $call:ident($($more:expr),*);)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As for the function of libc.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+            // SAFETY: as the program has promised.
+            let (answer, _) = unsafe {
+                on_path($directory, $path, $follow, |directory, path| raw!($call, directory, path $(, $more)*))
+            };
+            reply_int(answer)
+        }
+    )*};
+}
+
+on_paths! {
+    /// `access(2)`
+    access(path: *const c_char, mode: c_int) => (AT_FDCWD, path, true), SYS_faccessat(mode);
+    /// `faccessat(2)`
+    faccessat(directory: c_int, path: *const c_char, mode: c_int, flags: c_int)
+        => (directory, path, flags & AT_SYMLINK_NOFOLLOW == 0), SYS_faccessat2(mode, flags);
+    /// `euidaccess(3)`
+    euidaccess(path: *const c_char, mode: c_int) => (AT_FDCWD, path, true), SYS_faccessat2(mode, libc::AT_EACCESS);
+    /// `eaccess(3)`
+    eaccess(path: *const c_char, mode: c_int) => (AT_FDCWD, path, true), SYS_faccessat2(mode, libc::AT_EACCESS);
+}
+
+/// # Safety
+///
+/// The path is null or a string, and `to` is null or may be written to.
+unsafe fn read_link(directory: c_int, path: *const c_char, to: *mut c_char, size: size_t) -> ssize_t {
+    // SAFETY: as the program has promised.
+    let (answer, _) = unsafe {
+        on_path(directory, path, false, |directory, path| raw!(SYS_readlinkat, directory, path, to, size))
+    };
+    let Ok(length) = answer else { return reply(answer) as ssize_t };
+    // SAFETY: the kernel has written so many bytes there, and taken the path for a string.
+    let (target, path) =
+        unsafe { (std::slice::from_raw_parts_mut(to.cast::<u8>(), length), CStr::from_ptr(path).to_bytes()) };
+    let shorter = match without_root(target) {
+        Some(below) => Some(below.to_vec()),
+        None if target.starts_with(b"/memfd:ioasis") || target.starts_with(b"socket:") => described(path),
+        None => None,
+    };
+    match shorter {
+        Some(name) => {
+            let length = name.len().min(size);
+            // SAFETY: the program has passed so much room.
+            unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), to.cast(), length) };
+            length as ssize_t
+        }
+        None => length as ssize_t,
+    }
+}
+
+/// The path that the machine's file under a link of `/proc/self/fd` has.
+fn described(link: &[u8]) -> Option<Vec<u8>> {
+    let number = link.rsplit(|byte| *byte == b'/').next()?;
+    let number: c_int = str::from_utf8(number).ok()?.parse().ok()?;
+    let name = on_file(number, |_, file| Ok(file.path().as_os_str().as_encoded_bytes().to_vec()))?;
+    name.ok()
+}
+
+/// `readlink(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn readlink(path: *const c_char, to: *mut c_char, size: size_t) -> ssize_t {
+    // SAFETY: as the program has promised.
+    unsafe { read_link(AT_FDCWD, path, to, size) }
+}
+
+/// `readlinkat(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn readlinkat(
+    directory: c_int,
+    path: *const c_char,
+    to: *mut c_char,
+    size: size_t,
+) -> ssize_t {
+    // SAFETY: as the program has promised.
+    unsafe { read_link(directory, path, to, size) }
+}
+
+/// `readlink(2)`, checked
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __readlink_chk(
+    path: *const c_char,
+    to: *mut c_char,
+    size: size_t,
+    _: size_t,
+) -> ssize_t {
+    // SAFETY: as the program has promised.
+    unsafe { read_link(AT_FDCWD, path, to, size) }
+}
+
+/// `realpath(3)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realpath(path: *const c_char, to: *mut c_char) -> *mut c_char {
+    // SAFETY: as the program has promised.
+    let shown = unsafe { place(AT_FDCWD, path, true) };
+    let path = match &shown {
+        Place::Shown(shown) | Place::Machine { shown, .. } => shown.as_ptr(),
+        Place::Host => path,
+    };
+    let answer =
+        next!(c"realpath", fn(*const c_char, *mut c_char) -> *mut c_char, (path, to), std::ptr::null_mut());
+    // SAFETY: libc answers null or a string that the program may write to.
+    unsafe { paths::strip_root(answer) };
+    answer
+}
+
+/// `realpath(3)`, checked
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __realpath_chk(path: *const c_char, to: *mut c_char, _: size_t) -> *mut c_char {
+    // SAFETY: as the program has promised.
+    unsafe { realpath(path, to) }
+}

@@ -1,0 +1,81 @@
+//! Attributes of the machine as streams: libc reads and writes those by calls of its own.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+
+use libc::{FILE, off64_t, size_t, ssize_t};
+
+use super::descriptor::close;
+use super::io::{lseek, read, write};
+use super::open::open_at;
+use crate::raw::reply_int;
+
+type Cookie = *mut c_void;
+
+#[repr(C)]
+struct Functions {
+    read: unsafe extern "C" fn(Cookie, *mut c_char, size_t) -> ssize_t,
+    write: unsafe extern "C" fn(Cookie, *const c_char, size_t) -> ssize_t,
+    seek: unsafe extern "C" fn(Cookie, *mut off64_t, c_int) -> c_int,
+    close: unsafe extern "C" fn(Cookie) -> c_int,
+}
+
+unsafe extern "C" {
+    fn fopencookie(cookie: Cookie, mode: *const c_char, functions: Functions) -> *mut FILE;
+}
+
+/// The descriptor is the cookie.
+fn number(cookie: Cookie) -> c_int {
+    cookie.addr() as c_int
+}
+
+unsafe extern "C" fn read_stream(cookie: Cookie, to: *mut c_char, length: size_t) -> ssize_t {
+    // SAFETY: libc passes memory to be written to.
+    unsafe { read(number(cookie), to.cast(), length) }
+}
+
+unsafe extern "C" fn write_stream(cookie: Cookie, from: *const c_char, length: size_t) -> ssize_t {
+    // SAFETY: libc passes memory to be read. An error is told as nothing written.
+    unsafe { write(number(cookie), from.cast(), length) }.max(0)
+}
+
+unsafe extern "C" fn seek_stream(cookie: Cookie, offset: *mut off64_t, whence: c_int) -> c_int {
+    // SAFETY: libc passes where the offset is.
+    unsafe {
+        let at = lseek(number(cookie), *offset, whence);
+        *offset = at;
+        if at < 0 { -1 } else { 0 }
+    }
+}
+
+unsafe extern "C" fn close_stream(cookie: Cookie) -> c_int {
+    close(number(cookie))
+}
+
+/// Opens a stream on a node or an attribute.
+///
+/// # Safety
+///
+/// As for `fopen(3)`.
+pub(super) unsafe fn open(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    // SAFETY: as the program has promised.
+    let words = unsafe { CStr::from_ptr(mode) }.to_bytes();
+    let both = words.contains(&b'+');
+    let flags = match words.first() {
+        _ if both => libc::O_RDWR,
+        Some(b'r') => libc::O_RDONLY,
+        _ => libc::O_WRONLY,
+    };
+    let close_on_exec = if words.contains(&b'e') { libc::O_CLOEXEC } else { 0 };
+    // SAFETY: as the program has promised.
+    let number = match unsafe { open_at(libc::AT_FDCWD, path, flags | close_on_exec, 0) } {
+        Ok(number) => number,
+        refused => {
+            reply_int(refused);
+            return std::ptr::null_mut();
+        }
+    };
+    let functions =
+        Functions { read: read_stream, write: write_stream, seek: seek_stream, close: close_stream };
+    // SAFETY: the functions are what libc expects, and the cookie is a number.
+    unsafe { fopencookie(std::ptr::without_provenance_mut(number), mode, functions) }
+}

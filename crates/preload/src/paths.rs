@@ -1,0 +1,139 @@
+//! What a path of the program leads to.
+
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use machine::TreeEntry;
+
+use crate::descriptors::{self, Kind};
+use crate::inside::Inside;
+use crate::state::{self, State};
+
+/// What a path leads to.
+pub(crate) enum Place {
+    /// To the host.
+    Host,
+    /// To a file that the folder of the machine's tree really has.
+    Shown(CString),
+    /// To a node or an attribute of the machine, with its path in the machine and in the folder.
+    Machine { state: &'static State, path: PathBuf, shown: CString },
+}
+
+/// Whether the working directory is in the folder of the tree.
+static IN_TREE: AtomicBool = AtomicBool::new(false);
+
+/// What a path leads to. It starts at a directory if it is relative; a link at its end is followed if `follow`.
+///
+/// # Safety
+///
+/// The path is null or a string that ends in a zero.
+pub(crate) unsafe fn place(directory: c_int, path: *const c_char, follow: bool) -> Place {
+    if path.is_null() || state::settings().is_none() {
+        return Place::Host;
+    }
+    // What the library itself opens is the host's.
+    let Some(_inside) = Inside::enter() else { return Place::Host };
+    // SAFETY: it is not null, and the caller has promised the rest.
+    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    look(directory, path, follow).unwrap_or(Place::Host)
+}
+
+fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
+    let absolute = match path {
+        [b'/', ..] => PathBuf::from(OsStr::from_bytes(path)),
+        // An empty path means the descriptor itself.
+        [] => return None,
+        _ => base(directory)?.join(OsStr::from_bytes(path)),
+    };
+    if !may_lead_to_machine(&absolute) {
+        return None;
+    }
+    let state = state::get()?;
+    let answers = |entry: TreeEntry<'_>| matches!(entry, TreeEntry::Node { .. } | TreeEntry::Attribute(_));
+    let answers = state.machine.look_up(&absolute, follow, answers).ok()?;
+    // The folder has no /proc: what the host has there is about the process that looks.
+    if !answers && absolute.starts_with("/proc") {
+        return None;
+    }
+    let shown = c_string(state.shown_path(&plain(&absolute)))?;
+    Some(if answers { Place::Machine { state, path: absolute, shown } } else { Place::Shown(shown) })
+}
+
+/// Whether a path may lead to the machine: it goes through a directory in which it has something.
+fn may_lead_to_machine(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    let first: &[&[u8]] = &[b"/dev", b"/sys", b"/proc"];
+    first.iter().any(|first| bytes.strip_prefix(*first).is_some_and(|rest| matches!(rest, [] | [b'/', ..])))
+        || path.components().any(|component| component.as_os_str() == "..")
+        || bytes.starts_with(b"//")
+}
+
+/// The path in the machine of a directory of the tree.
+fn base(directory: c_int) -> Option<PathBuf> {
+    let link = match directory {
+        libc::AT_FDCWD if IN_TREE.load(Ordering::Relaxed) => "/proc/self/cwd".to_owned(),
+        libc::AT_FDCWD => return None,
+        number if descriptors::kind(number) == Kind::Directory => format!("/proc/self/fd/{number}"),
+        _ => return None,
+    };
+    let real = rustix::fs::readlink(link.as_str(), Vec::new()).ok()?.into_bytes();
+    let below =
+        Path::new(OsStr::from_bytes(&real)).strip_prefix(&state::settings()?.root).ok()?.to_path_buf();
+    Some(Path::new("/").join(below))
+}
+
+/// A path without `..`, as far as names alone tell.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            std::path::Component::ParentDir => {
+                plain.pop();
+            }
+            std::path::Component::Normal(name) => plain.push(name),
+            _ => {}
+        }
+    }
+    plain
+}
+
+fn c_string(path: PathBuf) -> Option<CString> {
+    CString::new(path.into_os_string().into_vec()).ok()
+}
+
+/// The path in the machine that a real one in the folder of the tree has.
+pub(crate) fn without_root(real: &[u8]) -> Option<&[u8]> {
+    let root = state::settings()?.root.as_os_str().as_bytes();
+    match real.strip_prefix(root)? {
+        [] => Some(b"/"),
+        below @ [b'/', ..] => Some(below),
+        _ => None,
+    }
+}
+
+/// Takes the folder of the tree away from the front of a path.
+///
+/// # Safety
+///
+/// `path` is null or a string that ends in a zero and may be written to.
+pub(crate) unsafe fn strip_root(path: *mut c_char) {
+    if path.is_null() {
+        return;
+    }
+    // SAFETY: as the caller has promised; what is written is shorter than what was there.
+    unsafe {
+        if let Some(below) = without_root(CStr::from_ptr(path).to_bytes()) {
+            std::ptr::copy(below.as_ptr().cast(), path, below.len());
+            *path.add(below.len()) = 0;
+        }
+    }
+}
+
+/// Looks whether the working directory is in the tree from now on.
+pub(crate) fn look_where_we_are() {
+    let here = rustix::fs::readlink("/proc/self/cwd", Vec::new()).map(CString::into_bytes);
+    let inside = here.is_ok_and(|here| without_root(&here).is_some());
+    IN_TREE.store(inside, Ordering::Relaxed);
+}

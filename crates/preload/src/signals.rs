@@ -1,0 +1,191 @@
+//! SIGSEGV and SIGBUS: ours first, the program's behind.
+//!
+//! Once registers are mapped, both signals have our handler. What it has no use for goes to the handler that the program has set,
+//! or thinks that it has.
+
+use std::arch::naked_asm;
+use std::ffi::{c_int, c_void};
+use std::mem::transmute;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, siginfo_t, sigset_t, ucontext_t};
+
+use crate::inside::is_inside;
+use crate::raw::{Answer, raw};
+use crate::state;
+use crate::trap::guarded;
+use crate::traps::Signal;
+
+/// A handler as the kernel has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Action {
+    pub(crate) handler: usize,
+    pub(crate) flags: u64,
+    pub(crate) restorer: usize,
+    pub(crate) mask: u64,
+}
+
+const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+const SA_RESTORER: u64 = 0x0400_0000;
+
+/// What the program has set for SIGSEGV and for SIGBUS.
+static PROGRAM: Mutex<[Action; 2]> = Mutex::new([DEFAULT; 2]);
+/// Whether our handler is there.
+static OURS: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal is one of the two, and ours.
+pub(crate) fn is_ours(signal: c_int) -> bool {
+    OURS.load(Ordering::Relaxed) && [SIGSEGV, SIGBUS].contains(&signal)
+}
+
+/// The two in a set of signals.
+pub(crate) const BOTH: u64 = 1 << (SIGSEGV - 1) | 1 << (SIGBUS - 1);
+
+fn slot(signal: c_int) -> usize {
+    usize::from(signal == SIGBUS)
+}
+
+/// Asks the kernel for a handler, or sets one.
+///
+/// # Safety
+///
+/// A handler that is set is one.
+pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Result<Action, c_int> {
+    let mut old = DEFAULT;
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both are null or what the kernel expects; else as the caller has promised.
+    unsafe { raw!(SYS_rt_sigaction, signal, new, &raw mut old, size_of::<u64>()) }?;
+    Ok(old)
+}
+
+/// Puts our handler before the program's.
+pub(crate) fn take_over() {
+    if OURS.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
+    let handler = handle as unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
+    let ours = Action {
+        handler,
+        flags: flags as u64 | SA_RESTORER,
+        restorer: restore as *const () as usize,
+        // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
+        mask: !BOTH,
+    };
+    let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
+    for signal in [SIGSEGV, SIGBUS] {
+        // SAFETY: the handler is one, and returns by way of the restorer.
+        if let Ok(before) = unsafe { kernel_action(signal, Some(&ours)) } {
+            program[slot(signal)] = before;
+        }
+    }
+}
+
+/// The program asks for its handler, or sets one, of a signal that is ours.
+pub(crate) fn program_action(signal: c_int, new: Option<Action>) -> Action {
+    let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
+    let action = &mut program[slot(signal)];
+    let before = *action;
+    if let Some(new) = new {
+        *action = new;
+    }
+    before
+}
+
+/// The end of a handler.
+#[unsafe(naked)]
+unsafe extern "C" fn restore() {
+    naked_asm!("mov eax, 15", "syscall")
+}
+
+/// An access of the program, or of a guarded copy, has faulted.
+unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+    // SAFETY: the kernel passes both to a handler of this form.
+    let (info, context) = unsafe { (&mut *info, &mut *context.cast::<ucontext_t>()) };
+    if guarded::recover(context) {
+        return;
+    }
+    // SAFETY: both signals have an address, unless somebody has sent them.
+    let address = unsafe { info.si_addr() }.addr() as u64;
+    let write = context.uc_mcontext.gregs[libc::REG_ERR as usize] & 2 != 0;
+    let trapped = match state::existing() {
+        // Sent ones have a code of 0 or less. SAFETY: the context is that of this signal.
+        Some(state) if signal == SIGSEGV && info.si_code > 0 && !is_inside() => unsafe {
+            state.trap(context, address, write)
+        },
+        _ => None,
+    };
+    match trapped {
+        Some(Ok(())) => {}
+        Some(Err(Signal::Segv(address))) => pass_on(SIGSEGV, info, context, Some(address)),
+        Some(Err(Signal::Bus(address))) => pass_on(SIGBUS, info, context, Some(address)),
+        Some(Err(Signal::Stuck)) => die(libc::SIGABRT),
+        None => pass_on(signal, info, context, None),
+    }
+}
+
+/// What the program does at a signal; `address` is where it is told that the access was.
+fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontext_t, address: Option<u64>) {
+    if let Some(address) = address {
+        info.si_signo = signal;
+        // BUS_ADRERR is SEGV_ACCERR.
+        info.si_code = 2;
+        // SAFETY: the address is behind the three numbers of the head, and their padding.
+        unsafe { std::ptr::from_mut(info).cast::<u64>().add(2).write(address) };
+    }
+    let action = program_action(signal, None);
+    match action.handler {
+        SIG_DFL => die(signal),
+        // The kernel does not ignore what an access has raised.
+        SIG_IGN if info.si_code > 0 => die(signal),
+        SIG_IGN => {}
+        handler => {
+            if action.flags & libc::SA_RESETHAND as u64 != 0 {
+                program_action(signal, Some(DEFAULT));
+            }
+            // SAFETY: the first word of a set has the signals that there are.
+            let interrupted = unsafe { *(&raw const context.uc_sigmask).cast::<u64>() };
+            // The signals themselves stay open: registers may be reached in the handler too.
+            let mask = (interrupted | action.mask) & !BOTH;
+            // SAFETY: a set of the size that the kernel has; the end of our handler brings back what it was.
+            let _blocked = unsafe {
+                raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0_usize, size_of::<u64>())
+            };
+            if action.flags & libc::SA_SIGINFO as u64 != 0 {
+                // SAFETY: the program has set it as a handler of this form.
+                let handler: unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                    unsafe { transmute(handler) };
+                // SAFETY: as above.
+                unsafe { handler(signal, info, std::ptr::from_mut(context).cast()) };
+            } else {
+                // SAFETY: as above.
+                let handler: unsafe extern "C" fn(c_int) = unsafe { transmute(handler) };
+                // SAFETY: as above.
+                unsafe { handler(signal) };
+            }
+        }
+    }
+}
+
+/// Ends the process by a signal.
+fn die(signal: c_int) {
+    // SAFETY: the default action is set, and the signal is sent to this thread and let in.
+    unsafe {
+        let _default = kernel_action(signal, Some(&DEFAULT));
+        let (process, thread) = (
+            rustix::process::getpid().as_raw_nonzero().get(),
+            rustix::thread::gettid().as_raw_nonzero().get(),
+        );
+        let _sent: Answer = raw!(SYS_tgkill, process, thread, signal);
+        let open: u64 = 1 << (signal - 1);
+        let _open: Answer = raw!(
+            SYS_rt_sigprocmask,
+            libc::SIG_UNBLOCK,
+            &raw const open,
+            0_usize,
+            size_of::<sigset_t>().min(8)
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! The machine under the program, made when it is needed first.
+
+use std::env;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use machine::Machine;
+
+use crate::report::{Kind, Report};
+use crate::traps::Traps;
+use crate::tree;
+
+/// What `ioasis run` passes on in the environment.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The machine file.
+    machine: PathBuf,
+    /// The folder that the tree of the machine is made in.
+    pub(crate) root: PathBuf,
+    pub(crate) report: Report,
+}
+
+/// A machine, and what the program has of it.
+pub(crate) struct State {
+    pub(crate) machine: Machine,
+    pub(crate) settings: &'static Settings,
+    pub(crate) traps: Traps,
+    findings: AtomicU64,
+    shown: AtomicU64,
+}
+
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+static STATE: OnceLock<Option<State>> = OnceLock::new();
+
+/// Takes over what the environment says. Without it the library does nothing.
+pub(crate) fn set_up() {
+    let path = |name| env::var_os(name).map(PathBuf::from);
+    let number = |name| env::var(name).ok().and_then(|value| value.parse::<RawFd>().ok());
+    if let (Some(machine), Some(root), Some(pipe)) =
+        (path("IOASIS_RUN_MACHINE"), path("IOASIS_RUN_ROOT"), number("IOASIS_RUN_REPORT"))
+    {
+        let is_set = |name| env::var_os(name).is_some();
+        let report = Report::new(pipe, is_set("IOASIS_RUN_EXPLAIN"), is_set("IOASIS_RUN_TRACE"));
+        report.tell(Kind::Loaded, std::process::id());
+        let _first = SETTINGS.set(Settings { machine, root, report });
+    }
+}
+
+/// The settings; `None` if the program does not run under `ioasis run`.
+pub(crate) fn settings() -> Option<&'static Settings> {
+    SETTINGS.get()
+}
+
+/// The machine, which is built with the first call that needs it. `None` if there is none, or it cannot be built.
+pub(crate) fn get() -> Option<&'static State> {
+    let settings = settings()?;
+    STATE.get_or_init(|| build(settings)).as_ref()
+}
+
+/// The machine, if it is there already.
+pub(crate) fn existing() -> Option<&'static State> {
+    STATE.get()?.as_ref()
+}
+
+fn build(settings: &'static Settings) -> Option<State> {
+    let built = Machine::from_file(&settings.machine).map_err(|error| error.to_string());
+    let state = built.map(|machine| State {
+        machine,
+        settings,
+        traps: Traps::default(),
+        findings: AtomicU64::new(0),
+        shown: AtomicU64::new(u64::MAX),
+    });
+    let state = state.inspect_err(|error| settings.report.tell(Kind::Trouble, error)).ok()?;
+    state.show_tree();
+    Some(state)
+}
+
+impl State {
+    /// What follows from a call: changes of the tree, and findings.
+    pub(crate) fn settle(&self) {
+        if self.shown.load(Ordering::Relaxed) != self.machine.tree_changes() {
+            self.show_tree();
+        }
+        let count = self.machine.finding_count();
+        let told = self.findings.swap(count, Ordering::Relaxed);
+        if told < count {
+            let findings = self.machine.findings();
+            let new = usize::try_from(count - told).unwrap_or(usize::MAX).min(findings.len());
+            findings[findings.len() - new..]
+                .iter()
+                .for_each(|finding| self.settings.report.tell(Kind::Finding, finding));
+        }
+    }
+
+    fn show_tree(&self) {
+        let changes = self.machine.tree_changes();
+        if self.shown.swap(changes, Ordering::Relaxed) != changes
+            && let Err(error) = tree::show(&self.machine, &self.settings.root)
+        {
+            let root = self.settings.root.display();
+            self.settings
+                .report
+                .tell(Kind::Trouble, format_args!("cannot show the machine's files in {root}: {error}"));
+        }
+    }
+
+    /// Tells of a call that was refused, if that is asked for.
+    pub(crate) fn refused(&self, error: &sys::Error) {
+        if self.settings.report.explains || self.settings.report.traces {
+            self.settings.report.tell(Kind::Call, error);
+        }
+    }
+
+    /// Tells of a call that was made, if that is asked for.
+    pub(crate) fn made(&self, call: impl std::fmt::Display) {
+        if self.settings.report.traces {
+            self.settings.report.tell(Kind::Call, call);
+        }
+    }
+
+    /// A path of the machine, as the folder has it.
+    pub(crate) fn shown_path(&self, path: &Path) -> PathBuf {
+        self.settings.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}

@@ -1,0 +1,214 @@
+//! The mapped BARs of the program: addresses without access, whose accesses the machine answers.
+
+use std::collections::BTreeMap;
+use std::ffi::c_int;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use sys::{Mmio, MmioError, Width};
+
+use crate::inside::Inside;
+use crate::report::Kind;
+use crate::signals;
+use crate::state::State;
+use crate::trap::stack::Stacks;
+use crate::trap::{Bus, Emulator, Failure, Revoked};
+
+/// A part of a mapping.
+#[derive(Clone)]
+struct Part {
+    end: usize,
+    registers: Mmio,
+    /// Where it starts in the registers.
+    offset: usize,
+    protection: c_int,
+}
+
+/// All mapped BARs.
+#[derive(Default)]
+pub(crate) struct Traps {
+    parts: RwLock<BTreeMap<usize, Part>>,
+    count: AtomicUsize,
+    tools: OnceLock<Option<Tools>>,
+}
+
+/// What answers a trap.
+struct Tools {
+    emulator: Emulator,
+    stacks: Stacks,
+}
+
+/// What a trap came to that was not carried out.
+pub(crate) enum Signal {
+    /// SIGSEGV at an address.
+    Segv(u64),
+    /// SIGBUS at an address.
+    Bus(u64),
+    /// Nobody knows the instruction; the program cannot go on.
+    Stuck,
+}
+
+impl Traps {
+    /// Whether nothing is mapped.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// Registers are mapped at addresses of the program.
+    pub(crate) fn add(&self, addresses: Range<usize>, registers: Mmio, protection: c_int) {
+        self.tools.get_or_init(|| {
+            let stacks = Stacks::new().ok()?;
+            signals::take_over();
+            Some(Tools { emulator: Emulator::new(), stacks })
+        });
+        let part = Part { end: addresses.end, registers, offset: 0, protection };
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        parts.insert(addresses.start, part);
+        self.count.store(parts.len(), Ordering::Relaxed);
+    }
+
+    /// Addresses are unmapped, or something else is mapped there.
+    pub(crate) fn remove(&self, addresses: &Range<usize>) {
+        let removed = self.change(addresses, |_| None);
+        // Without the lock: the last part of a mapping may be the last of its file.
+        drop(removed);
+    }
+
+    /// Changes the protection of mapped registers. Whether all of these addresses are such.
+    pub(crate) fn protect(&self, addresses: &Range<usize>, protection: c_int) -> bool {
+        let covered = {
+            let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+            let mut at = addresses.start;
+            while let Some((_, part)) = parts.range(..=at).next_back().filter(|(_, part)| at < part.end) {
+                at = part.end;
+            }
+            at >= addresses.end
+        };
+        if covered {
+            self.change(addresses, |part| Some(Part { protection, ..part }));
+        }
+        covered
+    }
+
+    /// Cuts out the parts within addresses and puts in what becomes of each; answers what was cut out.
+    fn change(&self, addresses: &Range<usize>, becomes: impl Fn(Part) -> Option<Part>) -> Vec<Part> {
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let touched: Vec<usize> = parts
+            .range(..addresses.end)
+            .rev()
+            .take_while(|(_, part)| part.end > addresses.start)
+            .map(|(start, _)| *start)
+            .collect();
+        let mut cut_out = Vec::new();
+        for start in touched {
+            let Some(part) = parts.remove(&start) else { continue };
+            let middle = start.max(addresses.start)..part.end.min(addresses.end);
+            let from =
+                |at: usize, end: usize| Part { end, offset: part.offset + (at - start), ..part.clone() };
+            if start < middle.start {
+                parts.insert(start, from(start, middle.start));
+            }
+            if middle.end < part.end {
+                parts.insert(middle.end, from(middle.end, part.end));
+            }
+            if let Some(changed) = becomes(from(middle.start, middle.end)) {
+                parts.insert(middle.start, changed);
+            }
+            cut_out.push(part);
+        }
+        self.count.store(parts.len(), Ordering::Relaxed);
+        cut_out
+    }
+
+    /// The part with an address, and where in the registers that is.
+    fn at(&self, address: u64) -> Option<(Part, usize)> {
+        let address = usize::try_from(address).ok()?;
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let (start, part) = parts.range(..=address).next_back().filter(|(_, part)| address < part.end)?;
+        Some((part.clone(), part.offset + (address - start)))
+    }
+}
+
+impl State {
+    /// An access of the program has faulted: carries it out if it is one to registers. `None` if it is not.
+    ///
+    /// # Safety
+    ///
+    /// `context` is what the handler of the signal has got.
+    pub(crate) unsafe fn trap(
+        &self,
+        context: &mut libc::ucontext_t,
+        address: u64,
+        write: bool,
+    ) -> Option<Result<(), Signal>> {
+        let (part, _) = self.traps.at(address)?;
+        let tools = self.traps.tools.get()?.as_ref()?;
+        let needed = if write { libc::PROT_WRITE } else { libc::PROT_READ };
+        if part.protection & needed == 0 {
+            return Some(Err(Signal::Segv(address)));
+        }
+        drop(part);
+        let done = tools.stacks.run(context, |context| {
+            let _inside = Inside::enter();
+            // SAFETY: as the caller has promised, and the handler has asked `recover` first.
+            let done = unsafe { tools.emulator.carry_out(context, self) };
+            self.settle();
+            done
+        });
+        Some(match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Failure::Revoked { address })) => Err(Signal::Bus(address)),
+            Ok(Err(Failure::Fault { address, .. })) => Err(Signal::Segv(address)),
+            Ok(Err(Failure::Unsupported(instruction))) => {
+                self.settings.report.tell(Kind::Trouble, instruction);
+                Err(Signal::Stuck)
+            }
+            Err(nested) => {
+                self.settings.report.tell(
+                    Kind::Trouble,
+                    format_args!("{nested:?}: registers were reached by what answers them"),
+                );
+                Err(Signal::Stuck)
+            }
+        })
+    }
+}
+
+impl Bus for State {
+    fn covers(&self, address: u64) -> bool {
+        self.traps.at(address).is_some()
+    }
+
+    fn read(&self, address: u64, width: Width) -> Result<u64, Revoked> {
+        let (part, offset) = self.traps.at(address).ok_or(Revoked)?;
+        let registers = &part.registers;
+        let value = match width {
+            Width::U8 => registers.try_read8(offset).map(u64::from),
+            Width::U16 => registers.try_read16(offset).map(u64::from),
+            Width::U32 => registers.try_read32(offset).map(u64::from),
+            Width::U64 => registers.try_read64(offset),
+        };
+        beyond_the_end(value, u64::MAX)
+    }
+
+    fn write(&self, address: u64, width: Width, value: u64) -> Result<(), Revoked> {
+        let (part, offset) = self.traps.at(address).ok_or(Revoked)?;
+        let registers = &part.registers;
+        let done = match width {
+            Width::U8 => registers.try_write8(offset, value as u8),
+            Width::U16 => registers.try_write16(offset, value as u16),
+            Width::U32 => registers.try_write32(offset, value as u32),
+            Width::U64 => registers.try_write64(offset, value),
+        };
+        beyond_the_end(done, ())
+    }
+}
+
+/// A mapping has whole pages; nothing answers behind the end of what was asked for.
+fn beyond_the_end<T>(answer: Result<T, MmioError>, nothing: T) -> Result<T, Revoked> {
+    match answer {
+        Err(MmioError::OutOfBounds { .. }) => Ok(nothing),
+        answer => answer.map_err(|_| Revoked),
+    }
+}

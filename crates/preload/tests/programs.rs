@@ -1,0 +1,129 @@
+//! Programs that know nothing of a machine, under `ioasis run`: they need a C compiler, Python, and `ioasis` (built beside this
+//! workspace, or named by `IOASIS`). `cargo xtask test` has it all in place.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+const PLAIN: &str =
+    "[[device]]\naddress = \"0000:42:00.0\"\nmodel = \"edu\"\ndma_mask = 64\nthread = false\n";
+const BEHIND_AN_IOMMU: &str = "iommu = \"translating\"\nunsafe_noiommu_mode = false\n";
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn ioasis() -> PathBuf {
+    let built = || here().join("../../target/debug/ioasis");
+    let path = env::var_os("IOASIS").map_or_else(built, PathBuf::from);
+    assert!(path.is_file(), "{} is not there: cargo build -p ioasis-cli builds it", path.display());
+    path
+}
+
+/// A machine, and programs to run on it.
+struct Under {
+    folder: TempDir,
+    machine: PathBuf,
+}
+
+impl Under {
+    fn machine(text: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let machine = folder.path().join("machine.toml");
+        std::fs::write(&machine, text).expect("a machine file");
+        Under { folder, machine }
+    }
+
+    fn run(&self, options: &[&str], command: &[&str]) -> Output {
+        let mut run = Command::new(ioasis());
+        run.arg("--machine").arg(&self.machine).arg("run").args(options).arg("--").args(command);
+        // The library that was built with this test, of the same profile.
+        let own = env::current_exe().expect("this test's path");
+        run.env(
+            "IOASIS_PRELOAD",
+            own.ancestors().nth(2).expect("the folder of the profile").join("libioasis_preload.so"),
+        );
+        run.output().expect("ioasis runs")
+    }
+
+    /// Compiles a program of `tests/programs`.
+    fn compiled(&self, name: &str, options: &[&str]) -> String {
+        let program = self.folder.path().join(name);
+        let source = here().join("tests/programs").join(name).with_extension("c");
+        let status = Command::new("cc").args(options).arg("-o").arg(&program).arg(source).status();
+        assert!(status.expect("a C compiler, cc").success());
+        program.display().to_string()
+    }
+}
+
+/// It ended well, and its standard output is this.
+#[track_caller]
+fn says(output: &Output, words: &str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
+    assert_eq!(text(&output.stdout), words, "{}", text(&output.stderr));
+}
+
+/// It failed, and its standard error has these words.
+#[track_caller]
+fn fails(output: &Output, words: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains(words), "{}: {text}", output.status);
+}
+
+#[test]
+fn a_driver_in_c() {
+    for optimized in ["-O0", "-O2"] {
+        let under = Under::machine(PLAIN);
+        let drive = under.compiled("drive", &[optimized]);
+        says(&under.run(&[], &[&drive]), "there and back\n");
+        let under = Under::machine(&[BEHIND_AN_IOMMU, PLAIN].concat());
+        says(&under.run(&[], &[&drive, "/dev/vfio/devices/vfio0"]), "there and back\n");
+    }
+}
+
+#[test]
+fn a_stray_access_fails_the_run() {
+    let under = Under::machine(PLAIN);
+    let drive = under.compiled("drive", &[]);
+    let output = under.run(&[], &[&drive, "/dev/vfio/devices/noiommu-vfio0", "stray"]);
+    fails(&output, "DMA checker: 0000:42:00.0 DMA EDU to RAM writes 15 bytes at 0x700_0000");
+}
+
+#[test]
+fn refusals_are_explained() {
+    let under = Under::machine(&[BEHIND_AN_IOMMU, PLAIN].concat());
+    let drive = under.compiled("drive", &[]);
+    let output = under.run(&["--explain"], &[&drive, "/dev/vfio/devices/vfio0"]);
+    says(&output, "there and back\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("get-pa.no-page-table"), "{output:?}");
+}
+
+#[test]
+fn what_a_program_sees() {
+    for text in [PLAIN.to_owned(), [BEHIND_AN_IOMMU, PLAIN].concat()] {
+        let look = here().join("tests/programs/look.py").display().to_string();
+        says(&Under::machine(&text).run(&[], &["python3", &look]), "seen\n");
+    }
+}
+
+#[test]
+fn other_programs_are_as_without_it() {
+    let under = Under::machine(PLAIN);
+    says(&under.run(&[], &["true"]), "");
+    says(&under.run(&[], &["sh", "-c", "echo one | cat; exit 0"]), "one\n");
+    assert_eq!(under.run(&[], &["sh", "-c", "exit 7"]).status.code(), Some(7));
+    assert_eq!(under.run(&[], &["sh", "-c", "kill -9 $$"]).status.code(), Some(137));
+    says(&under.run(&[], &["python3", "-c", "print(sum(range(10)))"]), "45\n");
+}
+
+#[test]
+fn what_cannot_run_so_is_refused() {
+    let under = Under::machine(PLAIN);
+    let fixed = under.compiled("drive", &["-static"]);
+    fails(&under.run(&[], &[&fixed]), "is linked statically");
+    fails(&under.run(&[], &["no-such-program"]), "there is no program no-such-program");
+    fails(&Under::machine("[[device]]\n").run(&[], &["true"]), "address");
+}

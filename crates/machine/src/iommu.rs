@@ -7,7 +7,7 @@ use subsystem::IommuInfo;
 
 use crate::spec::IommuSpec;
 
-pub(crate) use groups::{Groups, Isolation, Unit};
+pub(crate) use groups::{Groups, Isolation, Place, Unit};
 
 /// What `intel-iommu` of QEMU 7.2 has in its capability registers, but for what an [`IommuSpec`] says.
 const CAPABILITY: u64 = 0x00d2_008c_2222_0286 & !(0x3f << 16 | 0x1f << 8);

@@ -8,9 +8,11 @@ mod hotplug;
 mod live;
 mod mediated;
 mod registers;
+mod sriov;
 mod suite;
 
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use subsystem::{CallCtx, Caps, Descriptors, FileId, Polling, Refusal, Subsystem, Task, Usage, UserMemory};
@@ -73,6 +75,8 @@ pub(crate) struct Shared {
     /// What driver each function has, by number.
     bindings: Vec<Binding>,
     files: Files,
+    /// The module parameter `enable_sriov` of vfio-pci.
+    enable_sriov: AtomicBool,
     /// The process that built the machine.
     task: Task,
 }

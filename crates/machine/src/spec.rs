@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, de};
 use subsystem::{Kconfig, ModuleParameters, Symbol};
 
+use crate::bus::sriov;
 use crate::dma::Mode;
 use crate::ram::{LayoutKind, RamSpec};
 
@@ -40,6 +41,8 @@ pub struct MachineSpec {
     pub unsafe_noiommu_mode: bool,
     /// The `iommufd` module parameter `allow_unsafe_interrupts`, as it is at the start.
     pub allow_unsafe_interrupts: bool,
+    /// The `vfio_pci` module parameter `enable_sriov`, as it is at the start.
+    pub enable_sriov: bool,
     /// The module parameters of `vfio_iommu_type1`, as they are at the start.
     #[serde(rename = "vfio_iommu_type1")]
     pub type1: Type1Spec,
@@ -72,6 +75,7 @@ impl Default for MachineSpec {
             iommu: Iommu::None,
             unsafe_noiommu_mode: true,
             allow_unsafe_interrupts: false,
+            enable_sriov: true,
             type1: Type1Spec::default(),
             capabilities: ["CAP_SYS_RAWIO", "CAP_IPC_LOCK"].map(String::from).to_vec(),
             dma: Mode::Enforce,
@@ -184,6 +188,8 @@ pub struct DeviceSpec {
     pub behind_iommu: bool,
     /// Behind an IOMMU: it is in one iommu_group with all devices of the same number; `None`: in one of its own.
     pub group: Option<u32>,
+    /// How many virtual functions it can have; only the model `igb` has any.
+    pub vfs: u8,
 }
 
 impl DeviceSpec {
@@ -199,6 +205,7 @@ impl DeviceSpec {
             present: true,
             behind_iommu: true,
             group: None,
+            vfs: 0,
         }
     }
 
@@ -252,6 +259,8 @@ struct RawDevice {
     #[serde(default = "yes")]
     behind_iommu: bool,
     group: Option<u32>,
+    #[serde(default)]
+    vfs: u8,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -283,8 +292,19 @@ impl TryFrom<RawDevice> for DeviceSpec {
     type Error = String;
 
     fn try_from(raw: RawDevice) -> Result<Self, String> {
-        let RawDevice { address, model, image, size, dma_mask, thread, driver, present, behind_iommu, group } =
-            raw;
+        let RawDevice {
+            address,
+            model,
+            image,
+            size,
+            dma_mask,
+            thread,
+            driver,
+            present,
+            behind_iommu,
+            group,
+            vfs,
+        } = raw;
         let model = match (model, image, size) {
             (RawModel::Nvme, Some(image), None) => ModelSpec::Nvme(NvmeBacking::Image(image)),
             (RawModel::Nvme, None, Some(size)) => ModelSpec::Nvme(NvmeBacking::Memory(size)),
@@ -302,7 +322,7 @@ impl TryFrom<RawDevice> for DeviceSpec {
                 return Err(format!("device {address}: `image` and `size` are for model \"nvme\" only"));
             }
         };
-        Ok(DeviceSpec { address, model, dma_mask, thread, driver, present, behind_iommu, group })
+        Ok(DeviceSpec { address, model, dma_mask, thread, driver, present, behind_iommu, group, vfs })
     }
 }
 
@@ -345,6 +365,16 @@ impl MachineSpec {
             }
             if !seen.insert(device.address) {
                 return Err(SpecError::duplicate(device.address));
+            }
+            if device.vfs > 0 && (device.model != ModelSpec::Igb || device.vfs > sriov::MOST) {
+                return Err(SpecError::key(
+                    "device.vfs",
+                    format_args!(
+                        "device {}: model \"igb\" can have up to {} of them, the others none",
+                        device.address,
+                        sriov::MOST
+                    ),
+                ));
             }
             if device.group.is_some() && (!device.behind_iommu || self.iommu == Iommu::None) {
                 return Err(SpecError::key(

@@ -69,6 +69,10 @@ pub(crate) enum Live {
     Config(Function),
     /// `driver_override` of a PCI device
     DriverOverride(Function),
+    /// `sriov_numvfs` of a PCI device
+    EnabledVfs(Function),
+    /// `/sys/module/vfio_pci/parameters/enable_sriov`
+    EnableSriov,
     /// `remove` of a PCI device
     Remove(Function),
     /// `bind` of a driver

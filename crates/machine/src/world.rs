@@ -15,12 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{
     Account, Backing, DmaOwner, DomainKind, Function, Host, IommuInfo, IrqKind, Level, Mapping, Memory as _,
-    Node, NodeKind, PinError, Place, Region, RegionKind, Run, Slept, Source, Task, Transfer, Watch,
+    Node, NodeKind, PinError, Place, Region, RegionKind, Run, Slept, Source, Sriov, Task, Transfer, Watch,
 };
 use sys::Width;
 use uapi::Errno;
 
-use crate::bus::{Bus, Event, PciFunction, Rom};
+use crate::bus::{Bus, Event, PciFunction, Role, Rom};
 use crate::dma::{Domain, Domains, UNMANAGED};
 use crate::iommu::Groups;
 use crate::log::Log;
@@ -428,6 +428,14 @@ impl subsystem::Bus for World {
     fn reset_bus(&self, function: Function) -> Result<(), Errno> {
         self.behind_port(function).for_each(|function| function.reset());
         Ok(())
+    }
+
+    fn sriov(&self, function: Function) -> Sriov {
+        self.with(function, Sriov::None, |function| match function.role() {
+            Role::Plain => Sriov::None,
+            Role::Physical(_) => Sriov::Physical { enabled: function.enabled_vfs().into() },
+            Role::Virtual(physical, _) => Sriov::Virtual(*physical),
+        })
     }
 
     fn log(&self, _: Level, function: Option<Function>, line: fmt::Arguments<'_>) {

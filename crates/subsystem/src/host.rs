@@ -175,6 +175,20 @@ pub enum Watch {
     Write(u32),
 }
 
+/// What a function is with regard to SR-IOV.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sriov {
+    /// Neither of the two.
+    None,
+    /// A physical function.
+    Physical {
+        /// How many virtual functions of it are enabled.
+        enabled: u16,
+    },
+    /// A virtual function of this physical one.
+    Virtual(Function),
+}
+
 /// What kind of addresses a region decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegionKind {
@@ -279,6 +293,9 @@ pub trait Bus {
     fn each_on_bus(&self, function: Function, f: &mut dyn FnMut(Function));
     /// Resets all of them, each as [`Bus::reset`] does.
     fn reset_bus(&self, function: Function) -> Result<(), Errno>;
+    /// What a function is with regard to SR-IOV, which stays the same while the driver is bound, but for the number of its
+    /// virtual functions.
+    fn sriov(&self, function: Function) -> Sriov;
 
     /// A line in the kernel log, prefixed with the driver's and the function's name as `dev_warn` does.
     fn log(&self, level: Level, function: Option<Function>, line: fmt::Arguments<'_>);

@@ -36,7 +36,7 @@ pub use ctx::{CallCtx, Caps, Descriptors, Polling, UserMemory, UserMemoryExt};
 pub use host::{
     Account, Alloc, Backing, Bus, DmaOwner, DomainKind, Emulated, Function, Host, Iommu, IommuInfo, IrqKind,
     Level, Locks, Mapping, Memory, Mutex, Node, NodeKind, Nodes, PinError, Place, Region, RegionKind, Rights,
-    Run, RwLock, Slept, Source, Task, Transfer, Watch,
+    Run, RwLock, Slept, Source, Sriov, Task, Transfer, Watch,
 };
 pub use kconfig::{Kconfig, Symbol};
 pub use parameters::{ModuleParameters, Parameters};

@@ -11,8 +11,9 @@
 //! 4. a container, or within iommufd: objects of a context, an IOAS, its pages;
 //! 5. a device: its interrupts and the shadow of its configuration space;
 //! 6. a device: whether its memory answers (read for each access to a BAR);
-//! 7. the module parameters, for as long as they are read or set;
-//! 8. whatever the host takes to answer [`Host`], which never calls back.
+//! 7. a physical function: who may use its virtual ones;
+//! 8. the module parameters, for as long as they are read or set;
+//! 9. whatever the host takes to answer [`Host`], which never calls back.
 //!
 //! Removal sleeps without any of them.
 
@@ -25,7 +26,7 @@ use uapi::vfio::{
 };
 
 use crate::ctx::{CallCtx, Polling};
-use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Transfer, Watch};
+use crate::host::{Function, Host, Level, Node, NodeKind, RwLock as _, Sriov, Transfer, Watch};
 use crate::iommufd::{Context, fault_queue};
 use crate::kconfig::{Kconfig, Symbol};
 use crate::parameters::{ModuleParameters, Parameters};
@@ -117,6 +118,11 @@ impl<H: Host> Subsystem<H> {
     pub fn probe(&self, function: Function) -> Result<(), Refusal> {
         if pci::is_bridge(&self.host, function) {
             return Err(rules::PROBE_BRIDGE);
+        }
+        if let Sriov::Physical { enabled: 1.. } = self.host.sriov(function) {
+            let line = format_args!("Cannot bind to PF with SR-IOV enabled");
+            self.host.log(Level::Warn, Some(function), line);
+            return Err(rules::PROBE_SRIOV);
         }
         let mode = self.modules().unsafe_noiommu_mode;
         let iommu = noiommu::decide(&self.host, self.kconfig, mode, function)?;

@@ -185,7 +185,7 @@ impl<H: Host> Tables<H> {
         if let Some(group) = identity.group.and_then(|group| self.groups.get_mut(group)) {
             group.register(host, identity.index)?;
         }
-        self.devices.insert(host, Device::new(identity, options)).map_err(no_index)?;
+        self.devices.insert(host, Device::new(host, identity, options)).map_err(no_index)?;
         identity.publish(host)?;
         identity.taint(host);
         Ok(())

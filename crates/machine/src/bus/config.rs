@@ -4,6 +4,7 @@
 //! for MSI and MSI-X.
 
 use super::function::Place;
+use super::sriov::{self, Role, VirtualFunctions};
 use crate::model::{Bar, BarKind, Identity};
 
 /// Bits of the command register.
@@ -33,6 +34,12 @@ const ID_MSI: u8 = 0x05;
 const ID_EXPRESS: u8 = 0x10;
 const ID_MSIX: u8 = 0x11;
 
+/// Where the extended capabilities start; there is one at most.
+const FIRST_EXTENDED: u16 = 0x100;
+const ID_SRIOV: u16 = 0x0010;
+/// Virtual functions are enabled, and their memory answers.
+const SRIOV_ENABLE: u16 = 1 << 0 | 1 << 3;
+
 /// Lengths of capabilities in bytes.
 const POWER_LENGTH: u16 = 8;
 const EXPRESS_LENGTH: u16 = 60;
@@ -51,6 +58,8 @@ pub(crate) struct ConfigSpace {
     msix: Option<u16>,
     power: Option<u16>,
     express: Option<u16>,
+    /// Whether memory is decoded whatever the command register says.
+    always_decodes: bool,
     /// Whether a write to device control can begin a function-level reset.
     resettable: bool,
     /// All of it, as it was built.
@@ -70,6 +79,7 @@ impl ConfigSpace {
             msix: None,
             power: None,
             express: None,
+            always_decodes: matches!(place.role, Role::Virtual(..)),
             resettable: false,
             power_on: Box::default(),
             msi_vectors: identity.msi.unwrap_or(0),
@@ -85,20 +95,27 @@ impl ConfigSpace {
             config.allow(ROM_BAR, &(!(rom.size as u32 - 1) | 1).to_le_bytes());
         }
         config.capabilities(identity, secondary_bus.is_some());
+        if let Role::Physical(functions) = &place.role {
+            config.virtual_functions(functions);
+        }
         config.power_on = config.bytes.clone();
-        config.set16(COMMAND, command::IO | command::MEMORY | command::SYSTEM_ERROR);
+        if !config.always_decodes {
+            config.set16(COMMAND, command::IO | command::MEMORY | command::SYSTEM_ERROR);
+        }
         config
     }
 
     fn header(&mut self, identity: &Identity) {
         self.set16(0x00, identity.vendor);
         self.set16(0x02, identity.device);
-        let writable = command::IO
+        let implemented = command::IO
             | command::MEMORY
             | command::BUS_MASTER
             | command::PARITY
             | command::SYSTEM_ERROR
             | command::LINE_DISABLE;
+        // A virtual function has nothing but its way to memory there (9.3.4.1.3).
+        let writable = if self.always_decodes { command::BUS_MASTER } else { implemented };
         self.allow(COMMAND, &writable.to_le_bytes());
         self.set32(0x08, identity.class << 8 | u32::from(identity.revision));
         self.allow(CACHE_LINE, &[0xff]);
@@ -119,12 +136,7 @@ impl ConfigSpace {
             let Some(bar) = bar else { continue };
             let at = BAR0 + 4 * index as u16;
             let mask = !(bar.size - 1);
-            let kind = match bar.kind {
-                BarKind::Memory32 => 0b000,
-                BarKind::Memory64 => 0b100,
-                BarKind::Io => 0b001,
-            };
-            self.set32(at, addresses[index] as u32 | kind);
+            self.set32(at, addresses[index] as u32 | kind_bits(bar.kind));
             self.allow(at, &(mask as u32 & !0xf).to_le_bytes());
             if bar.kind == BarKind::Memory64 {
                 self.set32(at + 4, (addresses[index] >> 32) as u32);
@@ -177,6 +189,33 @@ impl ConfigSpace {
         }
     }
 
+    /// The capability of a function that can have virtual ones (9.3.3).
+    fn virtual_functions(&mut self, functions: &VirtualFunctions) {
+        let at = FIRST_EXTENDED;
+        self.set32(at, u32::from(ID_SRIOV) | 1 << 16); // version 1, the last one
+        self.set16(at + 0x0c, functions.total.into()); // initially
+        self.set16(at + 0x0e, functions.total.into());
+        self.set16(at + 0x14, sriov::OFFSET.into());
+        self.set16(at + 0x16, sriov::STRIDE.into());
+        self.set16(at + 0x1a, functions.device);
+        self.set32(at + 0x1c, 0x553); // pages of 4 KiB to 4 MiB
+        self.set32(at + 0x20, 1); // 4 KiB it is
+        for (index, bar) in functions.bars.iter().enumerate() {
+            let Some((bar, address)) = *bar else { continue };
+            let at = at + 0x24 + 4 * index as u16;
+            self.set32(at, address as u32 | kind_bits(bar.kind));
+            if bar.kind == BarKind::Memory64 {
+                self.set32(at + 4, (address >> 32) as u32);
+            }
+        }
+    }
+
+    /// So many virtual functions are enabled.
+    pub(super) fn set_enabled_vfs(&mut self, count: u8) {
+        self.set16(FIRST_EXTENDED + 0x08, if count > 0 { SRIOV_ENABLE } else { 0 });
+        self.set16(FIRST_EXTENDED + 0x10, count.into());
+    }
+
     /// Its size in bytes.
     pub(crate) fn size(&self) -> u16 {
         self.bytes.len() as u16
@@ -225,7 +264,7 @@ impl ConfigSpace {
     pub(crate) fn decodes(&self, kind: BarKind) -> bool {
         let bit = if kind == BarKind::Io { command::IO } else { command::MEMORY };
         let state = self.power.map_or(0, |at| self.get16(at + 4) & 0b11);
-        self.command() & bit != 0 && state == 0
+        (self.always_decodes || self.command() & bit != 0) && state == 0
     }
 
     /// A reset: as after power-on, but for what the bus core has saved and restores at once: BARs, interrupt line, and
@@ -288,6 +327,15 @@ impl ConfigSpace {
     }
 }
 
+/// The lowest bits of a BAR.
+fn kind_bits(kind: BarKind) -> u32 {
+    match kind {
+        BarKind::Memory32 => 0b000,
+        BarKind::Memory64 => 0b100,
+        BarKind::Io => 0b001,
+    }
+}
+
 /// The list of capabilities while it is being built.
 struct Chain {
     /// The byte that is to point to the next capability.
@@ -345,6 +393,7 @@ mod tests {
             several: false,
             addresses: [0x80_0000_4000, 0, 0xc040, 0, 0, 0],
             rom: None,
+            role: Role::Plain,
         };
         ConfigSpace::new(&identity(), None, &place)
     }

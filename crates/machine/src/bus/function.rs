@@ -2,7 +2,7 @@
 
 mod run;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{Function, IrqKind};
@@ -10,7 +10,7 @@ use sys::Width;
 
 use super::config::{ConfigSpace, command};
 use super::parker::Parker;
-use super::{Doorbells, Event, Interrupts, Outbox};
+use super::{Doorbells, Event, Interrupts, Outbox, Role, VirtualFunctions};
 use crate::dma::{DmaPort, PortControl};
 use crate::log::Log;
 use crate::model::{BarKind, DoorbellWindow, Identity, Model, MsixSpec, Register};
@@ -29,6 +29,9 @@ pub(crate) struct PciFunction {
     /// Where its BARs are on the bus.
     addresses: [u64; 6],
     rom: Option<Rom>,
+    role: Role,
+    /// How many virtual functions of it are enabled.
+    enabled_vfs: AtomicU8,
     config: Mutex<ConfigSpace>,
     /// What the configuration space says, kept where an access finds it at once.
     decodes_memory: AtomicBool,
@@ -60,6 +63,7 @@ pub(super) struct Place {
     /// Of its BARs.
     pub(super) addresses: [u64; 6],
     pub(super) rom: Option<Rom>,
+    pub(super) role: Role,
 }
 
 /// An expansion ROM.
@@ -93,12 +97,14 @@ impl PciFunction {
     ) -> Self {
         let window = model.doorbells();
         let config = ConfigSpace::new(&identity, model.secondary_bus(), &place);
-        let Place { number, address, addresses, rom, .. } = place;
+        let Place { number, address, addresses, rom, role, .. } = place;
         PciFunction {
             number,
             address,
             addresses,
             rom,
+            role,
+            enabled_vfs: AtomicU8::new(0),
             decodes_memory: AtomicBool::new(config.decodes(BarKind::Memory32)),
             decodes_io: AtomicBool::new(config.decodes(BarKind::Io)),
             config: Mutex::new(config),
@@ -146,6 +152,30 @@ impl PciFunction {
 
     pub(crate) fn rom(&self) -> Option<&Rom> {
         self.rom.as_ref()
+    }
+
+    /// What it is with regard to SR-IOV.
+    pub(crate) fn role(&self) -> &Role {
+        &self.role
+    }
+
+    /// The virtual functions that it can have.
+    pub(crate) fn virtual_functions(&self) -> Option<&VirtualFunctions> {
+        match &self.role {
+            Role::Physical(functions) => Some(functions),
+            Role::Plain | Role::Virtual(..) => None,
+        }
+    }
+
+    /// How many of them are enabled.
+    pub(crate) fn enabled_vfs(&self) -> u8 {
+        self.enabled_vfs.load(Ordering::Acquire)
+    }
+
+    /// So many of them are from now on, as configuration space says too.
+    pub(crate) fn set_enabled_vfs(&self, count: u8) {
+        self.enabled_vfs.store(count, Ordering::Release);
+        lock(&self.config).set_enabled_vfs(count);
     }
 
     /// The bus's half of its way to memory.

@@ -8,6 +8,7 @@ mod interrupts;
 mod outbox;
 mod parker;
 mod runner;
+pub(crate) mod sriov;
 #[cfg(test)]
 mod tests;
 mod topology;
@@ -27,6 +28,7 @@ pub(crate) use interrupts::Event;
 pub use interrupts::Interrupts;
 pub(crate) use outbox::Outbox;
 pub(crate) use runner::Runner;
+pub(crate) use sriov::{Role, VirtualFunctions};
 pub(crate) use topology::Topology;
 
 /// The functions of a machine, and the windows of bus addresses that their BARs are placed in.
@@ -50,25 +52,61 @@ impl Bus {
         Bus { functions: Vec::new(), topology, outbox: Arc::new(Outbox::default()), next }
     }
 
-    /// Puts a function on the bus, and says whether its device has more. Functions are numbered in the order in which they
+    /// Puts a function on the bus, and says whether its device has more; `vfs`: as many virtual functions can it have, of
+    /// this identity. Functions are numbered in the order in which they
     /// are added, which is that of their addresses.
     pub(crate) fn add(
         &mut self,
         (address, several): (PciAddress, bool),
         (identity, model): (Identity, Box<dyn Model>),
+        vfs: Option<(Identity, u8)>,
         ports: (DmaPort, PortControl),
         log: &Arc<Log>,
     ) -> Arc<PciFunction> {
         let number = Function(self.functions.len() as u32);
+        let role = vfs.map_or(Role::Plain, |(identity, total)| {
+            Role::Physical(VirtualFunctions::new(&identity, total, |bar| self.next.place(bar)))
+        });
         let addresses = identity.bars.map(|bar| bar.map_or(0, |bar| self.next.place(bar)));
         let rom = model.rom().map(|bytes| {
             let size = (bytes.len() as u64).next_power_of_two().max(Rom::LEAST);
             Rom { bytes, size, address: self.next.place(Bar { size, kind: BarKind::Memory32 }) }
         });
-        let place = function::Place { number, address, several, addresses, rom };
+        let place = function::Place { number, address, several, addresses, rom, role };
         let function = Arc::new(PciFunction::new(place, (identity, model), ports, &self.outbox, log));
         self.functions.push(Arc::clone(&function));
         function
+    }
+
+    /// Puts a virtual function on the bus, at its place behind its physical one; Linux does not know of it yet. `None`: it has
+    /// no such place.
+    pub(crate) fn add_virtual(
+        &mut self,
+        (physical, index): (Function, u8),
+        (identity, model): (Identity, Box<dyn Model>),
+        ports: (DmaPort, PortControl),
+        log: &Arc<Log>,
+    ) -> Option<()> {
+        let of = self.get(physical)?;
+        let (address, addresses) =
+            (sriov::address(of.address(), index)?, of.virtual_functions()?.addresses(index));
+        let (number, role) = (Function(self.functions.len() as u32), Role::Virtual(physical, index));
+        let place = function::Place { number, address, several: false, addresses, rom: None, role };
+        let function = PciFunction::new(place, (identity, model), ports, &self.outbox, log);
+        function.set_present(false);
+        self.functions.push(Arc::new(function));
+        Some(())
+    }
+
+    /// The virtual functions of a physical one, enabled or not, with their indices.
+    pub(crate) fn virtual_functions(
+        &self,
+        physical: Function,
+    ) -> impl Iterator<Item = (u8, &Arc<PciFunction>)> {
+        self.functions.iter().filter_map(move |function| match function.role() {
+            Role::Virtual(of, index) if *of == physical => Some((*index, function)),
+            _ => None,
+        })
     }
 
     /// The function of this number; the machine hands out no other numbers.

@@ -70,8 +70,10 @@ impl Groups {
         let (address, isolation) =
             *self.places.get(function.0 as usize).filter(|_| self.is_behind(function))?;
         let together = |member: &Function| {
-            self.places.get(member.0 as usize).is_some_and(|&(other, its)| {
-                its == isolation && (isolation != Isolation::Own || other.is_of_device(address))
+            self.places.get(member.0 as usize).is_some_and(|&(other, its)| match isolation {
+                Isolation::Own => its == isolation && other.is_of_device(address),
+                Isolation::Shared(_) => its == isolation,
+                Isolation::Alone | Isolation::Bypass => false,
             })
         };
         let mut all = lock(&self.all);
@@ -219,6 +221,8 @@ pub(crate) enum Isolation {
     Bypass,
     /// In a group with the other functions of its device, and no others.
     Own,
+    /// In a group of its own, whatever functions its device has.
+    Alone,
     /// In a group with all others of this number.
     Shared(u32),
 }

@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 
 use subsystem::{Function, ModuleParameters, Parameters, Subsystem, Symbol};
 
 use super::driver::{Drivers, PCIEPORT};
 use super::{Caller, Machine, Shared};
-use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology};
+use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology, sriov};
 use crate::dma::{Checker, Domains};
 use crate::file::Files;
-use crate::iommu::{Groups, Isolation, Unit};
+use crate::iommu::{Groups, Isolation, Place, Unit};
 use crate::log::Log;
 use crate::mediated::MediatedDevices;
 use crate::model::Model;
-use crate::models::{Edu, Igb, Ioat, Namespace, Nvme, Port, Vga};
+use crate::models::{Edu, Igb, IgbVirtual, Ioat, Namespace, Nvme, Port, Vga};
 use crate::ram::Ram;
 use crate::spec::{
     DeviceSpec, Driver, Iommu, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError,
@@ -45,6 +46,8 @@ struct Device {
     driver: Driver,
     present: bool,
     isolation: Isolation,
+    /// The virtual functions that it can have.
+    vfs: Vec<Box<dyn Model>>,
 }
 
 impl Machine {
@@ -73,19 +76,20 @@ impl Machine {
         let mut threaded = Vec::new();
         let mut inline = Vec::new();
         let mut bindings = Vec::new();
-        let addresses: Vec<PciAddress> = devices.iter().map(|device| device.address).collect();
+        let places = places(&devices)?;
+        let addresses: Vec<PciAddress> = places.iter().map(|(address, _)| *address).collect();
         let unit = match spec.iommu {
             Iommu::None => None,
             Iommu::Translating(spec) => {
                 Some(Unit { spec, default: domains.create(Some(spec.aperture_last())) })
             }
         };
-        let places = devices.iter().map(|device| (device.address, device.isolation));
-        let groups = Groups::new(unit, places.collect());
+        let groups = Groups::new(unit, places);
+        let mut virtual_functions = Vec::new();
         let vfio_pci = spec.kconfig.has(Symbol::VfioPci);
         let drivers = Drivers::new(vfio_pci, devices.iter().map(|device| &device.driver));
         for (number, device) in (0..).zip(devices) {
-            let Device { address, model, dma_bits, thread, driver, present, isolation: _ } = device;
+            let Device { address, model, dma_bits, thread, driver, present, isolation: _, vfs } = device;
             let identity = model.identity();
             identity
                 .check(model.doorbells())
@@ -94,17 +98,29 @@ impl Machine {
             let several = addresses.iter().any(|&other| other != address && other.is_of_device(address));
             let faults = groups.is_behind(Function(number)).then(|| Arc::clone(&log));
             let ports = domains.port(&address.to_string(), dma_bits, faults);
-            let function = bus.add((address, several), (identity, model), ports, &log);
+            let total = vfs.first().map(|model| (model.identity(), vfs.len() as u8));
+            let function = bus.add((address, several), (identity, model), total, ports, &log);
             function.set_present(present);
+            virtual_functions.extend((0..).zip(vfs).map(|(index, model)| ((Function(number), index), model)));
             if thread { &mut threaded } else { &mut inline }.push(function);
             bindings.push(drivers.binding(&driver, present));
+        }
+
+        for (place, model) in virtual_functions {
+            let (identity, number) = (model.identity(), Function(bus.functions().len() as u32));
+            let address = addresses.get(number.0 as usize).map_or(String::new(), ToString::to_string);
+            let faults = groups.is_behind(number).then(|| Arc::clone(&log));
+            let ports = domains.port(&address, identity.dma_bits, faults);
+            bus.add_virtual(place, (identity, model), ports, &log);
+            bindings.push(drivers.binding(&Driver::None, false));
         }
 
         let subsystem = subsystem(&spec, drivers.names(), bus, domains, groups, log)?;
         let caller = Caller::new(task, &spec.capabilities, memlock);
         let runners = Mutex::default();
         let files = Files::default();
-        let shared = Shared { runners, subsystem, inline, drivers, bindings, files, task };
+        let enable_sriov = AtomicBool::new(spec.enable_sriov);
+        let shared = Shared { runners, subsystem, inline, drivers, bindings, files, enable_sriov, task };
         let machine = Machine { shared: Arc::new(shared), caller };
         machine.start(threaded)?;
         Ok(machine)
@@ -160,6 +176,7 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         driver,
         present: true,
         isolation: Isolation::Own,
+        vfs: Vec::new(),
     }));
     devices.extend(spec.ports.iter().map(|&PortSpec { address, bus }| Device {
         address,
@@ -169,12 +186,32 @@ fn devices(spec: &MachineSpec, custom: Vec<CustomDevice>) -> Result<Vec<Device>,
         driver: Driver::Host(PCIEPORT.to_string()),
         present: true,
         isolation: Isolation::Own,
+        vfs: Vec::new(),
     }));
     devices.sort_by_key(|device| device.address);
     if let Some(pair) = devices.windows(2).find(|pair| pair[0].address == pair[1].address) {
         return Err(SpecError::duplicate(pair[0].address));
     }
     Ok(devices)
+}
+
+/// Where each function is, by number: devices by ascending address, then the virtual functions of all.
+fn places(devices: &[Device]) -> Result<Vec<Place>, SpecError> {
+    let mut places: Vec<Place> = devices.iter().map(|device| (device.address, device.isolation)).collect();
+    for Device { address, isolation, vfs, .. } in devices {
+        let isolation = if *isolation == Isolation::Bypass { Isolation::Bypass } else { Isolation::Alone };
+        for index in 0..vfs.len() as u8 {
+            let place =
+                sriov::address(*address, index).filter(|it| places.iter().all(|(other, _)| other != it));
+            let place = place.ok_or_else(|| {
+                let problem =
+                    format_args!("device {address} has no room on its bus for virtual function {index}");
+                SpecError::key("device.vfs", problem)
+            })?;
+            places.push((place, isolation));
+        }
+    }
+    Ok(places)
 }
 
 fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
@@ -189,7 +226,8 @@ fn specified(spec: &DeviceSpec) -> Result<Device, SpecError> {
     };
     let (dma_bits, isolation) = (spec.dma_mask, Isolation::of(spec));
     let DeviceSpec { address, thread, present, .. } = *spec;
-    Ok(Device { address, model, dma_bits, thread, driver: spec.driver.clone(), present, isolation })
+    let vfs = (0..spec.vfs).map(|_| Box::new(IgbVirtual::new()) as Box<dyn Model>).collect();
+    Ok(Device { address, model, dma_bits, thread, driver: spec.driver.clone(), present, isolation, vfs })
 }
 
 fn namespace(backing: &NvmeBacking) -> Result<Namespace, SpecError> {

@@ -79,7 +79,7 @@ impl Drivers {
         (0..self.0.len()).map(DriverId)
     }
 
-    fn name(&self, driver: DriverId) -> &str {
+    pub(super) fn name(&self, driver: DriverId) -> &str {
         self.0.get(driver.0).map_or("", String::as_str)
     }
 
@@ -214,6 +214,9 @@ impl Shared {
     pub(super) fn detach(&self, function: &PciFunction, bound: &mut MutexGuard<'_, Option<DriverId>>) {
         let Some(driver) = **bound else { return };
         let (number, name) = (function.number(), self.drivers.name(driver));
+        if function.enabled_vfs() > 0 {
+            self.disable_vfs(function);
+        }
         self.world().tree().unlink_driver(function.address(), name);
         if name == VFIO_PCI {
             self.let_go(number);

@@ -3,11 +3,14 @@
 //! A device that has left is still in its slot, and is found again by the next rescan: in its group, with the driver that knows
 //! it by its identity. What `driver_override` named is forgotten.
 
+use std::sync::Arc;
+
 use subsystem::Function;
 use uapi::Errno;
 
 use super::Shared;
 use super::driver::lock;
+use crate::bus::{PciFunction, Role};
 
 impl Shared {
     /// `remove`: takes a device off the bus, before it what is behind it; returns when nobody uses it any more.
@@ -29,7 +32,9 @@ impl Shared {
     /// `rescan`: finds the devices that have left, those behind a port after it.
     pub(super) fn rescan(&self) -> Result<(), Errno> {
         let (world, topology) = (self.world(), self.world().bus().topology());
-        let functions = || world.bus().functions().iter();
+        // Virtual functions answer no scan.
+        let scanned = |function: &&Arc<PciFunction>| !matches!(function.role(), Role::Virtual(..));
+        let functions = || world.bus().functions().iter().filter(scanned);
         let ports = functions().filter(|function| topology.is_port(function.address()));
         let others = functions().filter(|function| !topology.is_port(function.address()));
         for function in ports.chain(others) {

@@ -1,5 +1,7 @@
 //! What the files do that answer for themselves.
 
+use std::sync::atomic::Ordering;
+
 use subsystem::{Function, ModuleParameters};
 use uapi::Errno;
 
@@ -25,6 +27,8 @@ impl Machine {
                 let only = self.binding(function)?.only();
                 format!("{}\n", only.as_deref().unwrap_or("(null)"))
             }
+            Live::EnabledVfs(function) => format!("{}\n", self.function(function)?.enabled_vfs()),
+            Live::EnableSriov => bool_line(self.shared.enable_sriov.load(Ordering::Relaxed)),
             Live::Config(function) => return Ok(copy(&self.config(function)?, bytes, offset)),
             Live::Pagemap => return self.pagemap(bytes, offset),
             Live::Bind(_) | Live::Unbind(_) | Live::Probe | Live::Remove(_) | Live::Rescan => {
@@ -54,6 +58,11 @@ impl Machine {
             Live::DriverOverride(function) => {
                 self.binding(function)?.set_only(Some(text.to_string()).filter(|name| !name.is_empty()));
             }
+            Live::EnabledVfs(function) => {
+                let count = parse_uint(text).ok().and_then(|count| u16::try_from(count).ok());
+                self.shared.set_vfs(function, count.ok_or(Errno::EINVAL)?)?;
+            }
+            Live::EnableSriov => self.shared.enable_sriov.store(parse_bool(text)?, Ordering::Relaxed),
             Live::Bind(driver) => self.shared.bind(driver, text)?,
             Live::Unbind(driver) => self.shared.unbind(driver, text)?,
             Live::Probe => self.shared.drivers_probe(text)?,

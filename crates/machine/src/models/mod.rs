@@ -13,7 +13,7 @@ mod rig;
 mod vga;
 
 pub(crate) use edu::Edu;
-pub(crate) use igb::Igb;
+pub(crate) use igb::{Igb, IgbVirtual};
 pub(crate) use ioat::Ioat;
 pub(crate) use nvme::{Namespace, Nvme};
 pub(crate) use port::Port;

@@ -93,6 +93,11 @@ impl PciAddress {
         self.devfn
     }
 
+    /// Another function of the same bus.
+    pub(crate) fn with_devfn(self, devfn: u8) -> Self {
+        PciAddress { devfn, ..self }
+    }
+
     /// Whether two functions are of one device.
     pub(crate) fn is_of_device(self, other: Self) -> bool {
         let device = |it: Self| (it.domain, it.bus, it.devfn >> 3);

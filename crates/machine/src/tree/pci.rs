@@ -6,7 +6,7 @@ use subsystem::IommuInfo;
 use uapi::Errno;
 
 use super::{DriverId, Entry, Live, Tree};
-use crate::bus::{PciFunction, Rom};
+use crate::bus::{PciFunction, Rom, VirtualFunctions, sriov};
 use crate::model::{Bar, BarKind};
 use crate::spec::PciAddress;
 
@@ -47,6 +47,14 @@ impl Tree {
         }
         attribute("config", Entry::Live { mode: 0o644, live: Live::Config(number) })?;
         attribute("driver_override", Entry::Live { mode: 0o644, live: Live::DriverOverride(number) })?;
+        if let Some(functions) = function.virtual_functions() {
+            let VirtualFunctions { total, device, .. } = functions;
+            attribute("sriov_totalvfs", Entry::text(total))?;
+            attribute("sriov_numvfs", Entry::Live { mode: 0o644, live: Live::EnabledVfs(number) })?;
+            attribute("sriov_offset", Entry::text(sriov::OFFSET))?;
+            attribute("sriov_stride", Entry::text(sriov::STRIDE))?;
+            attribute("sriov_vf_device", Entry::text(format_args!("{device:x}")))?;
+        }
         attribute("remove", Entry::Live { mode: 0o220, live: Live::Remove(number) })?;
         attribute("subsystem", Entry::link(format!("{}bus/pci", up(&path))))?;
         if let Some(iommu) = iommu {
@@ -62,6 +70,21 @@ impl Tree {
             self.remove_behind_iommu(address, group, gone);
         }
         self.remove(&format!("/sys{}", self.topology.path(address)));
+    }
+
+    /// A virtual function and its physical one show each other.
+    pub(crate) fn link_virtual(
+        &self,
+        physical: PciAddress,
+        function: PciAddress,
+        index: u8,
+    ) -> Result<(), Errno> {
+        let link = |from: PciAddress, name: &str, to: PciAddress| {
+            let path = format!("/sys{}/{name}", self.topology.path(from));
+            self.add(&path, Entry::link(format!("../{to}")))
+        };
+        link(physical, &format!("virtfn{index}"), function)?;
+        link(function, "physfn", physical)
     }
 
     /// A file of a device is gone.
@@ -96,12 +119,20 @@ fn resources(function: &PciFunction) -> String {
                 Some(rom) => (rom.address, rom.address + rom.size - 1, ROM_FLAGS),
                 None => (0, 0, 0),
             },
-            _ => (0, 0, 0),
+            _ => virtual_resource(function, index).unwrap_or((0, 0, 0)),
         };
         // Writing to a string does not fail.
         let _infallible = writeln!(text, "{first:#018x} {last:#018x} {flags:#018x}");
     }
     text
+}
+
+/// One of the six last lines: where a BAR of all virtual functions is.
+fn virtual_resource(function: &PciFunction, line: usize) -> Option<(u64, u64, u64)> {
+    let functions = function.virtual_functions()?;
+    let index = line.checked_sub(usize::from(Rom::REGION) + 1)?;
+    let (bar, first) = functions.bars.get(index).copied().flatten()?;
+    Some((first, first + u64::from(functions.total) * bar.size - 1, resource_flags(bar)))
 }
 
 /// Those of an expansion ROM: memory, read-only, prefetchable.

@@ -40,6 +40,9 @@ impl Tree {
         if kconfig.has(Symbol::Iommufd) {
             parameter("iommufd", "allow_unsafe_interrupts", Live::UnsafeInterrupts)?;
         }
+        if kconfig.has(Symbol::VfioPci) {
+            parameter("vfio_pci", "enable_sriov", Live::EnableSriov)?;
+        }
         // On a PC the container selects the module that backs it.
         if kconfig.has(Symbol::VfioContainer) {
             parameter("vfio_iommu_type1", "allow_unsafe_interrupts", Live::Type1UnsafeInterrupts)?;

@@ -15,6 +15,7 @@ mod misbehaviour;
 mod ownership;
 mod pump;
 mod spec;
+mod sriov;
 mod threads;
 mod type1;
 mod unbind;

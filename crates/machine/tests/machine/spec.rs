@@ -14,6 +14,7 @@ use sys::Sys;
 const COMPLETE: &str = r#"
 iommu = "none"
 unsafe_noiommu_mode = false
+enable_sriov = false
 capabilities = ["CAP_SYS_RAWIO"]
 dma = "report"
 cdev_name = "vfio"
@@ -50,6 +51,7 @@ fn every_key_is_taken() {
     let spec: MachineSpec = COMPLETE.parse().unwrap();
     assert_eq!((spec.iommu, spec.unsafe_noiommu_mode, spec.dma), (Iommu::None, false, Mode::Report));
     assert_eq!((spec.cdev_name, &*spec.capabilities), (CdevName::Vfio, &["CAP_SYS_RAWIO".to_string()][..]));
+    assert!(!spec.enable_sriov);
     let memory = spec.memory;
     assert_eq!((memory.size, memory.layout, memory.seed), (Size(1 << 30), LayoutKind::Hugepage, 9));
     assert_eq!(spec.limits.memlock, Size(65536));
@@ -63,6 +65,7 @@ fn every_key_is_taken() {
         present: false,
         behind_iommu: true,
         group: None,
+        vfs: 0,
     };
     let edu = DeviceSpec::new("0001:02:1f.7".parse().unwrap(), ModelSpec::Edu);
     let edu = DeviceSpec { driver: Driver::Host("uio_pci_generic".into()), ..edu };
@@ -84,12 +87,12 @@ fn each_mistake_is_named() {
         (
             "unsafe_mode = true".into(),
             "line 1: unknown field `unsafe_mode`, expected one of `iommu`, `unsafe_noiommu_mode`, \
-             `allow_unsafe_interrupts`, `vfio_iommu_type1`, `capabilities`, `dma`, `kconfig`, `memory`, `port`, `device`, `mediated`, `limits`",
+             `allow_unsafe_interrupts`, `enable_sriov`, `vfio_iommu_type1`, `capabilities`, `dma`, `cdev_name`, `kconfig`, `memory`, `port`, `device`, `mediated`, `limits`",
         ),
         (
             device("model = \"edu\"\nmask = 3"),
             "line 4: unknown field `mask`, expected one of `address`, `model`, `image`, `size`, `dma_mask`, `thread`, \
-             `driver`, `present`, `behind_iommu`, `group`",
+             `driver`, `present`, `behind_iommu`, `group`, `vfs`",
         ),
         (
             "iommu = \"amd\"".into(),
@@ -104,6 +107,22 @@ fn each_mistake_is_named() {
         (
             device("model = \"edu\"\ngroup = 1"),
             "device.group: device 0000:01:00.0 is not behind an IOMMU, and in no group",
+        ),
+        (
+            device("model = \"edu\"\nvfs = 1"),
+            "device.vfs: device 0000:01:00.0: model \"igb\" can have up to 8 of them, the others none",
+        ),
+        (
+            device("model = \"igb\"\nvfs = 9"),
+            "device.vfs: device 0000:01:00.0: model \"igb\" can have up to 8 of them, the others none",
+        ),
+        (
+            "[[device]]\naddress = \"0000:01:0f.0\"\nmodel = \"igb\"\nvfs = 8".into(),
+            "device.vfs: device 0000:01:0f.0 has no room on its bus for virtual function 4",
+        ),
+        (
+            device("model = \"igb\"\nvfs = 2\n[[device]]\naddress = \"0000:01:10.2\"\nmodel = \"edu\""),
+            "device.vfs: device 0000:01:00.0 has no room on its bus for virtual function 1",
         ),
         (
             "capabilities = [\"CAP_SYS_RAWIO\", \"CAP_IPC_LOK\"]".into(),

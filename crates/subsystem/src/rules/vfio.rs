@@ -11,6 +11,7 @@ rules! {
     // Binding the driver to a function.
     PROBE_TWICE = EBUSY, "probe.twice", "the driver is bound to a function once";
     PROBE_BRIDGE = EINVAL, "probe.bridge", "the function has a header of type 0: it is no bridge";
+    PROBE_SRIOV = EBUSY, "probe.sriov", "no virtual functions of the function are enabled before the driver is bound";
     PROBE_NO_IOMMU = EINVAL, "probe.no-iommu", "the function is behind an IOMMU, or enable_unsafe_noiommu_mode is on";
     PROBE_COHERENCY = EINVAL, "probe.coherency", "the IOMMU keeps the DMA of the function coherent";
     PROBE_NO_INDEX = ENOSPC, "probe.no-index", "fewer than 2^20 devices are registered";
@@ -42,6 +43,9 @@ rules! {
     BIND_ALREADY_BOUND = EINVAL, "bind.already-bound", "a device file is bound once";
     BIND_TOKEN_FAULT = EFAULT, "bind.token-fault", "the token is in memory that can be read";
     BIND_TOKEN = EINVAL, "bind.token", "a token is given for a physical or virtual function of SR-IOV only";
+    TOKEN_PHYSICAL = EINVAL, "token.physical", "a token is given for a virtual function only if the driver of VFIO has its physical one too";
+    TOKEN_REQUIRED = EACCES, "token.required", "a token is given for a virtual function, and for a physical one whose virtual functions are open";
+    TOKEN_WRONG = EACCES, "token.wrong", "the token is that of the physical function";
     BIND_FD_CLOSED = EBADF, "bind.fd-closed", "iommufd is an open descriptor";
     BIND_NOT_IOMMUFD = EBADFD, "bind.not-iommufd", "the descriptor is that of /dev/iommu";
     BIND_DEVICE_OPEN = EINVAL, "bind.device-open", "the device is not bound through another file";

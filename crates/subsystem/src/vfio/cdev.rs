@@ -87,7 +87,7 @@ impl<'a, H: Host> Call<'a, H> {
             if file.granted() {
                 return Err(rules::BIND_ALREADY_BOUND);
             }
-            check_token(host, device.identity.function, self.take_token(&argument)?)?;
+            check_token(self.tables, host, device, self.take_token(&argument)?)?;
             let (number, shared) = self.find_context(argument.iommufd)?;
             if slot.is_some() {
                 return Err(rules::BIND_DEVICE_OPEN);
@@ -131,10 +131,10 @@ impl<'a, H: Host> Call<'a, H> {
 
     /// Opens the device, and tells the caller the identifier of its object. Both or neither.
     fn open_device(&self, id: u32) -> Result<(), Refusal> {
-        let driver = &self.device.driver;
-        driver.open(self.host)?;
+        let Call { tables, device, host, .. } = *self;
+        device.open(tables, host)?;
         args::reply_at(self.ctx.memory, self.address, offset_of!(VfioDeviceBindIommufd, out_devid), &id)
-            .inspect_err(|_| driver.close(self.host))
+            .inspect_err(|_| device.close(tables, host))
     }
 
     /// By what the caller has other functions.
@@ -271,7 +271,7 @@ pub(crate) fn close<H: Host>(tables: &Tables<H>, host: &H, file: &DeviceFile) ->
     }
     let unbound = device.set.with(|slot| match slot.take()?.hold {
         Hold::Binding(binding) => {
-            device.driver.close(host);
+            device.close(tables, host);
             Some(unbind(tables, host, binding))
         }
         Hold::Container(_) | Hold::Nothing => None,

@@ -3,10 +3,11 @@
 use core::fmt::Arguments;
 
 use super::driver::Driver;
-use super::pci::{PciDevice, PciOptions};
+use super::pci::{PciDevice, PciOptions, token};
 use super::set::DeviceSet;
 use crate::host::{Function, Host, Level, Node, NodeKind, Slept};
 use crate::rules::{Refusal, vfio as rules};
+use crate::tables::Tables;
 
 /// `TAINT_USER`: user space may have done what the kernel cannot vouch for.
 const TAINT_USER: u64 = 1 << 6;
@@ -59,13 +60,13 @@ pub(crate) struct Device<H: Host> {
 
 impl<H: Host> Device<H> {
     /// A device that only the driver holds.
-    pub(crate) fn new(identity: Identity, options: PciOptions) -> Self {
+    pub(crate) fn new(host: &H, identity: Identity, options: PciOptions) -> Self {
         Device {
             identity,
             registration: 1,
             driver_bound: true,
             set: DeviceSet::new(),
-            driver: Driver::new(identity, options),
+            driver: Driver::new(host, identity, options),
         }
     }
 
@@ -75,6 +76,19 @@ impl<H: Host> Device<H> {
             Driver::Pci(pci) => Some(pci),
             Driver::Emulated(_) => None,
         }
+    }
+
+    /// Opens the function behind it.
+    pub(super) fn open(&self, tables: &Tables<H>, host: &H) -> Result<(), Refusal> {
+        self.driver.open(host)?;
+        token::add_user(tables, self);
+        Ok(())
+    }
+
+    /// Closes the function, which was opened.
+    pub(super) fn close(&self, tables: &Tables<H>, host: &H) {
+        token::remove_user(tables, self);
+        self.driver.close(host);
     }
 }
 

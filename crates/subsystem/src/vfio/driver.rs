@@ -18,9 +18,11 @@ pub(crate) enum Driver<H: Host> {
 
 impl<H: Host> Driver<H> {
     /// That of a device that is not open.
-    pub(crate) fn new(identity: Identity, options: PciOptions) -> Self {
+    pub(crate) fn new(host: &H, identity: Identity, options: PciOptions) -> Self {
         match identity.iommu {
-            IommuKind::Hardware | IommuKind::None => Driver::Pci(PciDevice::new(identity.function, options)),
+            IommuKind::Hardware | IommuKind::None => {
+                Driver::Pci(PciDevice::new(host, identity.function, options))
+            }
             IommuKind::Emulated => Driver::Emulated(EmulatedDevice::new(identity.function)),
         }
     }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Place, Region, Slept, Watch};
+use subsystem::{Bus, Function, IrqKind, Level, Node, Nodes, Place, Region, Slept, Sriov, Watch};
 use uapi::Errno;
 
 use super::emulated::{self, TestDevice};
@@ -214,6 +214,10 @@ impl Bus for TestHost {
     fn reset_bus(&self, function: Function) -> Result<(), Errno> {
         self.note("bus reset".into());
         self.siblings(function).into_iter().try_for_each(|it| self.function(it, TestFunction::reset))
+    }
+
+    fn sriov(&self, function: Function) -> Sriov {
+        self.function(function, |function| function.sriov)
     }
 
     fn log(&self, level: Level, function: Option<Function>, line: fmt::Arguments<'_>) {

@@ -1,6 +1,6 @@
 //! Simulated PCI functions.
 
-use subsystem::{IommuInfo, IrqKind, Region, RegionKind, Watch};
+use subsystem::{IommuInfo, IrqKind, Region, RegionKind, Sriov, Watch};
 use uapi::Errno;
 
 use super::bus::Event;
@@ -31,6 +31,7 @@ pub(crate) struct TestFunction {
     pub(crate) watches: Vec<(Watch, Event)>,
     /// The bus that it is on, if that can be reset.
     pub(crate) bus: Option<u8>,
+    pub(crate) sriov: Sriov,
     /// Whether mappings of the BARs answer.
     pub(crate) mappings: bool,
     /// How often they were told not to.
@@ -81,6 +82,7 @@ impl TestFunction {
             vectors: Vec::new(),
             watches: Vec::new(),
             bus: None,
+            sriov: Sriov::None,
             mappings: false,
             revocations: 0,
             vital: None,

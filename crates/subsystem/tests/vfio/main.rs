@@ -39,5 +39,6 @@ mod register;
 mod rules;
 mod software_dma;
 mod software_dma_container;
+mod token;
 mod type1;
 mod vga;

@@ -11,10 +11,12 @@
 mod registers;
 #[cfg(test)]
 mod tests;
+mod virtual_function;
 
 use sys::Width;
 
 use self::registers::*;
+pub(crate) use self::virtual_function::IgbVirtual;
 use crate::dma::Doing;
 use crate::model::{Bar, BarKind, Express, Identity, Model, MsixSpec, Reach, Register, Work};
 

@@ -43,7 +43,7 @@ impl<H: Host> Group<H> {
     pub(crate) fn find(&self, tables: &Tables<H>, host: &H, name: &[u8]) -> Result<u32, Refusal> {
         for index in self.devices.iter() {
             let device = tables.device(*index)?;
-            if matches(host, device, name)? {
+            if matches(tables, host, device, name)? {
                 return Ok(*index);
             }
         }
@@ -69,10 +69,10 @@ impl<H: Host> Group<H> {
                     SharedId::Container(number) => {
                         let container = &tables.container(number)?.object;
                         container.check_use(ctx)?;
-                        device.driver.open(host)?;
+                        device.open(tables, host)?;
                         container
                             .open_device(host, &device.identity)
-                            .inspect_err(|_| device.driver.close(host))?;
+                            .inspect_err(|_| device.close(tables, host))?;
                         state.holders = state.holders.saturating_add(1);
                         Hold::Container(number)
                     }
@@ -101,7 +101,7 @@ impl<H: Host> Group<H> {
                 if opened.files > 0 {
                     return None;
                 }
-                device.driver.close(host);
+                device.close(tables, host);
                 if device.identity.is_noiommu() {
                     host.domain_attach(device.identity.function, None);
                 }
@@ -138,15 +138,15 @@ fn open_in_context<H: Host>(
         if shared.object.compat_ioas().is_ok() {
             return Err(rules::DEVICE_FD_IOAS);
         }
-        device.driver.open(host)?;
+        device.open(tables, host)?;
         return Ok(Hold::Nothing);
     }
     let object = cdev::bind_to(tables, host, device, number)?;
-    device.driver.open(host).inspect_err(|_| shared.object.unbind(host, object))?;
+    device.open(tables, host).inspect_err(|_| shared.object.unbind(host, object))?;
     let attached =
         shared.object.compat_ioas().and_then(|ioas| shared.object.attach(host, object, NO_PASID, ioas));
     attached.inspect_err(|_| {
-        device.driver.close(host);
+        device.close(tables, host);
         shared.object.unbind(host, object);
     })?;
     shared.hold();
@@ -154,7 +154,7 @@ fn open_in_context<H: Host>(
 }
 
 /// Whether a name is that of a device; options that follow it are checked then.
-fn matches<H: Host>(host: &H, device: &Device<H>, name: &[u8]) -> Result<bool, Refusal> {
+fn matches<H: Host>(tables: &Tables<H>, host: &H, device: &Device<H>, name: &[u8]) -> Result<bool, Refusal> {
     let function = device.identity.function;
     let mut rest = Some(name);
     host.name(function, &mut |part| rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes())));
@@ -163,7 +163,7 @@ fn matches<H: Host>(host: &H, device: &Device<H>, name: &[u8]) -> Result<bool, R
     let Some(options) = rest.filter(|rest| rest.first().is_none_or(may_follow)) else {
         return Ok(false);
     };
-    check_token(host, function, parse_options(options)?)?;
+    check_token(tables, host, device, parse_options(options)?)?;
     Ok(true)
 }
 

@@ -1,16 +1,18 @@
-//! `VFIO_DEVICE_FEATURE`: what of it these devices have is [`super::low_power`]; [`super::dma_buf`] opens files.
+//! `VFIO_DEVICE_FEATURE`: what of it these devices have is [`super::low_power`] and [`super::token`]; [`super::dma_buf`] opens files.
 
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
     VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
     VFIO_DEVICE_FEATURE_MASK, VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 as MIG_PRECOPY,
-    VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET, VfioDeviceFeature, VfioDeviceLowPowerEntryWithWakeup,
+    VFIO_DEVICE_FEATURE_PCI_VF_TOKEN, VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET, VfioDeviceFeature,
+    VfioDeviceLowPowerEntryWithWakeup,
 };
 use uapi::{Command, Errno};
 
 use super::PciDevice;
+use super::token::{Role, Token, Trust};
 use crate::ctx::CallCtx;
-use crate::host::Host;
+use crate::host::{Host, Mutex as _};
 use crate::rules::{Refusal, vfio as rules};
 use crate::vfio::args;
 
@@ -25,6 +27,9 @@ impl<H: Host> PciDevice<H> {
             VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY
             | VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
             | VFIO_DEVICE_FEATURE_LOW_POWER_EXIT => {}
+            VFIO_DEVICE_FEATURE_PCI_VF_TOKEN if let Role::Physical(trust) = &self.role => {
+                return set_token(trust, ctx, address, &argument);
+            }
             MIG_PRECOPY => return Err(rules::FEATURE_PRECOPY),
             _ => return Err(rules::FEATURE_UNKNOWN),
         }
@@ -40,6 +45,20 @@ impl<H: Host> PciDevice<H> {
         }
         Ok(0)
     }
+}
+
+/// Sets the token of a physical function.
+fn set_token<H: Host>(
+    trust: &H::Mutex<Trust>,
+    ctx: &CallCtx<'_, H>,
+    address: u64,
+    argument: &VfioDeviceFeature,
+) -> Result<u32, Refusal> {
+    if is_set(argument, size_of::<Token>())? {
+        let token = args::take_at(ctx.memory, address, size_of::<VfioDeviceFeature>())?;
+        trust.with(|trust| trust.set(token));
+    }
+    Ok(0)
 }
 
 /// Takes the argument, and checks its flags.

@@ -32,6 +32,7 @@ use self::registers::{
     COMMAND, COMMAND_INTX_DISABLE, COMMAND_IO, COMMAND_MASTER, COMMAND_MEMORY, HEADER_TYPE,
 };
 use self::reset::Saved;
+use self::token::Role;
 use crate::ctx::CallCtx;
 use crate::host::{Function, Host, Level, Mutex as _, RegionKind, RwLock as _};
 use crate::rules::{Refusal, vfio as rules};
@@ -59,6 +60,7 @@ pub(crate) struct PciOptions {
 pub(crate) struct PciDevice<H: Host> {
     function: Function,
     options: PciOptions,
+    pub(crate) role: Role<H>,
     /// Whether the driver is being unbound from the function.
     unbinding: bool,
     /// It was closed, and could not be reset on its own then.
@@ -87,16 +89,22 @@ struct Opened<H: Host> {
 
 impl<H: Host> PciDevice<H> {
     /// A function that is not open.
-    pub(crate) fn new(function: Function, options: PciOptions) -> Self {
+    pub(crate) fn new(host: &H, function: Function, options: PciOptions) -> Self {
         PciDevice {
             function,
             options,
+            role: Role::of(host, function),
             unbinding: false,
             needs_reset: AtomicBool::new(false),
             openings: AtomicU32::new(0),
             opened: H::Mutex::new(None),
             memory: H::RwLock::new(MemorySpace::CLOSED),
         }
+    }
+
+    /// Whether it is a virtual function of SR-IOV.
+    fn is_virtual(&self) -> bool {
+        matches!(self.role, Role::Virtual(_))
     }
 
     /// From now on the driver is being unbound, which waits for whoever has the function open.

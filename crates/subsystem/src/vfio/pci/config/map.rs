@@ -9,7 +9,7 @@ use uapi::vfio::{
 
 use super::super::registers::{
     BAR_IO, BAR_PREFETCHABLE, BAR_WIDE, BAR0, BARS, BARS_END, BIST, CACHE_LINE, CAPABILITIES, COMMAND,
-    COMMAND_INTX_DISABLE, CONVENTIONAL_SIZE, EXPRESS_ARI, EXPRESS_CONTROL, EXPRESS_CONTROL_2,
+    COMMAND_INTX_DISABLE, COMMAND_MEMORY, CONVENTIONAL_SIZE, EXPRESS_ARI, EXPRESS_CONTROL, EXPRESS_CONTROL_2,
     EXPRESS_FUNCTION_RESET, EXPRESS_PAYLOAD, EXPRESS_PHANTOM, EXPRESS_READ_REQUEST, FEATURES_CONTROL,
     FEATURES_RESET, HEADER_SIZE, INTERRUPT_LINE, INTERRUPT_PIN, LATENCY, MSI_ADDRESS, MSI_CAPABLE,
     MSI_CONTROL, MSI_MASKABLE, MSI_WIDE, MSIX_BAR, MSIX_CONTROL, MSIX_ENTRY, MSIX_SIZE, MSIX_TABLE, NEXT,
@@ -19,7 +19,7 @@ use super::super::registers::{
 };
 use super::capabilities::{self, Capabilities, Found};
 use super::{Refusal, Width, rules};
-use crate::host::{Function, Host, RegionKind};
+use crate::host::{Function, Host, RegionKind, Sriov};
 use crate::mem::{List, OutOfMemory};
 
 /// The whole of a register.
@@ -160,6 +160,9 @@ impl Config {
         };
         config.claim(host, function, 0, HEADER_SIZE);
         config.protect(0, &HEADER);
+        if let Sriov::Virtual(_) = host.sriov(function) {
+            config.always_decode();
+        }
         config.take_bars(host, function);
         if !host.has_line(function) {
             config.set_shadow(INTERRUPT_PIN, 1, ALL, 0);
@@ -168,6 +171,12 @@ impl Config {
         config.add_extended(host, function);
         config.count_vectors(host, function);
         Ok(config)
+    }
+
+    /// A virtual function has no enable bit for its memory, which answers as its physical one says. The user gets one to look at.
+    fn always_decode(&mut self) {
+        self.protect(0, &[bits(COMMAND, 2, COMMAND_INTX_DISABLE | COMMAND_MEMORY, ALL)]);
+        self.set_shadow(COMMAND, 2, COMMAND_MEMORY, COMMAND_MEMORY);
     }
 
     /// The size of configuration space in bytes.

@@ -131,14 +131,14 @@ impl<H: Host> PciDevice<H> {
             }
             let real = host.config_read(self.function, COMMAND, 2);
             let believed = opened.config.shadow(COMMAND, 2);
-            if value & believed & !real & DECODING != 0 {
+            if !self.is_virtual() && value & believed & !real & DECODING != 0 {
                 // The function lost what it was told: it was reset behind our back, and its BARs are lost too.
                 host.log(Level::Info, Some(self.function), format_args!("reset recovery - restoring BARs"));
                 opened.config.restore_bars(host, self.function);
             }
             opened.config.write(host, self.function, COMMAND, width, value);
             opened.config.set_shadow(COMMAND, 2, DECODING, value);
-            memory.decoding = value & COMMAND_MEMORY != 0;
+            memory.decoding = value & COMMAND_MEMORY != 0 || self.is_virtual();
             memory.restore_exports();
             host.regions_enable(self.function, memory.answers());
         });

@@ -39,6 +39,7 @@ mod register;
 mod rules;
 mod software_dma;
 mod software_dma_container;
+mod software_dma_dirty;
 mod token;
 mod type1;
 mod vga;

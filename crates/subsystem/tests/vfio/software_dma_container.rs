@@ -12,7 +12,7 @@ use crate::support::function::TestFunction;
 use crate::support::iommu::IOMMU;
 
 /// A group that has joined a container, type1 in version 2, and given out the device.
-fn contained<'a>(vfio: &'a Vfio, version: u32) -> (Client<'a>, FileId, FileId, i32, FileId) {
+pub(crate) fn contained<'a>(vfio: &'a Vfio, version: u32) -> (Client<'a>, FileId, FileId, i32, FileId) {
     let client = process(vfio);
     let group = client.open_group(0).unwrap();
     let (container, fd) = client.container();
@@ -24,12 +24,12 @@ fn contained<'a>(vfio: &'a Vfio, version: u32) -> (Client<'a>, FileId, FileId, i
     (client, group, container, fd, device)
 }
 
-fn dma_map(client: &Client<'_>, container: FileId, flags: u32, vaddr: u64, iova: u64, pages: u64) {
+pub(crate) fn dma_map(client: &Client<'_>, container: FileId, flags: u32, vaddr: u64, iova: u64, pages: u64) {
     let mut argument = VfioIommuType1DmaMap { flags, vaddr, iova, size: pages * PAGE, ..Command::new() };
     client.call(container, &mut argument).expect("MAP_DMA");
 }
 
-fn dma_unmap(
+pub(crate) fn dma_unmap(
     client: &Client<'_>,
     container: FileId,
     flags: u32,
@@ -40,7 +40,7 @@ fn dma_unmap(
     client.call(container, &mut argument).map(|_| argument.size)
 }
 
-const V2: u32 = VFIO_TYPE1v2_IOMMU;
+pub(crate) const V2: u32 = VFIO_TYPE1v2_IOMMU;
 
 #[test]
 fn a_container_of_emulated_devices_pins_what_is_asked_for() {

@@ -1,6 +1,7 @@
 //! `VFIO_IOMMU_DIRTY_PAGES`, and bitmaps of dirty pages.
 //!
-//! Nobody can tell what devices write: as long as dirty pages are tracked, all that is mapped counts as dirty.
+//! Nobody can tell what devices write that do DMA: as long as one is there, all that is mapped counts as dirty. Of emulated
+//! ones it is known: see [`written`](super::written).
 
 use uapi::Command as _;
 use uapi::vfio::{
@@ -9,6 +10,7 @@ use uapi::vfio::{
 };
 use zerocopy::IntoBytes;
 
+use super::written::{Dirty, Written};
 use super::{Call, Mapped, PAGE, Space, Type1, pages};
 use crate::ctx::{UserMemory, UserMemoryExt as _};
 use crate::host::{Host, Mutex as _};
@@ -30,8 +32,8 @@ impl<H: Host> Type1<H> {
         let memory = call.ctx.memory;
         let argument: VfioIommuType1DirtyBitmap = args::take(memory, call.argument, rules::DIRTY_ARGSZ)?;
         match argument.flags {
-            VFIO_IOMMU_DIRTY_PAGES_FLAG_START => self.space.with(|space| space.track_dirty(true)),
-            VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP => self.space.with(|space| space.track_dirty(false)),
+            VFIO_IOMMU_DIRTY_PAGES_FLAG_START => self.space.with(|space| space.track_dirty(call.host, true)),
+            VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP => self.space.with(|space| space.track_dirty(call.host, false)),
             VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP => return self.get_bitmap(call, argument.stated_size()),
             _ => return Err(rules::DIRTY_FLAGS),
         }
@@ -63,10 +65,12 @@ impl<H: Host> Type1<H> {
                 if entry.first > last {
                     break;
                 }
-                let stale = bitmap.mark(memory, first, &entry)?;
+                let stale = bitmap.mark(memory, first, &entry, &space.dirty(first, &entry))?;
                 if let Some(mapped) = space.mappings.get_mut(entry.first) {
                     mapped.stale = stale;
                 }
+                space.forget_written(entry.first, entry.last);
+                space.note_pinned(call.host, entry.first, entry.last);
                 at = entry.last.checked_add(1);
             }
             Ok(())
@@ -76,11 +80,13 @@ impl<H: Host> Type1<H> {
 
 impl<H: Host> Space<H> {
     /// Dirty pages are tracked from now on, or no longer.
-    fn track_dirty(&mut self, on: bool) {
+    fn track_dirty(&mut self, host: &H, on: bool) {
         if self.tracks_dirty == on {
             return;
         }
         self.tracks_dirty = on;
+        self.written = Written::NOTHING;
+        self.note_pinned(host, 0, u64::MAX);
         let mut at = Some(0);
         while let Some(entry) = at.and_then(|at| self.mappings.at_or_after(at)) {
             if let Some(mapped) = self.mappings.get_mut(entry.first) {
@@ -113,7 +119,7 @@ impl Bitmap {
         self.0.pgsize == PAGE
     }
 
-    /// Sets the bits of a mapping in a bitmap that begins at the page of `base`; what is stale of the mapping afterwards.
+    /// Sets the dirty bits of a mapping in a bitmap that begins at the page of `base`; what is stale of the mapping afterwards.
     ///
     /// Words are written as a whole. Where the mapping begins within one, what the caller's memory holds in that word
     /// stays. Behind the mapping there are the bits that Linux leaves in its own bitmap, which it shifts into place and clears
@@ -123,6 +129,7 @@ impl Bitmap {
         memory: &dyn UserMemory,
         base: u64,
         entry: &Entry<Mapped<P>>,
+        dirty: &Dirty<'_>,
     ) -> Result<u128, Refusal> {
         const WORDS: usize = 64;
         let bit = |iova: u64| iova.saturating_sub(base) / PAGE;
@@ -139,7 +146,7 @@ impl Bitmap {
             let mut block = [0_u64; WORDS];
             let count = end.saturating_sub(word).saturating_add(1).min(WORDS as u64);
             for (value, word) in block.iter_mut().zip(word..=end) {
-                *value = ones(word, first, last) | behind(word, last, entry.value.stale);
+                *value = dirty.word(word) | behind(word, last, entry.value.stale);
                 if word == start {
                     *value |= kept;
                 }
@@ -149,15 +156,8 @@ impl Bitmap {
             word = word.saturating_add(count);
         }
         let words = end.saturating_sub(start).saturating_add(1);
-        Ok(shift_stale(entry.value.stale, pages(entry), shift, words, kept))
+        Ok(shift_stale(entry.value.stale, pages(entry), (shift, dirty.top(shift)), words, kept))
     }
-}
-
-/// The bits `first` to `last` of a bitmap that are in one of its words.
-fn ones(word: u64, first: u64, last: u64) -> u64 {
-    let from = first.saturating_sub(word.saturating_mul(64)).min(63);
-    let to = last.saturating_sub(word.saturating_mul(64)).min(63);
-    (u64::MAX << from) & (u64::MAX >> 63_u64.saturating_sub(to))
 }
 
 /// The stale bits behind bit `last` that are in a word.
@@ -169,16 +169,15 @@ fn behind(word: u64, last: u64, stale: u128) -> u64 {
     }
 }
 
-/// What is behind a mapping of so many pages in Linux's own bitmap once that was shifted, in its first `words`, and joined
-/// with what it `kept` of the caller's first word.
-fn shift_stale(stale: u128, pages: u64, shift: u32, words: u64, kept: u64) -> u128 {
+/// What is behind a mapping of so many pages in Linux's own bitmap once that was shifted, in its first `words`, which moves its
+/// `top` bits there, and joined with what it `kept` of the caller's first word.
+fn shift_stale(stale: u128, pages: u64, (shift, top): (u32, u64), words: u64, kept: u64) -> u128 {
     if shift == 0 {
         return stale;
     }
     let low =
         |bits: u64| 1_u128.checked_shl(bits.min(128) as u32).map_or(u128::MAX, |bit| bit.wrapping_sub(1));
-    let own = low(shift.into()) & !low(u64::from(shift).saturating_sub(pages));
     let moved = low(words.saturating_mul(64).saturating_sub(pages));
     let joined = kept.checked_shr(pages.min(64) as u32).unwrap_or(0);
-    (stale << shift | own) & moved | stale & !moved | u128::from(joined)
+    (stale << shift | u128::from(top)) & moved | stale & !moved | u128::from(joined)
 }

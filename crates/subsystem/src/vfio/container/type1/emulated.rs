@@ -45,6 +45,11 @@ impl<P: Copy> Drivers<P> {
         !self.groups.is_empty()
     }
 
+    /// First and last IOVA of the first page from `at` on that is pinned.
+    pub(super) fn pinned_from(&self, at: u64) -> Option<(u64, u64)> {
+        self.pages.at_or_after(at).map(|page| (page.first, page.last))
+    }
+
     /// How many pages from `first` to `last` are pinned.
     pub(super) fn count(&self, first: u64, last: u64) -> u64 {
         self.pages.iter_from(first).take_while(|page| page.first <= last).count() as u64
@@ -181,6 +186,7 @@ impl<H: Host> Space<H> {
         let last = iova.saturating_add(PAGE.saturating_sub(1));
         let inserted = self.emulated.pages.insert(iova, last, Page { pin, users: 1 });
         debug_assert!(inserted.is_ok(), "a page was pinned twice");
+        self.note_written(host, iova, last);
         Ok(())
     }
 
@@ -218,7 +224,7 @@ impl<H: Host> Space<H> {
     }
 
     /// Copies from or to what is mapped, which is read from in any case.
-    fn transfer(&self, host: &H, iova: u64, mut bytes: Transfer<'_>) -> Result<(), Refusal> {
+    fn transfer(&mut self, host: &H, iova: u64, mut bytes: Transfer<'_>) -> Result<(), Refusal> {
         if bytes.length() == 0 {
             return Err(rules::COPY_LENGTH);
         }
@@ -239,6 +245,11 @@ impl<H: Host> Space<H> {
             let pin = host.pin(source, 0, count, write).map_err(|_| rules::COPY_FAULT)?;
             host.copy(pin, within, part);
             host.unpin(pin, 0, count);
+            if write {
+                let first = at.saturating_sub(within);
+                let bytes = count.saturating_mul(PAGE);
+                self.note_written(host, first, first.saturating_add(bytes.saturating_sub(1)));
+            }
             done = done.saturating_add(length);
         }
         Ok(())

@@ -154,6 +154,7 @@ impl<H: Host> Space<H> {
         mapped.unlock(host, pages(entry), 0);
         host.put_task(mapped.task);
         self.mappings.remove(entry.first);
+        self.forget_written(entry.first, entry.last);
         self.available = self.available.saturating_add(1);
         if !mapped.has_address {
             self.without_address = self.without_address.saturating_sub(1);
@@ -173,7 +174,7 @@ impl<H: Host> Space<H> {
         while let Some(entry) = self.mappings.at_or_after(first).filter(&whole) {
             self.take_back(call.host, &entry);
             if let Some(bitmap) = bitmap {
-                bitmap.mark(call.ctx.memory, first, &entry)?;
+                bitmap.mark(call.ctx.memory, first, &entry, &self.dirty(first, &entry))?;
             }
             self.remove(call.host, &entry);
             bytes = bytes.saturating_add(pages(&entry).saturating_mul(PAGE));

@@ -11,6 +11,7 @@ mod dirty;
 mod emulated;
 mod info;
 mod map;
+mod written;
 
 use uapi::vfio::{
     VFIO_DMA_CC_IOMMU, VFIO_IOMMU_DIRTY_PAGES, VFIO_IOMMU_GET_INFO, VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA,
@@ -18,6 +19,7 @@ use uapi::vfio::{
 };
 
 use self::emulated::Drivers;
+use self::written::Written;
 use super::{Call, Member};
 use crate::host::{DomainKind, Host, IommuInfo, Level, Mapping, Mutex as _, Rights, Task};
 use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
@@ -44,6 +46,7 @@ struct Space<H: Host> {
     without_address: u32,
     /// Whether dirty pages are tracked.
     tracks_dirty: bool,
+    written: Written,
     domains: List<Domain<H>>,
     /// Whether there has been a domain: it is known then which IOVAs can be mapped.
     knows_ranges: bool,
@@ -93,6 +96,7 @@ impl<H: Host> Type1<H> {
             available: modules.dma_entry_limit,
             without_address: 0,
             tracks_dirty: false,
+            written: Written::NOTHING,
             domains: List::new(),
             knows_ranges: false,
             emulated: Drivers::new(),
@@ -179,6 +183,7 @@ impl<H: Host> Type1<H> {
                 }
                 if domain.groups.is_empty() {
                     space.drop_domain(host, at);
+                    space.note_all(host);
                 }
                 return;
             }

@@ -27,7 +27,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Runs every check: format, clippy, tests, doc tests, docs, the demo, a real disk image, quick benches
+    /// Runs every check: format, clippy, tests, doc tests, docs, unmodified programs, the demo, a real disk image
     Test {
         /// And what is to be seen on real kernels, in virtual machines (see vm/README.md)
         #[arg(long)]
@@ -93,7 +93,8 @@ fn test(vm: bool, mut steps: Steps) -> Result<()> {
     steps.run("unmodified programs", preload::test)?;
     steps.run("demo", || run::ioasis(&["demo"]))?;
     steps.run("a real ext4 image, read and written through the driver", image::round_trip)?;
-    steps.run("quick benches", || bench(true, &mut Steps::new(None)))?;
+    // The other benches have run among the tests, small and without their aims.
+    whole(true, &mut steps)?;
     if vm {
         vm_tests::run(&mut steps)?;
     }
@@ -113,6 +114,11 @@ fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
         steps.run(name, || cargo(&words))?;
     }
     cargo(&["build", "--quiet", "--release", "--package", "ioasis-cli"])?;
+    whole(quick, steps)
+}
+
+/// What the command costs as a whole.
+fn whole(quick: bool, steps: &mut Steps) -> Result<()> {
     steps.run("the demo, whole", run::demo_cost)?;
     steps.run("4 KiB random reads against memcpy", || run::random_reads(if quick { 1 } else { 5 }))
 }

@@ -190,7 +190,7 @@ fn b545_b546_b694_to_b696_revoked_for_good() {
     }
 }
 
-/// Each of these was measured on Linux 7.3, but for what wakes up.
+/// Each of these was measured on Linux 7.3.
 #[test]
 fn when_it_can_be_mapped_again() {
     const ENTRY: u32 = VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY;

@@ -3,10 +3,15 @@
 //! The program's calls come to `calls`, where functions stand that have the names of libc's. `paths` and `descriptors` decide
 //! whether the machine is meant; what is not goes to the kernel, by a system call of our own (`raw`), or to the function behind
 //! ours. What is goes to a [`machine::Machine`] in the process (`state`), whose tree the program finds as real files in a folder
-//! (`tree`). A mapped BAR has no access rights: the handler of SIGSEGV (`signals`) has each access carried out (`traps`, `trap`).
+//! (`tree`). System calls that the program makes by itself come to the same functions (`bypass`). A mapped BAR has no access rights: the handler of SIGSEGV (`signals`) has each access carried out (`traps`, `trap`).
 
-#![cfg_attr(test, expect(dead_code, reason = "unit tests are built without the functions that stand in for libc's"))]
+#![cfg_attr(
+    test,
+    expect(dead_code, reason = "unit tests are built without the functions that stand in for libc's")
+)]
 
+#[cfg(not(test))]
+mod bypass;
 #[cfg(not(test))]
 mod calls;
 mod descriptors;
@@ -27,6 +32,8 @@ static START: extern "C" fn() = {
     extern "C" fn start() {
         let _inside = inside::Inside::enter();
         state::set_up();
+        #[cfg(not(test))]
+        bypass::set_up();
     }
     start
 };

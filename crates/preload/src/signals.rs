@@ -1,15 +1,15 @@
-//! SIGSEGV and SIGBUS: ours first, the program's behind.
+//! SIGSEGV, SIGBUS and SIGSYS: ours first, the program's behind.
 //!
-//! Once registers are mapped, both signals have our handler. What it has no use for goes to the handler that the program has set,
-//! or thinks that it has.
+//! Once registers are mapped, the first two have our handler; the third has it if the program makes system calls by itself
+//! (`bypass`). What ours has no use for goes to the handler that the program has set, or thinks that it has.
 
 use std::arch::naked_asm;
 use std::ffi::{c_int, c_void};
 use std::mem::transmute;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, siginfo_t, sigset_t, ucontext_t};
+use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, SIGSYS, siginfo_t, sigset_t, ucontext_t};
 
 use crate::inside::is_inside;
 use crate::raw::{Answer, raw};
@@ -30,21 +30,33 @@ pub(crate) struct Action {
 const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 };
 const SA_RESTORER: u64 = 0x0400_0000;
 
-/// What the program has set for SIGSEGV and for SIGBUS.
-static PROGRAM: Mutex<[Action; 2]> = Mutex::new([DEFAULT; 2]);
-/// Whether our handler is there.
-static OURS: AtomicBool = AtomicBool::new(false);
+/// The signals that may be ours.
+const SIGNALS: [c_int; 3] = [SIGSEGV, SIGBUS, SIGSYS];
 
-/// Whether a signal is one of the two, and ours.
-pub(crate) fn is_ours(signal: c_int) -> bool {
-    OURS.load(Ordering::Relaxed) && [SIGSEGV, SIGBUS].contains(&signal)
+/// What the program has set for each of them.
+static PROGRAM: Mutex<[Action; SIGNALS.len()]> = Mutex::new([DEFAULT; SIGNALS.len()]);
+/// Those that have our handler.
+static OURS: AtomicU64 = AtomicU64::new(0);
+
+/// A handler of the form that gets all there is to know.
+pub(crate) type Handler = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+
+fn set_of(signals: &[c_int]) -> u64 {
+    signals.iter().fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
-/// The two in a set of signals.
-pub(crate) const BOTH: u64 = 1 << (SIGSEGV - 1) | 1 << (SIGBUS - 1);
+/// The set of the signals that are ours: the program must not block them.
+pub(crate) fn ours() -> u64 {
+    OURS.load(Ordering::Relaxed)
+}
+
+/// Whether a signal is ours.
+pub(crate) fn is_ours(signal: c_int) -> bool {
+    SIGNALS.contains(&signal) && ours() & set_of(&[signal]) != 0
+}
 
 fn slot(signal: c_int) -> usize {
-    usize::from(signal == SIGBUS)
+    SIGNALS.iter().position(|known| *known == signal).unwrap_or_default()
 }
 
 /// Asks the kernel for a handler, or sets one.
@@ -60,25 +72,31 @@ pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Resul
     Ok(old)
 }
 
-/// Puts our handler before the program's.
+/// Puts the handler of faults before the program's.
 pub(crate) fn take_over() {
-    if OURS.swap(true, Ordering::Relaxed) {
+    let faults = [SIGSEGV, SIGBUS];
+    // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
+    put_before(&faults, handle, libc::SA_ONSTACK, !set_of(&faults));
+}
+
+/// Puts a handler before the program's, once.
+pub(crate) fn put_before(signals: &[c_int], handler: Handler, flags: c_int, mask: u64) {
+    let set = set_of(signals);
+    if OURS.fetch_or(set, Ordering::Relaxed) & set != 0 {
         return;
     }
-    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESTART;
-    let handler = handle as unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
+    let flags = flags | libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_RESTART;
     let ours = Action {
-        handler,
+        handler: handler as usize,
         flags: flags as u64 | SA_RESTORER,
         restorer: restore as *const () as usize,
-        // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
-        mask: !BOTH,
+        mask,
     };
     let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
-    for signal in [SIGSEGV, SIGBUS] {
+    for signal in signals {
         // SAFETY: the handler is one, and returns by way of the restorer.
-        if let Ok(before) = unsafe { kernel_action(signal, Some(&ours)) } {
-            program[slot(signal)] = before;
+        if let Ok(before) = unsafe { kernel_action(*signal, Some(&ours)) } {
+            program[slot(*signal)] = before;
         }
     }
 }
@@ -98,6 +116,16 @@ pub(crate) fn program_action(signal: c_int, new: Option<Action>) -> Action {
 #[unsafe(naked)]
 unsafe extern "C" fn restore() {
     naked_asm!("mov eax, 15", "syscall")
+}
+
+/// Ends a handler of the program, whose frame is where its stack pointer is.
+///
+/// # Safety
+///
+/// The frame is there.
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn return_from(frame: usize) -> ! {
+    naked_asm!("mov rsp, rdi", "mov eax, 15", "syscall")
 }
 
 /// An access of the program, or of a guarded copy, has faulted.
@@ -127,7 +155,7 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
 }
 
 /// What the program does at a signal; `address` is where it is told that the access was.
-fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontext_t, address: Option<u64>) {
+pub(crate) fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontext_t, address: Option<u64>) {
     if let Some(address) = address {
         info.si_signo = signal;
         // BUS_ADRERR is SEGV_ACCERR.
@@ -148,15 +176,14 @@ fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontext_t, addres
             // SAFETY: the first word of a set has the signals that there are.
             let interrupted = unsafe { *(&raw const context.uc_sigmask).cast::<u64>() };
             // The signals themselves stay open: registers may be reached in the handler too.
-            let mask = (interrupted | action.mask) & !BOTH;
+            let mask = (interrupted | action.mask) & !ours();
             // SAFETY: a set of the size that the kernel has; the end of our handler brings back what it was.
             let _blocked = unsafe {
                 raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0_usize, size_of::<u64>())
             };
             if action.flags & libc::SA_SIGINFO as u64 != 0 {
                 // SAFETY: the program has set it as a handler of this form.
-                let handler: unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
-                    unsafe { transmute(handler) };
+                let handler: Handler = unsafe { transmute(handler) };
                 // SAFETY: as above.
                 unsafe { handler(signal, info, std::ptr::from_mut(context).cast()) };
             } else {

@@ -58,6 +58,19 @@ impl Under {
     }
 }
 
+/// The driver of `examples/itself.rs`, built for the profile of this test.
+fn on_rustix() -> String {
+    let own = env::current_exe().expect("this test's path");
+    let profile = own.ancestors().nth(2).expect("the folder of the profile");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--example", "itself"]).current_dir(here());
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().expect("cargo runs").success());
+    profile.join("examples/itself").display().to_string()
+}
+
 /// It ended well, and its standard output is this.
 #[track_caller]
 fn says(output: &Output, words: &str) {
@@ -81,6 +94,30 @@ fn a_driver_in_c() {
         says(&under.run(&[], &[&drive]), "there and back\n");
         let under = Under::machine(&[BEHIND_AN_IOMMU, PLAIN].concat());
         says(&under.run(&[], &[&drive, "/dev/vfio/devices/vfio0"]), "there and back\n");
+    }
+}
+
+#[test]
+fn a_driver_that_makes_system_calls_by_itself() {
+    let header = here().join("tests/programs/itself.h").display().to_string();
+    for text in [PLAIN.to_owned(), [BEHIND_AN_IOMMU, PLAIN].concat()] {
+        let under = Under::machine(&text);
+        let node = if text == PLAIN { "/dev/vfio/devices/noiommu-vfio0" } else { "/dev/vfio/devices/vfio0" };
+        let drive = under.compiled("drive", &["-include", &header]);
+        says(&under.run(&[], &[&drive, node]), "there and back\n");
+        says(&under.run(&[], &["sh", "-c", &format!("{drive} {node}")]), "there and back\n");
+        says(&under.run(&[], &[&on_rustix(), node]), "there and back\n");
+    }
+}
+
+#[test]
+fn threads_children_and_handlers_that_make_system_calls_by_themselves() {
+    let header = here().join("tests/programs/itself.h").display().to_string();
+    // Above the libraries' addresses or below, as a program may be.
+    for position in ["-pie", "-no-pie"] {
+        let under = Under::machine(PLAIN);
+        let program = under.compiled("itself", &["-include", &header, "-pthread", position]);
+        says(&under.run(&[], &[&program]), "seen\n");
     }
 }
 

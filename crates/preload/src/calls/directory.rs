@@ -1,12 +1,12 @@
 //! Listing directories, and being in one.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 
 use libc::{AT_FDCWD, DIR, FILE, size_t};
 
 use super::next::next;
 use crate::paths::{self, Place, place};
-use crate::raw::{raw, reply_int};
+use crate::raw::{Answer, raw, reply_int};
 
 /// `opendir(3)`
 ///
@@ -105,4 +105,18 @@ pub unsafe extern "C" fn getcwd(buffer: *mut c_char, size: size_t) -> *mut c_cha
     // SAFETY: libc answers null or a string that the program may write to.
     unsafe { paths::strip_root(answer) };
     answer
+}
+
+/// `getcwd(2)`, as the kernel has it: the length with its zero.
+///
+/// # Safety
+///
+/// So many bytes may be written to.
+pub(super) unsafe fn working_directory(buffer: *mut c_char, size: size_t) -> Answer {
+    // SAFETY: as the caller has promised.
+    unsafe {
+        raw!(SYS_getcwd, buffer, size)?;
+        paths::strip_root(buffer);
+        Ok(CStr::from_ptr(buffer).to_bytes_with_nul().len())
+    }
 }

@@ -9,11 +9,13 @@ mod io;
 mod ioctl;
 mod memory;
 mod next;
+pub(crate) mod numbered;
 mod open;
 mod path;
 mod poll;
 mod signal;
 mod stream;
+mod thread;
 
 use std::ffi::c_int;
 

@@ -1,4 +1,4 @@
-//! Handlers of signals, as far as two of them are ours.
+//! Handlers of signals, as far as some of them are ours.
 
 use std::ffi::c_int;
 
@@ -6,7 +6,8 @@ use libc::{sigaction as Sigaction, sighandler_t, sigset_t};
 
 use super::next::next;
 use crate::inside::is_inside;
-use crate::signals::{self, Action, BOTH};
+use crate::raw::{Answer, raw};
+use crate::signals::{self, Action};
 
 /// `sigaction(2)`
 ///
@@ -16,6 +17,14 @@ use crate::signals::{self, Action, BOTH};
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sigaction(signal: c_int, new: *const Sigaction, old: *mut Sigaction) -> c_int {
     if is_inside() || !signals::is_ours(signal) {
+        // SAFETY: the program has promised that it is there, or null.
+        let open = unsafe { new.as_ref() }.map(|new| {
+            let mut open = *new;
+            // SAFETY: the first word of a set has the signals that there are.
+            unsafe { *(&raw mut open.sa_mask).cast::<u64>() &= !signals::ours() };
+            open
+        });
+        let new = open.as_ref().map_or(new, std::ptr::from_ref);
         return next!(
             c"sigaction",
             fn(c_int, *const Sigaction, *mut Sigaction) -> c_int,
@@ -46,6 +55,47 @@ pub unsafe extern "C" fn sigaction(signal: c_int, new: *const Sigaction, old: *m
     0
 }
 
+/// `rt_sigaction(2)`, as the kernel has it.
+///
+/// # Safety
+///
+/// As for the system call.
+pub(super) unsafe fn kernel_sigaction(
+    signal: c_int,
+    new: *const Action,
+    old: *mut Action,
+    size: usize,
+) -> Answer {
+    // SAFETY: the program has promised that it is there, or null.
+    let wanted = unsafe { new.as_ref() }.map(|new| Action { mask: new.mask & !signals::ours(), ..*new });
+    if is_inside() || !signals::is_ours(signal) {
+        let new = wanted.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: as the caller has promised.
+        return unsafe { raw!(SYS_rt_sigaction, signal, new, old, size) };
+    }
+    let before = signals::program_action(signal, wanted);
+    // SAFETY: the program has promised that it may be written to, if it is not null.
+    if let Some(old) = unsafe { old.as_mut() } {
+        *old = before;
+    }
+    Ok(0)
+}
+
+/// `rt_sigprocmask(2)`, as the kernel has it.
+///
+/// # Safety
+///
+/// As for the system call.
+pub(super) unsafe fn kernel_sigprocmask(how: c_int, set: *const u64, old: *mut u64, size: usize) -> Answer {
+    // SAFETY: the program has promised that it is there, or null.
+    let open = unsafe { set.as_ref() }
+        .filter(|_| how != libc::SIG_UNBLOCK && !is_inside())
+        .map(|set| set & !signals::ours());
+    let set = open.as_ref().map_or(set, std::ptr::from_ref);
+    // SAFETY: as the caller has promised.
+    unsafe { raw!(SYS_rt_sigprocmask, how, set, old, size) }
+}
+
 /// `signal(2)`
 ///
 /// # Safety
@@ -62,13 +112,13 @@ pub unsafe extern "C" fn signal(signal: c_int, handler: sighandler_t) -> sighand
 
 /// The set without the signals that have to come through.
 fn without_ours(how: c_int, set: *const sigset_t) -> Option<sigset_t> {
-    if set.is_null() || how == libc::SIG_UNBLOCK || is_inside() || !signals::is_ours(libc::SIGSEGV) {
+    if set.is_null() || how == libc::SIG_UNBLOCK || is_inside() || signals::ours() == 0 {
         return None;
     }
     // SAFETY: the program has promised that it is there.
     let mut open = unsafe { *set };
     // SAFETY: the first word of a set has the signals that there are.
-    unsafe { *(&raw mut open).cast::<u64>() &= !BOTH };
+    unsafe { *(&raw mut open).cast::<u64>() &= !signals::ours() };
     Some(open)
 }
 

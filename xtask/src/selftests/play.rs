@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::folder;
 use super::programs::{PATIENCE, PROGRAMS, Program};
 use super::tap::{Outcome, Report};
+use crate::preload;
 use crate::run::{cargo, ioasis_path, root, scratch};
 
 /// What came of a program.
@@ -35,7 +36,7 @@ pub(super) fn run(only: Option<&str>, all: bool) -> Result<()> {
         ensure!(file.is_file(), "{} is not built: cargo xtask selftests build", file.display());
     }
     cargo(&["build", "--release", "--package", "ioasis-cli"])?;
-    cargo(&["build", "--release", "--manifest-path", "crates/preload/Cargo.toml"])?;
+    preload::build()?;
 
     let logs = scratch("selftests")?;
     println!(

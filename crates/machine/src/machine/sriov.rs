@@ -40,22 +40,20 @@ impl Shared {
             world.log().line(line);
             return Err(Errno::ENOENT);
         }
-        if !self.enable_sriov.load(Ordering::Relaxed) {
-            return Err(Errno::ENOENT);
-        }
         match (enabled, count) {
-            (_, 0) => self.disable_vfs(function),
-            (0, count) => {
-                self.enable_vfs(function, count).inspect_err(|_| self.disable_vfs(function))?;
-            }
-            (enabled, count) => {
+            (1.., 1..) => {
                 world.log().line(format_args!(
                     "{name} {address}: {enabled} VFs already enabled. Disable before enabling {count} VFs"
                 ));
-                return Err(Errno::EBUSY);
+                Err(Errno::EBUSY)
             }
+            _ if !self.enable_sriov.load(Ordering::Relaxed) => Err(Errno::ENOENT),
+            (_, 0) => {
+                self.disable_vfs(function);
+                Ok(())
+            }
+            (_, count) => self.enable_vfs(function, count).inspect_err(|_| self.disable_vfs(function)),
         }
-        Ok(())
     }
 
     fn enable_vfs(&self, physical: &PciFunction, count: u8) -> Result<(), Errno> {

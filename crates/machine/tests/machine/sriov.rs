@@ -112,6 +112,9 @@ fn numbers_that_cannot_be_had_are_refused() {
     set_count(&machine, "1").unwrap();
     assert_eq!(set_count(&machine, "1"), Ok(()), "it is so already");
     assert_eq!(set_count(&machine, "2"), Err(Errno::EBUSY));
+    write(&machine, PARAMETER, "0").unwrap();
+    assert_eq!(["2", "0"].map(|text| set_count(&machine, text)), [Err(Errno::EBUSY), Err(Errno::ENOENT)]);
+    write(&machine, PARAMETER, "1").unwrap();
     let said = |text: &str| machine.log().iter().any(|line| line.contains(text));
     assert!(said("1 VFs already enabled. Disable before enabling 2 VFs"));
     assert_eq!(count(&machine), "1\n");

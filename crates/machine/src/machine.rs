@@ -10,6 +10,7 @@ mod mediated;
 mod registers;
 mod sriov;
 mod suite;
+mod threads;
 
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
@@ -69,6 +70,8 @@ struct Caller {
 pub(crate) struct Shared {
     runners: Mutex<Vec<Runner>>,
     subsystem: Subsystem<World>,
+    /// The functions whose models run on threads.
+    threaded: Vec<Arc<PciFunction>>,
     /// The functions whose models run inline.
     inline: Vec<Arc<PciFunction>>,
     drivers: Drivers,

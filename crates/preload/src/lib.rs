@@ -15,6 +15,7 @@ mod bypass;
 #[cfg(not(test))]
 mod calls;
 mod descriptors;
+mod fork;
 mod inside;
 mod paths;
 mod raw;
@@ -32,6 +33,7 @@ static START: extern "C" fn() = {
     extern "C" fn start() {
         let _inside = inside::Inside::enter();
         state::set_up();
+        fork::set_up();
         #[cfg(not(test))]
         bypass::set_up();
     }

@@ -18,8 +18,10 @@ pub(crate) struct Report {
 /// The first letter of a line: what kind of line it is.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    /// The library is there.
+    /// The library is there, in a process.
     Loaded = b'L' as isize,
+    /// A process uses its machine.
+    Uses = b'U' as isize,
     /// A call, or one that was refused.
     Call = b'C' as isize,
     /// Of the DMA checker.

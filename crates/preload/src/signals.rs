@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, SIGSYS, siginfo_t, sigset_t, ucontext_t};
 
-use crate::inside::is_inside;
+use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw};
 use crate::state;
 use crate::trap::guarded;
@@ -103,6 +103,7 @@ pub(crate) fn put_before(signals: &[c_int], handler: Handler, flags: c_int, mask
 
 /// The program asks for its handler, or sets one, of a signal that is ours.
 pub(crate) fn program_action(signal: c_int, new: Option<Action>) -> Action {
+    let _inside = Inside::enter();
     let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
     let action = &mut program[slot(signal)];
     let before = *action;

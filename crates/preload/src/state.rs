@@ -1,13 +1,14 @@
 //! The machine under the program, made when it is needed first.
 
-use std::env;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{env, fs};
 
 use machine::Machine;
 
+use crate::fork;
 use crate::report::{Kind, Report};
 use crate::traps::Traps;
 use crate::tree;
@@ -27,6 +28,7 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     pub(crate) settings: &'static Settings,
     pub(crate) traps: Traps,
+    used: AtomicBool,
     findings: AtomicU64,
     shown: AtomicU64,
 }
@@ -43,9 +45,17 @@ pub(crate) fn set_up() {
     {
         let is_set = |name| env::var_os(name).is_some();
         let report = Report::new(pipe, is_set("IOASIS_RUN_EXPLAIN"), is_set("IOASIS_RUN_TRACE"));
-        report.tell(Kind::Loaded, std::process::id());
+        report.tell(Kind::Loaded, process());
         let _first = SETTINGS.set(Settings { machine, root, report });
     }
+}
+
+/// The process, so that no other is taken for it: its number, and when it began, which a program that it turns into has too.
+fn process() -> String {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name, in brackets, may hold anything; the start is the twentieth word behind it.
+    let began = stat.rsplit(')').next().and_then(|words| words.split_ascii_whitespace().nth(19));
+    format!("{} {}", std::process::id(), began.unwrap_or("0"))
 }
 
 /// The settings; `None` if the program does not run under `ioasis run`.
@@ -70,6 +80,7 @@ fn build(settings: &'static Settings) -> Option<State> {
         machine,
         settings,
         traps: Traps::default(),
+        used: AtomicBool::new(false),
         findings: AtomicU64::new(0),
         shown: AtomicU64::new(u64::MAX),
     });
@@ -81,6 +92,7 @@ fn build(settings: &'static Settings) -> Option<State> {
 impl State {
     /// What follows from a call: changes of the tree, and findings.
     pub(crate) fn settle(&self) {
+        fork::called();
         if self.shown.load(Ordering::Relaxed) != self.machine.tree_changes() {
             self.show_tree();
         }
@@ -93,6 +105,19 @@ impl State {
                 .iter()
                 .for_each(|finding| self.settings.report.tell(Kind::Finding, finding));
         }
+    }
+
+    /// Tells, once, that this process uses its machine.
+    pub(crate) fn used(&self) {
+        if !self.used.swap(true, Ordering::Relaxed) {
+            self.settings.report.tell(Kind::Uses, process());
+        }
+    }
+
+    /// As [`State::used`], in a child after a fork.
+    pub(crate) fn used_by_child(&self) {
+        self.used.store(false, Ordering::Relaxed);
+        self.used();
     }
 
     fn show_tree(&self) {

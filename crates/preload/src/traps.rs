@@ -75,6 +75,14 @@ impl Traps {
         drop(removed);
     }
 
+    /// Forgets what other threads are at: in the child after a fork, in which they are not.
+    pub(crate) fn forget_others(&self) {
+        if let Some(Some(tools)) = self.tools.get() {
+            tools.emulator.forget_others();
+            tools.stacks.forget_others();
+        }
+    }
+
     /// Changes the protection of mapped registers. Whether all of these addresses are such.
     pub(crate) fn protect(&self, addresses: &Range<usize>, protection: c_int) -> bool {
         let covered = {
@@ -142,6 +150,8 @@ impl State {
         address: u64,
         write: bool,
     ) -> Option<Result<(), Signal>> {
+        // Before any lock is taken, and for as long as one may be: a fork waits for it.
+        let _inside = Inside::enter();
         let (part, _) = self.traps.at(address)?;
         let tools = self.traps.tools.get()?.as_ref()?;
         let needed = if write { libc::PROT_WRITE } else { libc::PROT_READ };
@@ -150,7 +160,6 @@ impl State {
         }
         drop(part);
         let done = tools.stacks.run(context, |context| {
-            let _inside = Inside::enter();
             // SAFETY: as the caller has promised, and the handler has asked `recover` first.
             let done = unsafe { tools.emulator.carry_out(context, self) };
             self.settle();

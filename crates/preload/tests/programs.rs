@@ -147,6 +147,28 @@ fn what_a_program_sees() {
 }
 
 #[test]
+fn forks_go_on() {
+    for text in [PLAIN.to_owned(), PLAIN.replace("false", "true")] {
+        let under = Under::machine(&text);
+        let fork = under.compiled("fork", &["-pthread"]);
+        says(&under.run(&[], &[&fork, "/dev/vfio/devices/noiommu-vfio0"]), "all went on\n");
+    }
+}
+
+#[test]
+fn a_machine_that_exec_loses_is_told() {
+    let under = Under::machine(PLAIN);
+    let exec = here().join("tests/programs/exec.py").display().to_string();
+    let lost = "has started another program, which begins with a machine of its own";
+    let output = under.run(&[], &["python3", &exec, "used"]);
+    says(&output, "another\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches(lost).count(), 1, "{output:?}");
+    let output = under.run(&[], &["python3", &exec]);
+    says(&output, "another\n");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn other_programs_are_as_without_it() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &["true"]), "");

@@ -6,6 +6,7 @@
 mod library;
 mod program;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, PipeReader};
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -32,6 +33,8 @@ const PIPE: i32 = 900;
 #[derive(Debug, Default)]
 struct Told {
     loaded: bool,
+    /// The processes that use their machines: number and start.
+    uses: HashSet<String>,
     findings: usize,
     trouble: usize,
 }
@@ -139,7 +142,18 @@ fn listen(pipe: PipeReader, told: &Mutex<Told>) {
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         let (kind, words) = line.split_at(line.len().min(1));
         match kind {
-            "L" => told.loaded = true,
+            "L" => {
+                told.loaded = true;
+                if told.uses.remove(words) {
+                    let process = words.split(' ').next().unwrap_or(words);
+                    complain(&format!(
+                        "ioasis run: process {process} has started another program, which begins with a machine of its own"
+                    ));
+                }
+            }
+            "U" => {
+                told.uses.insert(words.to_owned());
+            }
             "F" => {
                 told.findings += 1;
                 complain(&format!("DMA checker: {words}"));

@@ -4,7 +4,7 @@
 //! look whether it sleeps. So one of them at least sees what the other wrote.
 #![forbid(unsafe_code)]
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 use crate::sync::thread::{self, Thread};
@@ -14,13 +14,19 @@ use crate::sync::thread::{self, Thread};
 pub(super) struct Parker {
     asleep: AtomicBool,
     over: AtomicBool,
-    thread: OnceLock<Thread>,
+    thread: Mutex<Option<Thread>>,
 }
 
 impl Parker {
+    /// Another thread is to sleep here, after one that has ended.
+    pub(super) fn renew(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+        self.over.store(false, Ordering::SeqCst);
+    }
+
     /// The calling thread is the one that sleeps here.
     pub(super) fn begin(&self) {
-        let _first = self.thread.set(thread::current());
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
     }
 
     /// Sleeps until it is woken, unless `look` finds work.
@@ -50,7 +56,7 @@ impl Parker {
     #[cold]
     fn wake(&self) {
         self.asleep.store(false, Ordering::Release);
-        if let Some(thread) = self.thread.get() {
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
             thread.unpark();
         }
     }

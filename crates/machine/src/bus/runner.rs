@@ -23,6 +23,7 @@ impl Runner {
         function: Arc<PciFunction>,
         after: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
+        function.parker.renew();
         let worker = Arc::clone(&function);
         let thread = thread::Builder::new().name(function.address().to_string()).spawn(move || {
             worker.parker.begin();

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use subsystem::{Function, ModuleParameters, Parameters, Subsystem, Symbol};
 
 use super::driver::{Drivers, PCIEPORT};
 use super::{Caller, Machine, Shared};
-use crate::bus::{Bus, Outbox, PciFunction, Runner, Topology, sriov};
+use crate::bus::{Bus, Topology, sriov};
 use crate::dma::{Checker, Domains};
 use crate::file::Files;
 use crate::iommu::{Groups, Isolation, Place, Unit};
@@ -120,36 +120,12 @@ impl Machine {
         let runners = Mutex::default();
         let files = Files::default();
         let enable_sriov = AtomicBool::new(spec.enable_sriov);
-        let shared = Shared { runners, subsystem, inline, drivers, bindings, files, enable_sriov, task };
+        let shared =
+            Shared { runners, subsystem, threaded, inline, drivers, bindings, files, enable_sriov, task };
         let machine = Machine { shared: Arc::new(shared), caller };
-        machine.start(threaded)?;
+        machine.start_threads().map_err(SpecError::other)?;
+        machine.shared.bind_at_start();
         Ok(machine)
-    }
-
-    /// Starts the device threads, then binds the drivers.
-    fn start(&self, threaded: Vec<Arc<PciFunction>>) -> Result<(), SpecError> {
-        let mut runners = self.shared.runners.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for function in threaded {
-            let shared = Arc::downgrade(&self.shared);
-            let outbox = Arc::clone(self.world().bus().outbox());
-            let address = function.address();
-            let runner = Runner::spawn(function, move || settle(&outbox, &shared)).map_err(|error| {
-                SpecError::other(format_args!("device {address}: cannot start its thread: {error}"))
-            })?;
-            runners.push(runner);
-        }
-        drop(runners);
-        self.shared.bind_at_start();
-        Ok(())
-    }
-}
-
-/// After a turn of a device thread. Once the machine is going there is nobody left to tell.
-fn settle(outbox: &Outbox, shared: &Weak<Shared>) {
-    if outbox.waits()
-        && let Some(shared) = shared.upgrade()
-    {
-        shared.settle();
     }
 }
 

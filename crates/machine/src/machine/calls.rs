@@ -16,13 +16,9 @@ use uapi::{Command, Errno, SelfContained};
 
 use super::{Machine, live, refused, registers};
 use crate::file::{File, Files, Open, Opened};
-use crate::model::Work;
 use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory, Reserved};
 use crate::ram::FRAME;
 use crate::tree::Entry;
-
-/// How long a wait is at a time while devices run inline: another thread may have given one of them something to do.
-const SLICE: Duration = Duration::from_millis(10);
 
 /// What there is to open at a path.
 #[derive(Clone, Debug)]
@@ -175,9 +171,9 @@ impl Sys for Machine {
         // A timeout too long to be counted is one without end.
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            let work = self.shared.settle();
+            let slice = self.take_turns();
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            match self.poll_once(fds, (left, work)) {
+            match self.poll_once(fds, (left, slice)) {
                 Ok(ready) if ready.contains(&true) || left == Some(Duration::ZERO) => return Ok(ready),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
@@ -297,7 +293,7 @@ impl Machine {
     fn poll_once(
         &self,
         fds: &[BorrowedFd<'_>],
-        (left, work): (Option<Duration>, Work),
+        (left, slice): (Option<Duration>, Option<Duration>),
     ) -> rustix::io::Result<Vec<bool>> {
         if fds.is_empty() && left == Some(Duration::ZERO) {
             // The caller polls a device: where its thread waits for a processor, it is to get this one.
@@ -307,12 +303,8 @@ impl Machine {
         let watched = self.world().watched_events();
         let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
         polled.extend(watched.iter().map(|event| PollFd::new(event, PollFlags::IN)));
-        let slice = match work {
-            Work::More => Some(Duration::ZERO),
-            Work::Idle if self.shared.inline.is_empty() => left,
-            Work::Idle => Some(left.map_or(SLICE, |left| left.min(SLICE))),
-        };
-        let timeout = slice.and_then(|slice| Timespec::try_from(slice).ok());
+        let shorter = slice.into_iter().chain(left).min();
+        let timeout = shorter.and_then(|slice| Timespec::try_from(slice).ok());
         poll(&mut polled, timeout.as_ref())?;
         Ok(polled[..fds.len()].iter().map(|fd| fd.revents().intersects(PollFlags::IN)).collect())
     }

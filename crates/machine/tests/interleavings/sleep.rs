@@ -76,17 +76,21 @@ fn no_doorbell_of_several_is_missed() {
 fn a_thread_that_is_to_end_does_not_sleep_on() {
     explore(|| {
         let parker = Arc::new(Parker::default());
-        let device = thread::spawn({
-            let parker = Arc::clone(&parker);
-            move || {
-                parker.begin();
-                while !parker.is_over() {
-                    parker.park(|| false);
+        // The second thread is another one, as after a fork.
+        for _ in 0..2 {
+            parker.renew();
+            let device = thread::spawn({
+                let parker = Arc::clone(&parker);
+                move || {
+                    parker.begin();
+                    while !parker.is_over() {
+                        parker.park(|| false);
+                    }
                 }
-            }
-        });
-        parker.end();
-        device.thread().unpark();
-        device.join().unwrap();
+            });
+            parker.end();
+            device.thread().unpark();
+            device.join().unwrap();
+        }
     });
 }

@@ -72,6 +72,7 @@ unsafe fn map(
         if flags & libc::MAP_FIXED != 0
             && let Some(traps) = traps()
         {
+            let _inside = Inside::enter();
             traps.remove(&pages(start, length));
         }
         Ok(start)
@@ -167,8 +168,10 @@ pub unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, protection: c_int) -> c_int {
-    let registers =
-        traps().is_some_and(|traps| traps.protect(&pages(address.expose_provenance(), length), protection));
+    let registers = traps().is_some_and(|traps| {
+        let _inside = Inside::enter();
+        traps.protect(&pages(address.expose_provenance(), length), protection)
+    });
     if registers {
         return 0;
     }

@@ -5,6 +5,7 @@
 mod attributes;
 mod descriptor;
 mod directory;
+mod fork;
 mod io;
 mod ioctl;
 mod memory;

@@ -52,6 +52,7 @@ pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int
                 state.refused(&error);
                 error.errno().raw()
             })?;
+            state.used();
             let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
             state.made(format_args!("open {}: {number}", path.display()));
             if flags & libc::O_CLOEXEC == 0 {

@@ -2,9 +2,13 @@
 //!
 //! The kernel is asked to send SIGSYS for them instead (Syscall User Dispatch, Linux 5.11), and the handler makes the call as libc's
 //! function of that name would come to it. Only code of the program's own file is meant: one range of addresses can be exempt, and
-//! what the dynamic loader puts to one side of that file is: libc, and ourselves. A program without the instruction is left alone,
-//! and so is one in Go. A new thread begins without it, and the child of a fork too; a program that is started decides anew.
+//! what the dynamic loader puts to one side of that file is: libc, and ourselves. A program without the instruction is left alone.
+//! A new thread begins without it, and the child of a fork too; a program that is started decides anew.
+//!
+//! The handler blocks other signals, and works on a stack of ours: Go's have no room for it. What only the host is asked for may
+//! wait for long, so it is made after the return, by an instruction of ours.
 
+use std::arch::naked_asm;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::slice;
@@ -15,8 +19,9 @@ use libc::{dl_phdr_info, siginfo_t, ucontext_t};
 use crate::calls::numbered;
 use crate::raw::{Answer, raw};
 use crate::report::Kind;
-use crate::signals::{self, pass_on};
+use crate::signals::{self, FAULTS, pass_on};
 use crate::state;
+use crate::trap::stack::Stacks;
 
 // <linux/prctl.h>
 const PR_SET_SYSCALL_USER_DISPATCH: c_int = 59;
@@ -27,23 +32,24 @@ const SYS_USER_DISPATCH: c_int = 2;
 /// `syscall`
 const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 
-/// What the linker of Go puts into the data of a program, whose stacks are too small for the frame of a signal.
-const GO: &[u8] = b"\xff Go buildinf:";
-
 /// The addresses whose calls pass, if others are caught.
 static EXEMPT: OnceLock<Range<usize>> = OnceLock::new();
+/// What the handler works on.
+static STACKS: OnceLock<Stacks> = OnceLock::new();
 
 /// Catches the calls of the program, if it makes any.
 pub(crate) fn set_up() {
     let Some(settings) = state::settings() else { return };
-    let Some(image) = Image::of_program().filter(|image| image.makes_calls && !image.is_go) else { return };
+    let Some(image) = Image::of_program().filter(|image| image.makes_calls) else { return };
     let own = set_up as fn() as usize;
     // A range may begin with the lowest address, or end with the highest.
     let exempt =
         if own > image.addresses.end { image.addresses.end..usize::MAX } else { 0..image.addresses.start };
     // SAFETY: what is registered is a function of ours, which stays.
     let _registered = unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
-    signals::put_before(&[libc::SIGSYS], handle, 0, 0);
+    let Ok(stacks) = Stacks::new() else { return };
+    let _first = STACKS.set(stacks);
+    signals::put_before(&[libc::SIGSYS], handle, libc::SA_ONSTACK, !signals::set_of(&FAULTS));
     if let Err(errno) = catch(&exempt) {
         let error = std::io::Error::from_raw_os_error(errno);
         if settings.report.explains {
@@ -70,7 +76,11 @@ pub(crate) fn catch_calls() {
     }
 }
 
+/// In the child, which has none of the other threads.
 extern "C" fn after_fork() {
+    if let Some(stacks) = STACKS.get() {
+        stacks.forget_others();
+    }
     catch_calls();
 }
 
@@ -86,7 +96,6 @@ struct Image {
     addresses: Range<usize>,
     /// Whether its code has the bytes of the instruction. That they are part of another instruction costs little.
     makes_calls: bool,
-    is_go: bool,
 }
 
 impl Image {
@@ -107,29 +116,18 @@ unsafe extern "C" fn first(object: *mut dl_phdr_info, _: usize, image: *mut c_vo
     for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD) {
         let start = (object.dlpi_addr + header.p_vaddr) as usize;
         let end = start + header.p_memsz as usize;
-        let image = image.get_or_insert(Image { addresses: start..end, makes_calls: false, is_go: false });
+        let image = image.get_or_insert(Image { addresses: start..end, makes_calls: false });
         image.addresses = image.addresses.start.min(start)..image.addresses.end.max(end);
-        // What the program may write to is what it was: none of its code has run.
-        if header.p_flags & libc::PF_R != 0 {
-            // SAFETY: the loader has mapped these bytes, and nobody writes to them meanwhile.
-            let bytes = unsafe {
-                slice::from_raw_parts(
-                    std::ptr::with_exposed_provenance::<u8>(start),
-                    header.p_filesz as usize,
-                )
+        if header.p_flags & libc::PF_X != 0 && header.p_flags & libc::PF_R != 0 {
+            // SAFETY: the loader has mapped these bytes, and nobody writes to them.
+            let found = unsafe {
+                let code = std::ptr::with_exposed_provenance(start);
+                libc::memmem(code, header.p_filesz as usize, INSTRUCTION.as_ptr().cast(), INSTRUCTION.len())
             };
-            if header.p_flags & libc::PF_X != 0 {
-                image.makes_calls |= contains(bytes, &INSTRUCTION);
-            } else if header.p_flags & libc::PF_W != 0 {
-                image.is_go |= contains(bytes, GO);
-            }
+            image.makes_calls |= !found.is_null();
         }
     }
     1
-}
-
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// The program has made a system call by itself.
@@ -141,41 +139,87 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
     }
     let register = |number: c_int| context.uc_mcontext.gregs[number as usize] as usize;
     let number = register(libc::REG_RAX) as i64;
+    if number == libc::SYS_rt_sigreturn {
+        // SAFETY: the program ends a handler of its own.
+        unsafe { signals::return_from(register(libc::REG_RSP)) }
+    }
     let arguments = [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8, libc::REG_R9]
         .map(register);
-    let answer = match number {
-        // SAFETY: the program ends a handler of its own.
-        libc::SYS_rt_sigreturn => unsafe { signals::return_from(register(libc::REG_RSP)) },
-        libc::SYS_fork | libc::SYS_vfork => fork(libc::SIGCHLD as usize, [0; 3]),
-        libc::SYS_clone => {
-            let [flags, stack, others @ .., _] = arguments;
-            if stack == 0 { fork(flags, others) } else { refuse("clone with a stack") }
+    let answer = STACKS.get().and_then(|stacks| {
+        stacks.run(context, |context| make(number, arguments, context)).unwrap_or_default()
+    });
+    match answer {
+        Some(answer) => {
+            context.uc_mcontext.gregs[libc::REG_RAX as usize] = match answer {
+                Ok(value) => value as i64,
+                Err(errno) => -i64::from(errno),
+            }
         }
-        // Programs fall back to what was there before it.
-        libc::SYS_clone3 => Err(libc::ENOSYS),
-        // SAFETY: as the program has promised to the kernel.
-        _ => unsafe { numbered::call(number, arguments) },
-    };
-    if answer.is_ok() {
-        keep(number, context);
+        None => make_after_return(context),
     }
-    context.uc_mcontext.gregs[libc::REG_RAX as usize] = match answer {
-        Ok(value) => value as i64,
-        Err(errno) => -i64::from(errno),
-    };
 }
 
-/// What a call has changed, and the return from the signal would set back.
-fn keep(number: i64, context: &mut ucontext_t) {
-    let (mask, stack) = (&raw mut context.uc_sigmask, &raw mut context.uc_stack);
-    // SAFETY: the kernel writes what it has, to where it reads it from at the return.
-    let _read = unsafe {
-        match number {
-            libc::SYS_rt_sigprocmask => raw!(SYS_rt_sigprocmask, 0, 0_usize, mask, size_of::<u64>()),
-            libc::SYS_sigaltstack => raw!(SYS_sigaltstack, 0_usize, stack),
-            _ => Ok(0),
+/// Makes a call in the handler; `None` if it is to be made after.
+fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<Answer> {
+    match number {
+        libc::SYS_rt_sigprocmask => Some(change_mask(arguments, context)),
+        libc::SYS_fork | libc::SYS_vfork => Some(fork(libc::SIGCHLD as usize, [0; 3])),
+        libc::SYS_clone => {
+            let [flags, stack, others @ .., _] = arguments;
+            Some(if stack == 0 { fork(flags, others) } else { refuse("clone with a stack") })
         }
-    };
+        // Programs fall back to what was there before it.
+        libc::SYS_clone3 => Some(Err(libc::ENOSYS)),
+        // SAFETY: as the program has promised to the kernel.
+        _ => unsafe { numbered::call(number, arguments) },
+    }
+}
+
+/// What a function of the ABI may use below its stack pointer.
+const RED_ZONE: i64 = 128;
+
+/// Has the interrupted code make its call from here, and go on behind its own instruction.
+fn make_after_return(context: &mut ucontext_t) {
+    let registers = &mut context.uc_mcontext.gregs;
+    let back = registers[libc::REG_RIP as usize];
+    let stack = registers[libc::REG_RSP as usize] - RED_ZONE - size_of::<i64>() as i64;
+    // SAFETY: below the red zone nothing is in use, and what a signal may put there begins lower than the new stack pointer.
+    unsafe { std::ptr::with_exposed_provenance_mut::<i64>(stack as usize).write(back) };
+    registers[libc::REG_RSP as usize] = stack;
+    registers[libc::REG_RIP as usize] = make_call as *const () as i64;
+}
+
+/// Makes the call that the registers say, and takes back what [`make_after_return`] has put on the stack.
+#[unsafe(naked)]
+unsafe extern "C" fn make_call() {
+    naked_asm!("syscall", "ret {red_zone}", red_zone = const RED_ZONE)
+}
+
+/// `rt_sigprocmask(2)` of the interrupted code.
+fn change_mask([how, set, old, size, ..]: [usize; 6], context: &mut ucontext_t) -> Answer {
+    if size != size_of::<u64>() {
+        return Err(libc::EINVAL);
+    }
+    let (set, old) =
+        (std::ptr::with_exposed_provenance::<u64>(set), std::ptr::with_exposed_provenance_mut::<u64>(old));
+    // SAFETY: the first word has the signals that there are.
+    let mask = unsafe { &mut *(&raw mut context.uc_sigmask).cast::<u64>() };
+    let before = *mask;
+    // SAFETY: the program has promised that it is there, or null.
+    if let Some(set) = unsafe { set.as_ref() } {
+        let wanted = match how as c_int {
+            libc::SIG_BLOCK => before | set,
+            libc::SIG_UNBLOCK => before & !set,
+            libc::SIG_SETMASK => *set,
+            _ => return Err(libc::EINVAL),
+        };
+        *mask = wanted & !signals::ours();
+    }
+    // SAFETY: likewise.
+    if let Some(old) = unsafe { old.as_mut() } {
+        *old = before;
+    }
+    Ok(0)
 }
 
 /// Makes a child that goes on from here too, with memory of its own: what the child of a `vfork` may do, it may.
@@ -185,7 +229,7 @@ fn fork(flags: usize, others: [usize; 3]) -> Answer {
     // SAFETY: without memory in common, each returns by a stack of its own.
     let answer = unsafe { raw!(SYS_clone, flags, 0_usize, parent, child, storage) };
     if answer == Ok(0) {
-        catch_calls();
+        after_fork();
     }
     answer
 }

@@ -30,6 +30,8 @@ pub(crate) struct Action {
 const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 };
 const SA_RESTORER: u64 = 0x0400_0000;
 
+/// What an access may raise.
+pub(crate) const FAULTS: [c_int; 2] = [SIGSEGV, SIGBUS];
 /// The signals that may be ours.
 const SIGNALS: [c_int; 3] = [SIGSEGV, SIGBUS, SIGSYS];
 
@@ -41,7 +43,8 @@ static OURS: AtomicU64 = AtomicU64::new(0);
 /// A handler of the form that gets all there is to know.
 pub(crate) type Handler = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
-fn set_of(signals: &[c_int]) -> u64 {
+/// Signals as a set of the kernel's.
+pub(crate) fn set_of(signals: &[c_int]) -> u64 {
     signals.iter().fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
@@ -74,9 +77,8 @@ pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Resul
 
 /// Puts the handler of faults before the program's.
 pub(crate) fn take_over() {
-    let faults = [SIGSEGV, SIGBUS];
     // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
-    put_before(&faults, handle, libc::SA_ONSTACK, !set_of(&faults));
+    put_before(&FAULTS, handle, libc::SA_ONSTACK, !set_of(&FAULTS));
 }
 
 /// Puts a handler before the program's, once.

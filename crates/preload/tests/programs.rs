@@ -1,5 +1,5 @@
-//! Programs that know nothing of a machine, under `ioasis run`: they need a C compiler, Python, and `ioasis` (built beside this
-//! workspace, or named by `IOASIS`). `cargo xtask test` has it all in place.
+//! Programs that know nothing of a machine, under `ioasis run`: they need a C compiler, Python, Go, and `ioasis` (built beside
+//! this workspace, or named by `IOASIS`). `cargo xtask test` has it all in place.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -119,6 +119,17 @@ fn threads_children_and_handlers_that_make_system_calls_by_themselves() {
         let program = under.compiled("itself", &["-include", &header, "-pthread", position]);
         says(&under.run(&[], &[&program]), "seen\n");
     }
+}
+
+#[test]
+fn a_program_in_go() {
+    let under = Under::machine(PLAIN);
+    let program = under.folder.path().join("itself").display().to_string();
+    let source = here().join("tests/programs/itself.go");
+    let build =
+        Command::new("go").args(["build", "-o", &program]).arg(source).env("CGO_ENABLED", "1").status();
+    assert!(build.expect("a compiler of Go, go").success());
+    says(&under.run(&[], &[&program]), "seen\n");
 }
 
 #[test]

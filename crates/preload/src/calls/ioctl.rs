@@ -9,6 +9,11 @@ use crate::raw::{Answer, raw, reply_int};
 /// The type of the ioctls of VFIO and IOMMUFD, `';'`, in their numbers.
 const TYPE: c_ulong = 0x3b00;
 
+/// Whether an ioctl may be for the machine: by its type, or on a file of the machine.
+pub(super) fn may_be_ours(number: c_int, command: c_ulong) -> bool {
+    command & 0xffff_ff00 == TYPE || descriptors::kind(number) != Kind::Host
+}
+
 /// Makes an ioctl.
 ///
 /// # Safety

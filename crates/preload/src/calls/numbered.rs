@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_long};
 
 use super::next::next;
 use super::{attributes, descriptor, directory, io, ioctl, memory, open, path, poll, signal};
+use crate::descriptors::{self, Kind};
 use crate::raw::{self, Answer, Word};
 
 /// What fits into a register, as what it is.
@@ -47,12 +48,12 @@ fn answer<T: Word>(function: impl FnOnce() -> T) -> Answer {
     if value == usize::MAX { Err(told) } else { Ok(value) }
 }
 
-/// Makes a system call, on the machine if that is meant.
+/// Makes a system call, on the machine if that is meant; `None` if it is one that only the host is asked for.
 ///
 /// # Safety
 ///
-/// As for the call itself. It is none that returns twice, or to somewhere else.
-pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Answer {
+/// As for the call itself.
+pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answer> {
     let [first, second, third, fourth, fifth, sixth] = arguments;
     /// Calls a function of the library with the arguments in their order.
     macro_rules! with {
@@ -61,8 +62,22 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Answer {
         };
     }
     // SAFETY: as the caller has promised.
-    unsafe {
+    Some(unsafe {
         match number {
+            // These may wait for long.
+            libc::SYS_read
+            | libc::SYS_write
+            | libc::SYS_pread64
+            | libc::SYS_pwrite64
+            | libc::SYS_readv
+            | libc::SYS_writev
+            | libc::SYS_preadv
+            | libc::SYS_pwritev
+                if descriptors::kind(first as c_int) == Kind::Host =>
+            {
+                return None;
+            }
+            libc::SYS_ioctl if !ioctl::may_be_ours(first as c_int, second as u64) => return None,
             libc::SYS_open => with!(open::open; first, second, third),
             libc::SYS_openat => with!(open::openat; first, second, third, fourth),
             libc::SYS_creat => with!(open::creat; first, second),
@@ -117,9 +132,9 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Answer {
                 FromWord::from_word(third),
                 fourth,
             ),
-            _ => raw::call(number, arguments),
+            _ => return None,
         }
-    }
+    })
 }
 
 /// `syscall(2)`
@@ -147,6 +162,7 @@ pub unsafe extern "C" fn syscall(
             -1
         );
     }
+    let arguments = [first, second, third, fourth, fifth, sixth];
     // SAFETY: as the program has promised.
-    raw::reply(unsafe { call(number, [first, second, third, fourth, fifth, sixth]) })
+    raw::reply(unsafe { call(number, arguments).unwrap_or_else(|| raw::call(number, arguments)) })
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #define need(ok)                                                          \
@@ -85,6 +86,13 @@ int main(void) {
     // The program's own SIGSYS, which is not one of these.
     need(sigaction(SIGSYS, &action, NULL) == 0 && raise(SIGSYS) == 0 && handled == SIGUSR1 + SIGUSR2 + SIGSYS);
     need(sees_the_machine());
+
+    // A call that waits is interrupted, as often as it takes until one comes while it waits.
+    struct itimerval often = {{0, 10000}, {0, 10000}}, never = {{0, 0}, {0, 0}};
+    int pipes[2];
+    need(pipe(pipes) == 0 && sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+    need(itself(SYS_read, pipes[0], (long)&one, 1, 0, 0, 0) == -1 && errno == EINTR);
+    need(setitimer(ITIMER_REAL, &never, NULL) == 0);
 
     // By number, by way of libc.
     int number = syscall(SYS_openat, AT_FDCWD, "/dev/iommu", O_RDWR);

@@ -9,6 +9,7 @@ mod iommufd_rules;
 mod order;
 mod rows;
 mod rules;
+mod sriov_rules;
 mod support;
 mod vfio_rules;
 

@@ -7,7 +7,9 @@ use machine::LayoutKind;
 use subsystem::Refusal;
 use subsystem::rules::{group, iommufd, vfio};
 
-use crate::{dma_buf_rules, emulated_rules, group_rules, iommu_rules, iommufd_rules, machine, vfio_rules};
+use crate::{
+    dma_buf_rules, emulated_rules, group_rules, iommu_rules, iommufd_rules, machine, sriov_rules, vfio_rules,
+};
 
 /// A rule, and a call that must break it.
 pub(crate) type Broken = (Refusal, sys::Result<u32>);
@@ -38,6 +40,7 @@ fn every_vfio_rule_is_exercised() {
     elsewhere.extend(group_rules::broken());
     elsewhere.extend(dma_buf_rules::broken());
     elsewhere.extend(emulated_rules::broken());
+    elsewhere.extend(sriov_rules::broken());
     assert_exercised(vfio::ALL, &elsewhere, vfio_rules::UNNAMED, vfio_rules::OUT_OF_REACH);
 }
 
@@ -49,6 +52,11 @@ fn group_rules_are_named() {
 #[test]
 fn dma_buf_rules_are_named() {
     check(dma_buf_rules::broken());
+}
+
+#[test]
+fn sriov_rules_are_named() {
+    check(sriov_rules::broken());
 }
 
 #[test]

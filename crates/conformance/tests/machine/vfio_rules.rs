@@ -40,9 +40,13 @@ pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::HOT_RESET_FAILED, "the buses of a machine come back from a reset"),
     (rule::SET_IRQS_NO_LINE, "a function of a machine that has an interrupt pin has a line"),
     (rule::SET_IRQS_NO_VECTORS, "a machine always has interrupt vectors left"),
+    (rule::PROBE_SRIOV, ONLY_VFIO_PCI),
+    (rule::TOKEN_PHYSICAL, ONLY_VFIO_PCI),
     (rule::EMULATED_CLOSED, "the driver of an emulated device is told, and no system call"),
 ];
 
+const ONLY_VFIO_PCI: &str =
+    "only vfio-pci makes virtual functions on a machine, and it takes them away before it lets go";
 const CHECKED_BEFORE: &str = "the machine checks it as the VFS does, before the subsystem is asked";
 
 /// The number of no open file.

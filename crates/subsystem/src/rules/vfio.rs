@@ -61,8 +61,8 @@ rules! {
     ATTACH_PASID_RANGE = ENOSPC, "attach.pasid-range", "a PASID is below 2^31";
     ATTACH_BUSY = EBUSY, "attach.busy", "the device is not attached both plainly and as PASID 0";
     DETACH_ARGSZ = EINVAL, "detach.argsz", "argsz is at least 8, and 12 with a PASID";
-    ATTACH_NO_PASIDS = EOPNOTSUPP, "attach.no-pasids", "an emulated device is attached without a PASID";
-    DETACH_NO_PASIDS = EOPNOTSUPP, "detach.no-pasids", "an emulated device is detached without a PASID";
+    ATTACH_NO_PASIDS = EOPNOTSUPP, "emulated.attach-pasid", "an emulated device is attached without a PASID";
+    DETACH_NO_PASIDS = EOPNOTSUPP, "emulated.detach-pasid", "an emulated device is detached without a PASID";
     DETACH_FLAGS = EINVAL, "detach.flags", "no flag but VFIO_DEVICE_DETACH_PASID is set";
 
     // Information.

@@ -199,8 +199,8 @@ fn it_is_attached_to_an_ioas_as_such() {
     let (first, second) = (client.ioas(iommufd), client.ioas(iommufd));
     assert_refused!(client.attach(device, 99), ENOENT, "ioas.unknown");
     assert_refused!(client.attach(device, access), ENOENT, "ioas.unknown");
-    assert_refused!(client.attach_pasid(device, first, 1), EOPNOTSUPP, "attach.no-pasids");
-    assert_refused!(client.detach_pasid(device, 1), EOPNOTSUPP, "detach.no-pasids");
+    assert_refused!(client.attach_pasid(device, first, 1), EOPNOTSUPP, "emulated.attach-pasid");
+    assert_refused!(client.detach_pasid(device, 1), EOPNOTSUPP, "emulated.detach-pasid");
     assert_eq!(client.detach(device), Ok(0));
 
     let unaligned = |ioas_id| IommuIoasMap {

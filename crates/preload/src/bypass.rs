@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use libc::{dl_phdr_info, siginfo_t, ucontext_t};
 
 use crate::calls::numbered;
+use crate::fork::forking;
 use crate::raw::{Answer, raw};
 use crate::report::Kind;
 use crate::signals::{self, FAULTS, pass_on};
@@ -223,11 +224,11 @@ fn change_mask([how, set, old, size, ..]: [usize; 6], context: &mut ucontext_t) 
 }
 
 /// Makes a child that goes on from here too, with memory of its own: what the child of a `vfork` may do, it may.
-fn fork(flags: usize, others: [usize; 3]) -> Answer {
+pub(crate) fn fork(flags: usize, others: [usize; 3]) -> Answer {
     let flags = flags & !(libc::CLONE_VM as usize);
     let [parent, child, storage] = others;
     // SAFETY: without memory in common, each returns by a stack of its own.
-    let answer = unsafe { raw!(SYS_clone, flags, 0_usize, parent, child, storage) };
+    let answer = forking(|| unsafe { raw!(SYS_clone, flags, 0_usize, parent, child, storage) });
     if answer == Ok(0) {
         after_fork();
     }

@@ -52,7 +52,11 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
     }
     let state = state::get()?;
     let answers = |entry: TreeEntry<'_>| matches!(entry, TreeEntry::Node { .. } | TreeEntry::Attribute(_));
-    let answers = state.machine.look_up(&absolute, follow, answers).ok()?;
+    let Ok(answers) = state.machine.look_up(&absolute, follow, answers) else {
+        // In a directory of the tree the folder has a link for what is the host's: that itself is meant.
+        let is_name = !path.starts_with(b"/") && !path.contains(&b'/') && path != b"..";
+        return if is_name { c_string(absolute).map(Place::Shown) } else { None };
+    };
     // The folder has no /proc: what the host has there is about the process that looks.
     if !answers && absolute.starts_with("/proc") {
         return None;

@@ -85,18 +85,49 @@ impl Traps {
 
     /// Changes the protection of mapped registers. Whether all of these addresses are such.
     pub(crate) fn protect(&self, addresses: &Range<usize>, protection: c_int) -> bool {
-        let covered = {
-            let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
-            let mut at = addresses.start;
-            while let Some((_, part)) = parts.range(..=at).next_back().filter(|(_, part)| at < part.end) {
-                at = part.end;
-            }
-            at >= addresses.end
-        };
+        let covered = self.all(addresses);
         if covered {
             self.change(addresses, |part| Some(Part { protection, ..part }));
         }
         covered
+    }
+
+    /// Whether all of these addresses are mapped registers.
+    pub(crate) fn cover(&self, addresses: &Range<usize>) -> bool {
+        let _inside = Inside::enter();
+        self.all(addresses)
+    }
+
+    fn all(&self, addresses: &Range<usize>) -> bool {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        let mut at = addresses.start;
+        while let Some((_, part)) = parts.range(..=at).next_back().filter(|(_, part)| at < part.end) {
+            at = part.end;
+        }
+        at >= addresses.end
+    }
+
+    /// What was mapped at some addresses is at others now, as much of it as these are.
+    pub(crate) fn move_to(&self, from: &Range<usize>, to: &Range<usize>) {
+        let kept = from.start..from.end.min(from.start + to.len());
+        self.remove(&(kept.end..from.end));
+        if from.start == to.start {
+            return;
+        }
+        self.remove(to);
+        // Cut at the ends.
+        drop(self.change(&kept, Some));
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let moved: Vec<(usize, Part)> =
+            parts.range(kept).map(|(start, part)| (*start, part.clone())).collect();
+        for (start, _) in &moved {
+            parts.remove(start);
+        }
+        let shifted = |at: usize| at - from.start + to.start;
+        parts.extend(
+            moved.into_iter().map(|(start, part)| (shifted(start), Part { end: shifted(part.end), ..part })),
+        );
+        self.count.store(parts.len(), Ordering::Relaxed);
     }
 
     /// Cuts out the parts within addresses and puts in what becomes of each; answers what was cut out.

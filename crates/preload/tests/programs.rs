@@ -180,6 +180,23 @@ fn a_machine_that_exec_loses_is_told() {
 }
 
 #[test]
+fn what_walks_directories_sees_the_machine() {
+    for text in [PLAIN.to_owned(), [BEHIND_AN_IOMMU, PLAIN].concat()] {
+        let under = Under::machine(&text);
+        says(&under.run(&[], &[&under.compiled("list", &[])]), "listed\n");
+    }
+}
+
+#[test]
+fn registers_move_descriptors_arrive_and_waits_end() {
+    for text in [PLAIN.to_owned(), PLAIN.replace("false", "true")] {
+        let under = Under::machine(&text);
+        let rest = under.compiled("rest", &[]);
+        says(&under.run(&[], &[&rest, "/dev/vfio/devices/noiommu-vfio0"]), "and the rest\n");
+    }
+}
+
+#[test]
 fn other_programs_are_as_without_it() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &["true"]), "");

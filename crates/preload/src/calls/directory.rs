@@ -5,6 +5,7 @@ use std::ffi::{CStr, c_char, c_int};
 use libc::{AT_FDCWD, DIR, FILE, size_t};
 
 use super::next::next;
+use crate::descriptors::{self, Kind};
 use crate::paths::{self, Place, place};
 use crate::raw::{Answer, raw, reply_int};
 
@@ -21,7 +22,12 @@ pub unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
         Place::Shown(shown) | Place::Machine { shown, .. } => shown.as_ptr(),
         Place::Host => path,
     };
-    next!(c"opendir", fn(*const c_char) -> *mut DIR, (path), std::ptr::null_mut())
+    let opened = next!(c"opendir", fn(*const c_char) -> *mut DIR, (path), std::ptr::null_mut());
+    if !opened.is_null() && matches!(shown, Place::Shown(_)) {
+        // SAFETY: it is open.
+        descriptors::set(unsafe { libc::dirfd(opened) }, Kind::Directory);
+    }
+    opened
 }
 
 /// `fopen(3)`

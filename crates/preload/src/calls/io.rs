@@ -206,6 +206,25 @@ pub unsafe extern "C" fn __pread64_chk(
     unsafe { pread64(number, memory, length, offset) }
 }
 
+/// Does all pieces of a vector; `None` if the file is the host's, or there are none.
+///
+/// # Safety
+///
+/// There are so many, or it is null.
+unsafe fn vectors_at(
+    number: c_int,
+    (vectors, count): (*const iovec, c_int),
+    offset: Option<u64>,
+    piece: impl Fn(&iovec) -> Piece,
+) -> Option<Answer> {
+    let pieces = match usize::try_from(count) {
+        // SAFETY: as the caller has promised.
+        Ok(count) if !vectors.is_null() => unsafe { slice::from_raw_parts(vectors, count) },
+        _ => &[],
+    };
+    transfer_all(number, pieces, offset, piece).filter(|_| !pieces.is_empty())
+}
+
 macro_rules! vectored {
     ($($(#[$doc:meta])* $name:ident($number:ident, $vectors:ident, $count:ident $(, $more:ident: $mores:ty)*)
         => $piece:expr, $offset:expr, $call:ident($($argument:expr),*);)*) => {$(
@@ -216,13 +235,8 @@ macro_rules! vectored {
         /// As for the function of libc.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($number: c_int, $vectors: *const iovec, $count: c_int $(, $more: $mores)*) -> ssize_t {
-            let pieces = match usize::try_from($count) {
-                // SAFETY: the program has promised that there are so many.
-                Ok(count) if !$vectors.is_null() => unsafe { slice::from_raw_parts($vectors, count) },
-                _ => &[],
-            };
-            let answer = transfer_all($number, pieces, $offset, $piece)
-                .filter(|_| !pieces.is_empty())
+            // SAFETY: as the program has promised.
+            let answer = unsafe { vectors_at($number, ($vectors, $count), $offset, $piece) }
                 // SAFETY: as the program has promised.
                 .unwrap_or_else(|| unsafe { raw!($call, $($argument),*) });
             reply(answer) as ssize_t
@@ -256,6 +270,55 @@ vectored! {
     /// `pwritev(2)`
     pwritev64(number, vectors, count, offset: off_t)
         => to_take, Some(offset as u64), SYS_pwritev(number, vectors, count, offset, 0);
+}
+
+/// Offset -1 is where the file is read next.
+fn next_or(offset: off_t) -> Option<u64> {
+    u64::try_from(offset).ok()
+}
+
+/// Flags that a file of the machine does not know, as files without asynchronous reads and writes do not.
+fn knows(number: c_int, flags: c_int) -> bool {
+    const HIGH_PRIORITY: c_int = 1;
+    flags & !HIGH_PRIORITY == 0 || on_file(number, |_, _| Ok(())).is_none()
+}
+
+macro_rules! flagged {
+    ($($(#[$doc:meta])* $name:ident, $piece:expr, $call:ident;)*) => {$(
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// As for the function of libc.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name(
+            number: c_int,
+            vectors: *const iovec,
+            count: c_int,
+            offset: off_t,
+            flags: c_int,
+        ) -> ssize_t {
+            if !knows(number, flags) {
+                return reply(Err(libc::EOPNOTSUPP)) as ssize_t;
+            }
+            // SAFETY: as the program has promised.
+            let answer = unsafe { vectors_at(number, (vectors, count), next_or(offset), $piece) }
+                // SAFETY: as the program has promised.
+                .unwrap_or_else(|| unsafe { raw!($call, number, vectors, count, offset, 0, flags) });
+            reply(answer) as ssize_t
+        }
+    )*};
+}
+
+flagged! {
+    /// `preadv2(2)`
+    preadv2, to_fill, SYS_preadv2;
+    /// `preadv2(2)`
+    preadv64v2, to_fill, SYS_preadv2;
+    /// `pwritev2(2)`
+    pwritev2, to_take, SYS_pwritev2;
+    /// `pwritev2(2)`
+    pwritev64v2, to_take, SYS_pwritev2;
 }
 
 /// Moves where an attribute is read next; a node has no such place.

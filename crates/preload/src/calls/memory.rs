@@ -1,6 +1,6 @@
 //! Mapping and unmapping memory.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::ops::Range;
 
 use libc::{off_t, size_t};
@@ -177,4 +177,76 @@ pub unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, protecti
     }
     // SAFETY: as the program has promised.
     reply_int(unsafe { raw!(SYS_mprotect, address, length, protection) })
+}
+
+/// `mremap(2)`: registers do not grow.
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mremap(
+    address: *mut c_void,
+    length: size_t,
+    wanted: size_t,
+    flags: c_int,
+    other: *mut c_void,
+) -> *mut c_void {
+    let from = pages(address.expose_provenance(), length);
+    let registers = traps().filter(|traps| traps.cover(&from));
+    if registers.is_some() && wanted.next_multiple_of(PAGE) > from.len() {
+        reply(Err(libc::EFAULT));
+        return libc::MAP_FAILED;
+    }
+    // SAFETY: as the program has promised.
+    let answer = unsafe { raw!(SYS_mremap, address, length, wanted, flags, other) };
+    if let (Ok(start), Some(traps), Some(state)) = (answer, traps(), state::existing()) {
+        let _inside = Inside::enter();
+        traps.move_to(&from, &pages(start, wanted));
+        state.machine.release_closed();
+        state.settle();
+    }
+    std::ptr::with_exposed_provenance_mut(reply(answer) as usize)
+}
+
+/// `madvise(2)`: of registers no advice is taken that is about the contents of memory.
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn madvise(address: *mut c_void, length: size_t, advice: c_int) -> c_int {
+    let about_contents =
+        [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_DOFORK, libc::MADV_COLD, libc::MADV_PAGEOUT];
+    let range = pages(address.expose_provenance(), length);
+    if about_contents.contains(&advice) && traps().is_some_and(|traps| traps.cover(&range)) {
+        return reply_int(Err(libc::EINVAL));
+    }
+    // SAFETY: as the program has promised.
+    reply_int(unsafe { raw!(SYS_madvise, address, length, advice) })
+}
+
+/// `mlock(2)`: registers are there anyway.
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlock(address: *const c_void, length: size_t) -> c_int {
+    // SAFETY: as the program has promised.
+    unsafe { mlock2(address, length, 0) }
+}
+
+/// `mlock2(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mlock2(address: *const c_void, length: size_t, flags: c_uint) -> c_int {
+    if traps().is_some_and(|traps| traps.cover(&pages(address.expose_provenance(), length))) {
+        return 0;
+    }
+    // SAFETY: as the program has promised.
+    reply_int(unsafe { raw!(SYS_mlock2, address, length, flags) })
 }

@@ -6,9 +6,12 @@ mod attributes;
 mod descriptor;
 mod directory;
 mod fork;
+mod glob;
 mod io;
 mod ioctl;
+mod listing;
 mod memory;
+mod message;
 mod next;
 pub(crate) mod numbered;
 mod open;
@@ -17,6 +20,7 @@ mod poll;
 mod signal;
 mod stream;
 mod thread;
+mod walk;
 
 use std::ffi::c_int;
 

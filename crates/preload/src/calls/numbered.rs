@@ -4,7 +4,8 @@
 use std::ffi::{c_int, c_long};
 
 use super::next::next;
-use super::{attributes, descriptor, directory, io, ioctl, memory, open, path, poll, signal};
+use super::{attributes, descriptor, directory, io, ioctl, memory, message, open, path, poll, signal};
+use crate::bypass;
 use crate::descriptors::{self, Kind};
 use crate::raw::{self, Answer, Word};
 
@@ -98,10 +99,16 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
             libc::SYS_writev => with!(io::writev; first, second, third),
             libc::SYS_preadv => with!(io::preadv; first, second, third, fourth),
             libc::SYS_pwritev => with!(io::pwritev; first, second, third, fourth),
+            libc::SYS_preadv2 => with!(io::preadv2; first, second, third, fourth, sixth),
+            libc::SYS_pwritev2 => with!(io::pwritev2; first, second, third, fourth, sixth),
             libc::SYS_lseek => with!(io::lseek; first, second, third),
             libc::SYS_mmap => with!(memory::mmap; first, second, third, fourth, fifth, sixth),
             libc::SYS_munmap => with!(memory::munmap; first, second),
             libc::SYS_mprotect => with!(memory::mprotect; first, second, third),
+            libc::SYS_mremap => with!(memory::mremap; first, second, third, fourth, fifth),
+            libc::SYS_madvise => with!(memory::madvise; first, second, third),
+            libc::SYS_mlock => with!(memory::mlock; first, second),
+            libc::SYS_mlock2 => with!(memory::mlock2; first, second, third),
             libc::SYS_stat => with!(path::stat; first, second),
             libc::SYS_lstat => with!(path::lstat; first, second),
             libc::SYS_fstat => with!(path::fstat; first, second),
@@ -115,6 +122,14 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
             libc::SYS_chdir => with!(directory::chdir; first),
             libc::SYS_fchdir => with!(directory::fchdir; first),
             libc::SYS_getcwd => directory::working_directory(FromWord::from_word(first), second),
+            libc::SYS_inotify_add_watch => with!(path::inotify_add_watch; first, second, third),
+            libc::SYS_poll => with!(poll::poll; first, second, third),
+            libc::SYS_ppoll => with!(poll::ppoll; first, second, third, fourth),
+            libc::SYS_select => with!(poll::select; first, second, third, fourth, fifth),
+            libc::SYS_epoll_wait => with!(poll::epoll_wait; first, second, third, fourth),
+            libc::SYS_epoll_pwait => with!(poll::epoll_pwait; first, second, third, fourth, fifth),
+            libc::SYS_recvmsg => with!(message::recvmsg; first, second, third),
+            libc::SYS_recvmmsg => with!(message::recvmmsg; first, second, third, fourth, fifth),
             libc::SYS_epoll_ctl => with!(poll::epoll_ctl; first, second, third, fourth),
             libc::SYS_getxattr => with!(attributes::getxattr; first, second, third, fourth),
             libc::SYS_lgetxattr => with!(attributes::lgetxattr; first, second, third, fourth),
@@ -152,8 +167,12 @@ pub unsafe extern "C" fn syscall(
     fifth: usize,
     sixth: usize,
 ) -> c_long {
-    let returns_elsewhere =
-        [libc::SYS_clone, libc::SYS_clone3, libc::SYS_fork, libc::SYS_vfork, libc::SYS_rt_sigreturn];
+    match number {
+        libc::SYS_fork => return raw::reply(bypass::fork(libc::SIGCHLD as usize, [0; 3])),
+        libc::SYS_clone if second == 0 => return raw::reply(bypass::fork(first, [third, fourth, fifth])),
+        _ => {}
+    }
+    let returns_elsewhere = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_vfork, libc::SYS_rt_sigreturn];
     if returns_elsewhere.contains(&number) {
         return next!(
             c"syscall",

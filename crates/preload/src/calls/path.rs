@@ -57,7 +57,7 @@ fn node_behind(number: c_int) -> Option<Node> {
 /// # Safety
 ///
 /// `to` is null or may be written to.
-unsafe fn stat_at(directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int) -> c_int {
+pub(super) unsafe fn stat_at(directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int) -> c_int {
     // SAFETY: as the program has promised.
     let (answer, node) = unsafe {
         on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, |directory, path| {
@@ -302,4 +302,20 @@ pub unsafe extern "C" fn realpath(path: *const c_char, to: *mut c_char) -> *mut 
 pub unsafe extern "C" fn __realpath_chk(path: *const c_char, to: *mut c_char, _: size_t) -> *mut c_char {
     // SAFETY: as the program has promised.
     unsafe { realpath(path, to) }
+}
+
+/// `inotify_add_watch(2)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn inotify_add_watch(inotify: c_int, path: *const c_char, mask: u32) -> c_int {
+    // SAFETY: as the program has promised.
+    let (answer, _) = unsafe {
+        on_path(AT_FDCWD, path, mask & libc::IN_DONT_FOLLOW == 0, |_, path| {
+            raw!(SYS_inotify_add_watch, inotify, path, mask)
+        })
+    };
+    reply_int(answer)
 }

@@ -6,8 +6,12 @@ use libc::{FILE, off64_t, size_t, ssize_t};
 
 use super::descriptor::close;
 use super::io::{lseek, read, write};
+use super::next::next;
+use super::on_file;
 use super::open::open_at;
+use crate::paths::{Place, place};
 use crate::raw::reply_int;
+use crate::state;
 
 type Cookie = *mut c_void;
 
@@ -74,8 +78,75 @@ pub(super) unsafe fn open(path: *const c_char, mode: *const c_char) -> *mut FILE
             return std::ptr::null_mut();
         }
     };
+    // SAFETY: as above.
+    unsafe { on(number, mode) }
+}
+
+/// A stream on a descriptor of the machine.
+///
+/// # Safety
+///
+/// As for `fdopen(3)`.
+unsafe fn on(number: usize, mode: *const c_char) -> *mut FILE {
     let functions =
         Functions { read: read_stream, write: write_stream, seek: seek_stream, close: close_stream };
     // SAFETY: the functions are what libc expects, and the cookie is a number.
     unsafe { fopencookie(std::ptr::without_provenance_mut(number), mode, functions) }
+}
+
+/// `fdopen(3)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fdopen(number: c_int, mode: *const c_char) -> *mut FILE {
+    match usize::try_from(number) {
+        // SAFETY: as the program has promised.
+        Ok(own) if on_file(number, |_, _| Ok(())).is_some() => unsafe { on(own, mode) },
+        _ => next!(c"fdopen", fn(c_int, *const c_char) -> *mut FILE, (number, mode), std::ptr::null_mut()),
+    }
+}
+
+/// `freopen(3)`; a stream that is there cannot become one on a file of the machine, nor the reverse (EOPNOTSUPP)
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn freopen(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
+    // SAFETY: as the program has promised.
+    let shown = unsafe { place(libc::AT_FDCWD, path, true) };
+    // glibc's own falls over such a stream. SAFETY: as above.
+    if state::settings().is_some() && unsafe { libc::fileno(stream) } < 0 {
+        reply_int(Err(libc::EOPNOTSUPP));
+        return std::ptr::null_mut();
+    }
+    let path = match &shown {
+        Place::Host => path,
+        Place::Shown(shown) => shown.as_ptr(),
+        Place::Machine { state, path, .. } => {
+            let error = sys::Error::new("freopen", path.display(), uapi::Errno::EOPNOTSUPP);
+            state.refused(&error);
+            reply_int(Err(libc::EOPNOTSUPP));
+            return std::ptr::null_mut();
+        }
+    };
+    next!(
+        c"freopen",
+        fn(*const c_char, *const c_char, *mut FILE) -> *mut FILE,
+        (path, mode, stream),
+        std::ptr::null_mut()
+    )
+}
+
+/// `freopen(3)`
+///
+/// # Safety
+///
+/// As for the function of libc.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn freopen64(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
+    // SAFETY: as the program has promised.
+    unsafe { freopen(path, mode, stream) }
 }

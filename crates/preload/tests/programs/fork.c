@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,7 +74,7 @@ int main(int argc, char **argv) {
     pthread_t thread;
     need(pthread_create(&thread, NULL, hammer, NULL) == 0, "thread");
     for (int round = 0; round < 200; round++) {
-        pid_t child = round % 2 ? fork() : _Fork();
+        pid_t child = round % 3 == 0 ? syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) : round % 2 ? fork() : _Fork();
         if (child == 0) {
             for (int i = 0; i < 10; i++)
                 call();

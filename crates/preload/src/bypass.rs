@@ -77,8 +77,8 @@ pub(crate) fn catch_calls() {
     }
 }
 
-/// In the child, which has none of the other threads.
-extern "C" fn after_fork() {
+/// For the child of a fork, which has none of the other threads.
+pub(crate) extern "C" fn after_fork() {
     if let Some(stacks) = STACKS.get() {
         stacks.forget_others();
     }
@@ -164,7 +164,8 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
 fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<Answer> {
     match number {
         libc::SYS_rt_sigprocmask => Some(change_mask(arguments, context)),
-        libc::SYS_fork | libc::SYS_vfork => Some(fork(libc::SIGCHLD as usize, [0; 3])),
+        libc::SYS_fork => Some(fork(libc::SIGCHLD as usize, [0; 3])),
+        libc::SYS_vfork => Some(fork((libc::CLONE_VFORK | libc::SIGCHLD) as usize, [0; 3])),
         libc::SYS_clone => {
             let [flags, stack, others @ .., _] = arguments;
             Some(if stack == 0 { fork(flags, others) } else { refuse("clone with a stack") })

@@ -3,7 +3,8 @@
 //! The program's calls come to `calls`, where functions stand that have the names of libc's. `paths` and `descriptors` decide
 //! whether the machine is meant; what is not goes to the kernel, by a system call of our own (`raw`), or to the function behind
 //! ours. What is goes to a [`machine::Machine`] in the process (`state`), whose tree the program finds as real files in a folder
-//! (`tree`). System calls that the program makes by itself come to the same functions (`bypass`). A mapped BAR has no access rights: the handler of SIGSEGV (`signals`) has each access carried out (`traps`, `trap`).
+//! (`tree`). System calls that the program makes by itself come to the same functions (`bypass`). A mapped BAR has no access
+//! rights: the handler of SIGSEGV (`signals`) has each access carried out (`traps`, `trap`).
 
 #![cfg_attr(
     test,

@@ -10,7 +10,7 @@ use crate::raw::{Answer, reply_int};
 /// The child has its own calls caught, as after `fork`.
 fn returned(answer: Answer) -> pid_t {
     if answer == Ok(0) {
-        bypass::catch_calls();
+        bypass::after_fork();
     }
     reply_int(answer)
 }

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use libc::{dl_phdr_info, siginfo_t, ucontext_t};
 
-use crate::calls::numbered;
+use crate::calls::{numbered, poll};
 use crate::fork::forking;
 use crate::raw::{Answer, raw};
 use crate::report::Kind;
@@ -172,6 +172,17 @@ fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<
         }
         // Programs fall back to what was there before it.
         libc::SYS_clone3 => Some(Err(libc::ENOSYS)),
+        // Signals are to end them, unless a device needs its turn meanwhile.
+        libc::SYS_recvmsg | libc::SYS_recvmmsg => None,
+        libc::SYS_poll
+        | libc::SYS_ppoll
+        | libc::SYS_select
+        | libc::SYS_epoll_wait
+        | libc::SYS_epoll_pwait
+            if poll::turn().is_none() =>
+        {
+            None
+        }
         // SAFETY: as the program has promised to the kernel.
         _ => unsafe { numbered::call(number, arguments) },
     }

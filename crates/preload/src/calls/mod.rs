@@ -16,7 +16,7 @@ mod next;
 pub(crate) mod numbered;
 mod open;
 mod path;
-mod poll;
+pub(crate) mod poll;
 mod signal;
 mod stream;
 mod thread;

@@ -29,7 +29,7 @@ fn wait(timeout: Option<Duration>, mut ask: impl FnMut(Option<Duration>) -> Answ
 }
 
 /// Devices get their turn. How long the program may sleep until the next one; `None` if there is no need.
-fn turn() -> Option<Duration> {
+pub(crate) fn turn() -> Option<Duration> {
     let state = state::existing().filter(|_| !is_inside())?;
     let _inside = Inside::enter();
     let slice = state.machine.take_turns();

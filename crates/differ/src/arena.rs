@@ -23,6 +23,9 @@ const LENGTH: u64 = READ_ONLY.start + READ_ONLY.length;
 /// The buffer begins with a huge page.
 const ALIGNMENT: u64 = 2 << 20;
 
+/// What is mapped: an aligned arena lies in it, and at least a page behind that.
+const REACH: usize = (LENGTH + ALIGNMENT + PAGE) as usize;
+
 /// Where the memory of a process is: above all that numbers in arguments usually are. [`Arena::new`] makes sure of it.
 const PROCESS: Range<u64> = 1 << 44..1 << 47;
 
@@ -53,10 +56,9 @@ impl Arena {
             let why = "the program is loaded at a fixed address, where numbers in arguments could be taken for its memory";
             return Err(io::Error::other(why));
         }
-        let reach = (LENGTH + ALIGNMENT) as usize;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
         let whole = unsafe {
-            mmap_anonymous(null_mut(), reach, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
+            mmap_anonymous(null_mut(), REACH, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)?
         };
         let skipped = (whole as usize).next_multiple_of(ALIGNMENT as usize) - whole as usize;
         let whole = NonNull::new(whole).ok_or(rustix::io::Errno::NOMEM)?;
@@ -64,6 +66,10 @@ impl Arena {
         let start = unsafe { whole.cast::<u8>().add(skipped) };
         let arena = Arena { whole, start };
         arena.protect(GUARD, MprotectFlags::empty())?;
+        // A range that begins here and is too long must end here: a kernel pins all that it can before it refuses, and what
+        // comes next may be the memory of a machine.
+        let behind = Part { start: LENGTH, length: (REACH - skipped) as u64 - LENGTH };
+        arena.protect(behind, MprotectFlags::empty())?;
         arena.protect(READ_ONLY, MprotectFlags::READ)?;
         Ok(arena)
     }
@@ -161,7 +167,25 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: the mapping was made by `new` with this length, and is used by nobody after this.
-        let unmapped = unsafe { munmap(self.whole.as_ptr(), (LENGTH + ALIGNMENT) as usize) };
+        let unmapped = unsafe { munmap(self.whole.as_ptr(), REACH) };
         debug_assert!(unmapped.is_ok(), "the mapping exists");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_that_is_too_long_ends_with_the_arena() {
+        let arena = Arena::new().expect("memory");
+        let behind = arena.at(LENGTH).as_ptr().addr();
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        let holds = |line: &&str| {
+            let mut ends = line.split([' ', '-']).map(|end| usize::from_str_radix(end, 16).unwrap_or(0));
+            (ends.next().unwrap_or(0)..ends.next().unwrap_or(0)).contains(&behind)
+        };
+        let line = maps.lines().find(holds).expect("it is mapped");
+        assert!(line.contains(" ---p "), "{line}");
     }
 }

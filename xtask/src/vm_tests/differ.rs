@@ -37,7 +37,7 @@ pub(super) const PAIRS: [Pair; 6] = [
         "edu-bypassing.toml",
         "the same calls on kernel A and a machine, with devices of both kinds",
         "--kernel A --device edu,edu-bypassing --iommu --no-interrupt-remapping \
-         --append iommufd.allow_unsafe_interrupts=1 --append vfio_iommu_type1.allow_unsafe_interrupts=1 --append SEQUENCES=100",
+         --append iommufd.allow_unsafe_interrupts=1 --append vfio_iommu_type1.allow_unsafe_interrupts=1 --append SEQUENCES=50",
     ),
 ];
 

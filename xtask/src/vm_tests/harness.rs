@@ -33,8 +33,8 @@ pub(super) fn passes_results() -> Result<()> {
 /// Whatever does not end by itself is ended, with a word on what the kernel said last.
 pub(super) fn ends_what_hangs() -> Result<()> {
     const LAST: &str = "The kernel's last lines:\n";
-    let hang = Vm::new(&["--timeout", "40"]).end(&["sleep", "1000"])?;
-    hang.is(1, "within 40 s (--timeout).")?;
+    let hang = Vm::new(&["--timeout", "15"]).end(&["sleep", "1000"])?;
+    hang.is(1, "within 15 s (--timeout).")?;
     hang.is(1, LAST)?;
     let dead = Vm::new(&[]).end(&["poweroff", "-f"])?;
     dead.is(1, "the guest ended before the command did")?;

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
+use machine::model::{Bar, BarKind, Identity};
 use machine::{DeviceSpec, File, Machine, MachineSpec, ModelSpec};
 use rustix::event::{EventfdFlags, eventfd};
 use sys::{Access, Mapping, Memory, MemoryOptions, Mmio, PageSize, Result, Sys, Tailed};
@@ -60,6 +61,26 @@ pub(crate) fn map(machine: &Machine, iommufd: &File, ioas_id: u32, memory: &Memo
     // SAFETY: the memory is not used by the program while a device has it.
     unsafe { machine.ioctl_typed(iommufd, &mut map) }?;
     Ok(map.iova)
+}
+
+/// What devices of the tests are: one BAR of so many bytes, and no interrupt.
+pub(crate) fn identity(size: u64) -> Identity {
+    let mut bars = [None; 6];
+    bars[0] = Some(Bar { size, kind: BarKind::Memory32 });
+    Identity {
+        vendor: 0x1af4,
+        device: 1,
+        subsystem_vendor: 0,
+        subsystem: 0,
+        revision: 0,
+        class: 0xff0000,
+        bars,
+        line: false,
+        msi: None,
+        msix: None,
+        express: None,
+        dma_bits: 64,
+    }
 }
 
 /// An opened, bound and attached device.

@@ -37,22 +37,7 @@ impl Drop for Bell {
 
 impl Model for Bell {
     fn identity(&self) -> Identity {
-        let mut bars = [None; 6];
-        bars[0] = Some(Bar { size: 8192, kind: BarKind::Memory32 });
-        Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars,
-            line: false,
-            msi: Some(1),
-            msix: None,
-            express: None,
-            dma_bits: 64,
-        }
+        Identity { msi: Some(1), ..identity(8192) }
     }
 
     fn doorbells(&self) -> Option<DoorbellWindow> {

@@ -3,7 +3,7 @@
 use machine::model::{Bar, BarKind, DoorbellWindow, Identity, Model, MsixSpec, Reach, Register, Work};
 use machine::{CustomDevice, Driver, Machine, MachineSpec};
 
-use crate::common::EDU;
+use crate::common::{EDU, identity};
 
 #[test]
 fn an_impossible_function_is_refused() {
@@ -47,22 +47,7 @@ struct Impossible {
 impl Impossible {
     /// A possible one that is changed, with so many bytes of doorbells.
     fn new(change: &dyn Fn(&mut Identity), doorbells: u64) -> Self {
-        let mut bars = [None; 6];
-        bars[0] = Some(Bar { size: 8192, kind: BarKind::Memory32 });
-        let mut identity = Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars,
-            line: false,
-            msi: None,
-            msix: None,
-            express: None,
-            dma_bits: 64,
-        };
+        let mut identity = identity(8192);
         change(&mut identity);
         Impossible { identity, doorbells }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use machine::model::{Bar, BarKind, DoorbellWindow, Express, Identity, Model, Reach, Register, Work};
+use machine::model::{DoorbellWindow, Express, Identity, Model, Reach, Register, Work};
 use machine::{CustomDevice, DeviceSpec, Driver, Machine, MachineSpec, ModelSpec};
 use rustix::event::{EventfdFlags, eventfd};
 use sys::{Mmio, Sys};
@@ -60,22 +60,7 @@ impl Rogue {
 
 impl Model for Rogue {
     fn identity(&self) -> Identity {
-        let mut bars = [None; 6];
-        bars[0] = Some(Bar { size: 8192, kind: BarKind::Memory32 });
-        Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars,
-            line: false,
-            msi: Some(1),
-            msix: None,
-            express: Some(Express { function_reset: true }),
-            dma_bits: 64,
-        }
+        Identity { msi: Some(1), express: Some(Express { function_reset: true }), ..identity(8192) }
     }
 
     fn doorbells(&self) -> Option<DoorbellWindow> {

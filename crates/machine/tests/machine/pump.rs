@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use machine::model::{Bar, BarKind, Express, Identity, Model, Reach, Register, Work};
+use machine::model::{Express, Identity, Model, Reach, Register, Work};
 use machine::{CustomDevice, Driver, File, Finding, Machine, MachineSpec, Why};
 use sys::{Memory, MemoryOptions, Mmio, PageSize, Sys};
 use uapi::Command;
@@ -30,22 +30,7 @@ struct Pump {
 
 impl Model for Pump {
     fn identity(&self) -> Identity {
-        let mut bars = [None; 6];
-        bars[0] = Some(Bar { size: 4096, kind: BarKind::Memory32 });
-        Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars,
-            line: false,
-            msi: None,
-            msix: None,
-            express: Some(Express { function_reset: true }),
-            dma_bits: 64,
-        }
+        Identity { express: Some(Express { function_reset: true }), ..identity(4096) }
     }
 
     fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {

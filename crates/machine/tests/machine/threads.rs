@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use machine::model::{Bar, BarKind, DoorbellWindow, Identity, Model, Reach, Register, Work};
+use machine::model::{DoorbellWindow, Identity, Model, Reach, Register, Work};
 use machine::{CustomDevice, Driver, Machine, MachineSpec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sys::{Sys, Tailed};
@@ -18,22 +18,7 @@ struct Buzzer {
 
 impl Model for Buzzer {
     fn identity(&self) -> Identity {
-        let mut bars = [None; 6];
-        bars[0] = Some(Bar { size: 8192, kind: BarKind::Memory32 });
-        Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars,
-            line: true,
-            msi: None,
-            msix: None,
-            express: None,
-            dma_bits: 64,
-        }
+        Identity { line: true, ..identity(8192) }
     }
 
     fn doorbells(&self) -> Option<DoorbellWindow> {

@@ -108,10 +108,12 @@ impl ConfigSpace {
     fn header(&mut self, identity: &Identity) {
         self.set16(0x00, identity.vendor);
         self.set16(0x02, identity.device);
+        // As QEMU's conventional devices have it: nothing is told of bad parity.
+        let parity = if identity.express.is_some() { command::PARITY } else { 0 };
         let implemented = command::IO
             | command::MEMORY
             | command::BUS_MASTER
-            | command::PARITY
+            | parity
             | command::SYSTEM_ERROR
             | command::LINE_DISABLE;
         // A virtual function has nothing but its way to memory there (9.3.4.1.3).

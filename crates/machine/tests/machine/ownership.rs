@@ -179,20 +179,7 @@ struct Stray;
 
 impl Model for Stray {
     fn identity(&self) -> Identity {
-        Identity {
-            vendor: 0x1af4,
-            device: 1,
-            subsystem_vendor: 0,
-            subsystem: 0,
-            revision: 0,
-            class: 0xff0000,
-            bars: [None; 6],
-            line: false,
-            msi: None,
-            msix: None,
-            express: None,
-            dma_bits: 64,
-        }
+        Identity { bars: [None; 6], ..identity(4096) }
     }
 
     fn read(&mut self, _: Register, _: &mut Reach<'_>) -> u64 {

@@ -10,7 +10,7 @@ use ioasis::{Linux, PciAddress, Sys};
 pub(super) fn check(devices: &[PciAddress]) -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
-        "the suite opens devices, takes their driver away, and sets module parameters: it has to run as root"
+        "devices of the host are opened and taken from their driver, and module parameters set: it has to run as root"
     );
     for address in devices {
         check_bound(*address)?;

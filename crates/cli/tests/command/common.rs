@@ -136,3 +136,8 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 pub(crate) fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
+
+/// What root is told of the host; anybody else may not ask, and is told that.
+pub(crate) fn for_root(words: &'static str) -> &'static str {
+    if rustix::process::geteuid().is_root() { words } else { "it has to run as root" }
+}

@@ -170,7 +170,7 @@ fn bad_input_is_named() {
     }
     for (more, message) in [
         (&[][..], "--machine FILE asks an embedded machine"),
-        (&["--device", "fffe:ff:1f.7"], "there is no PCI device fffe:ff:1f.7"),
+        (&["--device", "fffe:ff:1f.7"], for_root("there is no PCI device fffe:ff:1f.7")),
         (&["--compare", "none.json", "text"], "cannot read none.json"),
         (&["--compare", "text", "text"], "text is not what `ioasis conform --json` prints"),
     ] {

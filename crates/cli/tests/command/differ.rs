@@ -47,7 +47,10 @@ fn bad_input_is_named() {
         assert!(error.contains(part), "{part} is not in {error}");
     };
     fails(&mut replay(&machine, "fly f0"), "script.txt is no script of calls: line 1: fly is no call");
-    fails(ioasis().args(["replay", "/nonexistent", "--device", "0000:99:00.0"]), "there is no PCI device");
+    fails(
+        ioasis().args(["replay", "/nonexistent", "--device", "0000:99:00.0"]),
+        for_root("there is no PCI device"),
+    );
     fails(ioasis().arg("differ"), "name its file with --machine");
     let mut alone = ioasis();
     alone.current_dir(machine.folder.path()).args(["--machine", "machine.toml", "differ"]);

@@ -6,6 +6,7 @@ use std::path::Path;
 use machine::LayoutKind;
 use machine::{File, Machine};
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use subsystem::Refusal;
 use subsystem::rules::iommufd as iommufd_rule;
 use subsystem::rules::vfio as rule;
@@ -128,6 +129,7 @@ fn leaving(machine: &Machine, device: Device, address: &str) -> Vec<Broken> {
     std::thread::scope(|scope| {
         let unbinding = scope.spawn(|| driver("unbind"));
         while machine.stat(Path::new(&folder)).is_ok() {
+            assert!(!unbinding.is_finished(), "unbinding waits for the files");
             std::thread::yield_now();
         }
         let reset = device.ioctl(VFIO_DEVICE_RESET, &[]);
@@ -268,6 +270,10 @@ fn vga() -> Vec<Broken> {
 
 fn register_writes(device: &Device) -> Vec<Broken> {
     const WIDTH: u32 = VFIO_DEVICE_IOEVENTFD_32;
+    // A machine has a descriptor for each of the thousand, as many as a process mostly may have.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a process may have as many files as it may allow itself");
     let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
     let fd = event.as_raw_fd() as u32;
     let write = |argsz, flags, offset: u64, data, fd| {

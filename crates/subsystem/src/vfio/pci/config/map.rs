@@ -1,4 +1,4 @@
-//! Which bits of configuration space are shadowed, and which can be written.
+//! Configuration space of an open function, byte by byte: its shadow, what of it is shadowed, and what can be written.
 
 use core::ops::Range;
 
@@ -8,95 +8,14 @@ use uapi::vfio::{
 };
 
 use super::super::registers::{
-    BAR_IO, BAR_PREFETCHABLE, BAR_WIDE, BAR0, BARS, BARS_END, BIST, CACHE_LINE, CAPABILITIES, COMMAND,
-    COMMAND_INTX_DISABLE, COMMAND_MEMORY, CONVENTIONAL_SIZE, EXPRESS_ARI, EXPRESS_CONTROL, EXPRESS_CONTROL_2,
-    EXPRESS_FUNCTION_RESET, EXPRESS_PAYLOAD, EXPRESS_PHANTOM, EXPRESS_READ_REQUEST, FEATURES_CONTROL,
-    FEATURES_RESET, HEADER_SIZE, INTERRUPT_LINE, INTERRUPT_PIN, LATENCY, MSI_ADDRESS, MSI_CAPABLE,
-    MSI_CONTROL, MSI_MASKABLE, MSI_WIDE, MSIX_BAR, MSIX_CONTROL, MSIX_ENTRY, MSIX_SIZE, MSIX_TABLE, NEXT,
-    POWER_CAPABILITIES, POWER_CONTROL, POWER_PME_ENABLE, POWER_PME_STATUS, POWER_PME_SUPPORT, POWER_STATE,
-    ROM_BAR, ROM_ENABLE, ROM_REGION, STATUS, STATUS_CAPABILITIES, VITAL_ADDRESS, VITAL_DATA, capability,
-    extended,
+    COMMAND, COMMAND_INTX_DISABLE, COMMAND_MEMORY, CONVENTIONAL_SIZE, HEADER_SIZE, INTERRUPT_PIN,
+    MSI_CAPABLE, MSI_CONTROL, MSIX_BAR, MSIX_CONTROL, MSIX_ENTRY, MSIX_SIZE, MSIX_TABLE,
 };
-use super::capabilities::{self, Capabilities, Found};
+use super::capabilities::Capabilities;
+use super::fields::{ALL, Bits, HEADER, bits};
 use super::{Refusal, Width, rules};
-use crate::host::{Function, Host, RegionKind, Sriov};
+use crate::host::{Function, Host, Sriov};
 use crate::mem::{List, OutOfMemory};
-
-/// The whole of a register.
-const ALL: u32 = u32::MAX;
-
-/// Bits of a register, relative to the start of its area: those that are shadowed, and those that can be written.
-struct Bits {
-    at: u16,
-    width: Width,
-    shadowed: u32,
-    writable: u32,
-}
-
-const fn bits(at: u16, width: Width, shadowed: u32, writable: u32) -> Bits {
-    Bits { at, width, shadowed, writable }
-}
-
-/// The header. Registers that are not named are the function's own, read-only.
-const HEADER: [Bits; 16] = [
-    bits(0x00, 4, ALL, 0),
-    bits(COMMAND, 2, COMMAND_INTX_DISABLE, ALL),
-    bits(STATUS, 2, STATUS_CAPABILITIES, 0),
-    bits(CACHE_LINE, 1, 0, ALL),
-    bits(LATENCY, 1, 0, ALL),
-    bits(BIST, 1, 0, ALL),
-    bits(BAR0, 4, ALL, ALL),
-    bits(0x14, 4, ALL, ALL),
-    bits(0x18, 4, ALL, ALL),
-    bits(0x1c, 4, ALL, ALL),
-    bits(0x20, 4, ALL, ALL),
-    bits(0x24, 4, ALL, ALL),
-    bits(ROM_BAR, 4, ALL, ALL),
-    bits(CAPABILITIES, 1, ALL, 0),
-    bits(INTERRUPT_LINE, 1, ALL, ALL),
-    bits(INTERRUPT_PIN, 1, ALL, 0),
-];
-
-const POWER: [Bits; 2] = [
-    bits(POWER_CAPABILITIES, 2, POWER_PME_SUPPORT, 0),
-    // The state is changed by us, where it takes more than a write.
-    bits(
-        POWER_CONTROL,
-        2,
-        POWER_PME_ENABLE | POWER_PME_STATUS,
-        !(POWER_PME_ENABLE | POWER_PME_STATUS | POWER_STATE),
-    ),
-];
-
-const VITAL: [Bits; 2] = [bits(VITAL_ADDRESS, 2, ALL, ALL), bits(VITAL_DATA, 4, ALL, ALL)];
-
-const EXPRESS: [Bits; 1] = [bits(
-    EXPRESS_CONTROL,
-    2,
-    EXPRESS_FUNCTION_RESET | EXPRESS_PAYLOAD | EXPRESS_READ_REQUEST,
-    !EXPRESS_PHANTOM,
-)];
-const EXPRESS_SECOND: [Bits; 1] = [bits(EXPRESS_CONTROL_2, 2, 0, !EXPRESS_ARI)];
-
-const ADVANCED_FEATURES: [Bits; 1] = [bits(FEATURES_CONTROL, 1, FEATURES_RESET, ALL)];
-
-/// The errors that PCI Express defines.
-const UNCORRECTABLE: u32 = 0x03ff_f031;
-const CORRECTABLE: u32 = 0xf1c1;
-
-/// Uncorrectable errors: status, mask, severity; correctable errors: status, mask; whether checksums are made and
-/// checked.
-const ERROR_REPORTING: [Bits; 6] = [
-    bits(0x04, 4, 0, UNCORRECTABLE),
-    bits(0x08, 4, 0, UNCORRECTABLE),
-    bits(0x0c, 4, 0, UNCORRECTABLE),
-    bits(0x10, 4, 0, CORRECTABLE),
-    bits(0x14, 4, 0, CORRECTABLE),
-    bits(0x18, 4, 0, 1 << 6 | 1 << 8),
-];
-
-/// The selector of the data register.
-const POWER_BUDGET: [Bits; 1] = [bits(0x04, 1, 0, ALL)];
 
 /// What an offset belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,7 +54,7 @@ pub(in super::super) struct Config {
     /// The BAR with the MSI-X table, and where in it the table is.
     msix_table: Option<(u8, Range<u64>)>,
     /// The BARs and the ROM BAR as the function had them at open.
-    real_bars: [u32; 7],
+    pub(super) real_bars: [u32; 7],
 }
 
 impl Config {
@@ -302,7 +221,7 @@ impl Config {
     }
 
     /// Makes bytes part of an area: read-only, and shadowed as they are now where that is chosen later.
-    fn claim<H: Host>(&mut self, host: &H, function: Function, start: u16, length: u16) {
+    pub(super) fn claim<H: Host>(&mut self, host: &H, function: Function, start: u16, length: u16) {
         for at in start..start.saturating_add(length).min(self.size) {
             if let Some(byte) = self.bytes.get_mut(at.into()) {
                 let shadow = host.config_read(function, at, 1) as u8;
@@ -311,7 +230,7 @@ impl Config {
         }
     }
 
-    fn protect(&mut self, start: u16, registers: &[Bits]) {
+    pub(super) fn protect(&mut self, start: u16, registers: &[Bits]) {
         for register in registers {
             let at = start.saturating_add(register.at);
             let masks = register.shadowed.to_le_bytes().into_iter().zip(register.writable.to_le_bytes());
@@ -321,140 +240,6 @@ impl Config {
                 }
             }
         }
-    }
-
-    /// Shows the capabilities that the user may see, and links each to the next of these.
-    fn add_capabilities<H: Host>(&mut self, host: &H, function: Function) {
-        let mut link = CAPABILITIES;
-        self.set_shadow(link, 1, ALL, 0);
-        for found in capabilities::list(host, function) {
-            let Some(length) = capabilities::length(host, function, found) else { continue };
-            self.set_shadow(link, 1, ALL, found.start.into());
-            self.claim(host, function, found.start, length);
-            link = found.start.saturating_add(NEXT);
-            self.protect(link, &[bits(0, 1, ALL, 0)]);
-            self.set_shadow(link, 1, ALL, 0);
-            self.protect_capability(found, length);
-        }
-        if link == CAPABILITIES {
-            self.set_shadow(STATUS, 2, STATUS_CAPABILITIES, 0);
-        }
-    }
-
-    fn protect_capability(&mut self, found: Found<u8>, length: u16) {
-        let start = found.start;
-        match found.id {
-            capability::POWER => {
-                self.protect(start, &POWER);
-                let control = start.saturating_add(POWER_CONTROL);
-                self.set_shadow(control, 2, POWER_PME_ENABLE | POWER_PME_STATUS, 0);
-                self.set_shadow(start.saturating_add(POWER_CAPABILITIES), 2, POWER_PME_SUPPORT, 0);
-            }
-            capability::EXPRESS => {
-                self.protect(start, &EXPRESS);
-                if length > EXPRESS_CONTROL_2 {
-                    self.protect(start, &EXPRESS_SECOND);
-                }
-            }
-            capability::ADVANCED_FEATURES => self.protect(start, &ADVANCED_FEATURES),
-            capability::VITAL_DATA => self.protect(start, &VITAL),
-            capability::MSI => self.protect_msi(start),
-            capability::VENDOR => self.open_bytes(start.saturating_add(2), start.saturating_add(length)),
-            _ => {}
-        }
-    }
-
-    fn protect_msi(&mut self, start: u16) {
-        let control = self.shadow(start.saturating_add(MSI_CONTROL), 2);
-        self.protect(start, &[bits(MSI_CONTROL, 1, ALL, ALL), bits(MSI_ADDRESS, 4, ALL, ALL)]);
-        let data: u16 = if control & MSI_WIDE != 0 {
-            self.protect(start, &[bits(8, 4, ALL, ALL)]);
-            12
-        } else {
-            8
-        };
-        self.protect(start, &[bits(data, 2, ALL, ALL)]);
-        if control & MSI_MASKABLE != 0 {
-            let masks = start.saturating_add(data).saturating_add(4);
-            self.protect(masks, &[bits(0, 4, 0, ALL), bits(4, 4, 0, ALL)]);
-        }
-    }
-
-    /// Lets writes to bytes through to the function.
-    fn open_bytes(&mut self, start: u16, end: u16) {
-        for at in start..end.min(self.size) {
-            self.protect(at, &[bits(0, 1, 0, ALL)]);
-        }
-    }
-
-    /// Shows the extended capabilities that the user may see, and links each to the next of these.
-    fn add_extended<H: Host>(&mut self, host: &H, function: Function) {
-        const NEXT_BITS: u32 = 0xffc << 20;
-        let mut link = None;
-        for found in capabilities::list_extended(host, function) {
-            let length = capabilities::length_extended(host, function, found);
-            match (length, link) {
-                (None, Some(_)) => continue,
-                // The list starts at a fixed place: what is hidden there still holds the link.
-                (None, None) => self.claim(host, function, found.start, 4),
-                (Some(length), _) => self.claim(host, function, found.start, length),
-            }
-            if let Some(link) = link {
-                self.set_shadow(link, 4, NEXT_BITS, u32::from(found.start) << 20);
-            }
-            self.protect(found.start, &[bits(0, 4, ALL, 0)]);
-            self.set_shadow(found.start, 4, if length.is_none() { ALL } else { NEXT_BITS }, 0);
-            link = Some(found.start);
-            match (found.id, length) {
-                (extended::ERROR_REPORTING, _) => self.protect(found.start, &ERROR_REPORTING),
-                (extended::POWER_BUDGET, _) => self.protect(found.start, &POWER_BUDGET),
-                (extended::VENDOR | extended::DESIGNATED_VENDOR, Some(length)) => {
-                    self.open_bytes(found.start.saturating_add(4), found.start.saturating_add(length));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn take_bars<H: Host>(&mut self, host: &H, function: Function) {
-        for (index, bar) in (0..).zip(&mut self.real_bars) {
-            *bar = host.config_read(function, bar_register(index), 4);
-        }
-        self.settle_bars(host, function);
-    }
-
-    /// Gives the function its BARs back.
-    pub(super) fn restore_bars<H: Host>(&self, host: &H, function: Function) {
-        for (index, bar) in (0..).zip(self.real_bars) {
-            host.config_write(function, bar_register(index), 4, bar);
-        }
-    }
-
-    /// Keeps of the BARs' shadows what BARs of their sizes and types would keep of what was written.
-    pub(super) fn settle_bars<H: Host>(&mut self, host: &H, function: Function) {
-        let mut upper = None;
-        for index in 0..BARS {
-            let (mask, flags) = match (upper.take(), host.region(function, index)) {
-                (Some(mask), _) => (mask, 0),
-                (None, Some(region)) if region.address != 0 => {
-                    let mask = !region.size.saturating_sub(1);
-                    if region.kind == (RegionKind::Memory { wide: true, prefetchable: true })
-                        || region.kind == (RegionKind::Memory { wide: true, prefetchable: false })
-                    {
-                        upper = Some((mask >> 32) as u32);
-                    }
-                    (mask as u32, type_bits(region.kind))
-                }
-                _ => (0, 0),
-            };
-            let at = bar_register(index);
-            let kept = self.shadow(at, 4) & mask | flags;
-            self.set_shadow(at, 4, ALL, kept);
-        }
-        let rom = host.region(function, ROM_REGION).filter(|rom| rom.address != 0);
-        let mask = rom.map_or(0, |rom| !rom.size.saturating_sub(1) as u32 | ROM_ENABLE);
-        let kept = self.shadow(ROM_BAR, 4) & mask;
-        self.set_shadow(ROM_BAR, 4, ALL, kept);
     }
 }
 
@@ -466,20 +251,4 @@ fn gather_mask(width: Width) -> u32 {
     }
 }
 
-/// The register of a BAR, or of the ROM behind the six.
-fn bar_register(index: u8) -> u16 {
-    if index < BARS { BAR0.saturating_add(u16::from(index).saturating_mul(4)) } else { ROM_BAR }
-}
-
-fn type_bits(kind: RegionKind) -> u32 {
-    match kind {
-        RegionKind::Io => BAR_IO,
-        RegionKind::Memory { wide, prefetchable } => {
-            (if wide { BAR_WIDE } else { 0 }) | (if prefetchable { BAR_PREFETCHABLE } else { 0 })
-        }
-    }
-}
-
-// The BARs and what is behind them are where the table above says.
-const _: () = assert!(BAR0 + 4 * BARS as u16 == BARS_END);
 const _: () = assert!(CONVENTIONAL_SIZE > HEADER_SIZE);

@@ -4,8 +4,11 @@
 //! answered by the function or by a shadow, and can be written or not ([`map`]); a few registers do more than hold bits,
 //! and that is here.
 
+mod bars;
 mod capabilities;
+mod fields;
 mod map;
+mod visible;
 
 pub(super) use self::capabilities::Capabilities;
 pub(super) use self::map::Config;

@@ -24,7 +24,7 @@ pub use bus::{Doorbells, Interrupts};
 pub use dma::{Access, DmaError, DmaPort, Doing, Finding, Mapped, Mode as DmaMode, Why};
 pub use file::File;
 pub use machine::{CustomDevice, Handle, Machine, TreeEntry};
-pub use ram::LayoutKind;
+pub use ram::{Fate, LayoutKind};
 pub use spec::{
     CAPABILITIES, CdevName, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel,
     MediatedSpec, MemorySpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, Uuid,

@@ -10,8 +10,9 @@ use std::sync::OnceLock;
 
 use bench::{Comparisons, timed};
 use ioasis_preload::trap::stack::Stacks;
-use ioasis_preload::trap::{Bus, Emulator, Revoked, guarded};
+use ioasis_preload::trap::{Bus, Emulator, Revoked};
 use sys::Width;
+use sys::guarded;
 
 /// Accesses in a round.
 const ACCESSES: u32 = 2000;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::inside::{is_inside, keep_out, let_in, let_in_child};
 use crate::raw::{Answer, raw};
 use crate::report::Kind;
+use crate::signals::with_faults_let_in;
 use crate::state;
 
 /// Whether this process is a child that has not used its machine yet.
@@ -79,7 +80,7 @@ pub(crate) fn called() {
 
 fn start_threads() {
     if let Some(state) = state::existing()
-        && let Err(error) = state.machine.start_threads()
+        && let Err(error) = with_faults_let_in(|| state.machine.start_threads())
     {
         state.settings.report.tell(Kind::Trouble, error);
     }

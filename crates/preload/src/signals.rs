@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, SIGSYS, siginfo_t, sigset_t, ucontext_t};
+use sys::guarded;
 
 use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw};
 use crate::state;
-use crate::trap::guarded;
 use crate::traps::Signal;
 
 /// A handler as the kernel has it.
@@ -79,6 +79,27 @@ pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Resul
 pub(crate) fn take_over() {
     // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
     put_before(&FAULTS, handle, libc::SA_ONSTACK, !set_of(&FAULTS));
+    let_faults_in();
+}
+
+/// The calling thread has no fault blocked from now on; answers what it had blocked.
+fn let_faults_in() -> u64 {
+    let (faults, mut before) = (set_of(&FAULTS), 0_u64);
+    // SAFETY: both are sets of the size that the kernel has.
+    let _open: Answer = unsafe {
+        raw!(SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const faults, &raw mut before, size_of::<u64>())
+    };
+    before
+}
+
+/// Does work that may start threads: they have no fault blocked.
+pub(crate) fn with_faults_let_in<R>(work: impl FnOnce() -> R) -> R {
+    let before = let_faults_in();
+    let done = work();
+    // SAFETY: a set of the size that the kernel has.
+    let _as_before: Answer =
+        unsafe { raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>()) };
+    done
 }
 
 /// Puts a handler before the program's, once.

@@ -10,6 +10,7 @@ use machine::Machine;
 
 use crate::fork;
 use crate::report::{Kind, Report};
+use crate::signals;
 use crate::traps::Traps;
 use crate::tree;
 
@@ -75,7 +76,8 @@ pub(crate) fn existing() -> Option<&'static State> {
 }
 
 fn build(settings: &'static Settings) -> Option<State> {
-    let built = Machine::from_file(&settings.machine).map_err(|error| error.to_string());
+    let built = signals::with_faults_let_in(|| Machine::from_file(&settings.machine));
+    let built = built.map_err(|error| error.to_string());
     let state = built.map(|machine| State {
         machine,
         settings,
@@ -107,9 +109,10 @@ impl State {
         }
     }
 
-    /// Tells, once, that this process uses its machine.
+    /// Tells, once, that this process uses its machine. Its devices may come to memory that is not there from now on.
     pub(crate) fn used(&self) {
         if !self.used.swap(true, Ordering::Relaxed) {
+            signals::take_over();
             self.settings.report.tell(Kind::Uses, process());
         }
     }

@@ -197,6 +197,22 @@ fn registers_move_descriptors_arrive_and_waits_end() {
 }
 
 #[test]
+fn memory_that_is_unmapped_stays_with_its_devices() {
+    for (text, node) in [(PLAIN.to_owned(), "noiommu-vfio0"), ([BEHIND_AN_IOMMU, PLAIN].concat(), "vfio0")] {
+        for text in [text.clone(), text.replace("thread = false", "thread = true")] {
+            let under = Under::machine(&text);
+            let (unmap, node) = (under.compiled("unmap", &[]), format!("/dev/vfio/devices/{node}"));
+            says(&under.run(&[], &[&unmap, &node]), "lived on\n");
+            for way in ["free", "protect"] {
+                let output = under.run(&[], &[&unmap, &node, way]);
+                fails(&output, "has unmapped or protected that memory while the device had it");
+                assert_eq!(String::from_utf8_lossy(&output.stdout), "went on\n");
+            }
+        }
+    }
+}
+
+#[test]
 fn other_programs_are_as_without_it() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &["true"]), "");

@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use ioasis_preload::trap::stack::Stacks;
-use ioasis_preload::trap::{Bus, Emulator, Failure, Revoked, guarded};
+use ioasis_preload::trap::{Bus, Emulator, Failure, Revoked};
 use sys::Width;
+use sys::guarded;
 
 /// The length of the registers, and of the ordinary memory behind them.
 const LENGTH: usize = 16 * 4096;

@@ -9,6 +9,7 @@
 //! reach ([`Memory`]) and waiting. Eventfds are real eventfds everywhere and are not part of it.
 
 mod error;
+pub mod guarded;
 mod linux;
 mod memory;
 mod mmio;

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use rustix::io::Errno;
 use subsystem::Mapping;
 
 use super::checker::Checker;
@@ -13,7 +15,7 @@ use super::port::{DmaPort, PortControl, PortState};
 use super::reach::{Piece, Reach, Stray};
 use super::translation::Translation;
 use crate::log::Log;
-use crate::ram::{FRAME, Known, Pin, Ram, lock};
+use crate::ram::{FRAME, Fate, Known, Pin, Ram, lock};
 
 /// A domain, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -220,10 +222,22 @@ impl Domains {
     /// Gives back pages of a pin that is mapped in no domain any more. Its pages may be pinned elsewhere too, in another
     /// domain, and have been reached through this pin all the same: returns when no access does that any more.
     pub(crate) fn unpin(&self, pin: Pin, first: u64, pages: u64) {
-        self.ram.unpin(pin, first, pages, || {
-            let states: Vec<_> = lock(&self.all).1.values().map(Arc::clone).collect();
-            states.iter().for_each(|state| state.quiesce());
-        });
+        self.ram.unpin(pin, first, pages, || self.quiesce());
+    }
+
+    /// The program is about to unmap memory ([`Ram::set_aside`]).
+    pub(crate) fn set_aside(&self, range: &Range<u64>, fate: Fate) -> Result<(), Errno> {
+        self.ram.set_aside(range, fate, || self.quiesce())
+    }
+
+    /// The program moves memory ([`Ram::follow`]).
+    pub(crate) fn follow<E>(&self, from: &Range<u64>, go: impl FnOnce() -> Result<u64, E>) -> Result<u64, E> {
+        self.ram.follow(from, || self.quiesce(), go)
+    }
+
+    fn quiesce(&self) {
+        let states: Vec<_> = lock(&self.all).1.values().map(Arc::clone).collect();
+        states.iter().for_each(|state| state.quiesce());
     }
 
     /// The device's accesses go through this domain from now on; `None`: it may reach nothing. Returns when no access that

@@ -47,6 +47,8 @@ pub enum Why {
     },
     /// The memory starts right behind what is mapped.
     PastEnd,
+    /// The memory is mapped, but the program has taken it away from its address space in a way that the machine has not seen.
+    Gone,
     /// Nothing is mapped there or was.
     Outside,
 }
@@ -127,6 +129,9 @@ impl fmt::Display for Why {
             Why::AfterUnmap { calls: 1 } => f.write_str("unmapped 1 call ago"),
             Why::AfterUnmap { calls } => write!(f, "unmapped {calls} calls ago"),
             Why::PastEnd => f.write_str("past the end of a mapping"),
+            Why::Gone => {
+                f.write_str("the program has unmapped or protected that memory while the device had it")
+            }
             Why::Outside => f.write_str("not mapped"),
         }
     }

@@ -18,7 +18,7 @@ use super::gate::Gate;
 use super::memo::Memo;
 use super::reach::Stray;
 use crate::log::Log;
-use crate::ram::{FRAME, FramePointer, Ram, lock};
+use crate::ram::{FRAME, Found, FramePointer, Gone, Ram, lock};
 
 /// The most bytes that are copied before an unmap gets its turn.
 const SEGMENT: u64 = 64 << 10;
@@ -103,6 +103,10 @@ enum Stop {
     BusMasterOff,
     /// It has come to a page that the device is not entitled to, this many bytes after its start.
     Stray(u64),
+    /// It has come to a page that is being moved.
+    Moving(u64),
+    /// It has come to a page that the program has taken away.
+    Gone(u64),
 }
 
 /// A device's way to memory: bus addresses, checked one by one against what the device is entitled to.
@@ -129,7 +133,10 @@ impl DmaPort {
     pub fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<(), DmaError> {
         let result = self.access(Access::Read, address, bytes.len(), |frame, offset, part| match frame {
             Some(frame) => frame.read(offset, &mut bytes[part]),
-            None => bytes[part].fill(0xff),
+            None => {
+                bytes[part].fill(0xff);
+                Ok(())
+            }
         });
         if let Err(error) = &result {
             bytes[(error.address - address) as usize..].fill(0xff);
@@ -140,9 +147,7 @@ impl DmaPort {
     /// Writes memory. Aborted: nothing is written from the error's address on.
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), DmaError> {
         self.access(Access::Write, address, bytes.len(), |frame, offset, part| {
-            if let Some(frame) = frame {
-                frame.write(offset, &bytes[part]);
-            }
+            frame.map_or(Ok(()), |frame| frame.write(offset, &bytes[part]))
         })
     }
 
@@ -154,7 +159,7 @@ impl DmaPort {
         access: Access,
         address: u64,
         length: usize,
-        mut part: impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>),
+        mut part: impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>) -> Result<(), Gone>,
     ) -> Result<(), DmaError> {
         let length = length as u64;
         self.admit(access, address, length)?;
@@ -167,13 +172,19 @@ impl DmaPort {
                 Err(Stop::BusMasterOff) => {
                     return Err(self.abort(access, address + at, length - at, Why::BusMasterOff));
                 }
+                Err(Stop::Gone(at)) => return Err(self.abort(access, address + at, length - at, Why::Gone)),
+                Err(Stop::Moving(at)) => {
+                    std::thread::yield_now();
+                    at
+                }
                 Err(Stop::Stray(at)) => {
                     let (here, call) = (address + at, self.checker.calls());
                     let stray = Stray { access, address: here, entered: at > 0, call };
                     let frame = self.refuse(&stray, length - at, &mut blamed)?;
                     let end = length.min(at + (FRAME - here % FRAME));
                     let frame = frame.and_then(|frame| self.ram.frame(frame));
-                    part(frame, (here % FRAME) as usize, at as usize..end as usize);
+                    // What a stray access reaches is machine RAM, which does not go.
+                    let _there = part(frame, (here % FRAME) as usize, at as usize..end as usize);
                     end
                 }
             };
@@ -188,7 +199,7 @@ impl DmaPort {
         access: Access,
         address: u64,
         bytes: Range<u64>,
-        part: &mut impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>),
+        part: &mut impl FnMut(Option<FramePointer<'_>>, usize, Range<usize>) -> Result<(), Gone>,
     ) -> Result<(), Stop> {
         let inside = self.state.gate.enter();
         if !self.state.bus_master.load(Ordering::Relaxed) {
@@ -200,8 +211,13 @@ impl DmaPort {
             let here = address + at;
             let end = bytes.end.min(at + (FRAME - here % FRAME));
             let frame = self.memo.frame(&self.ram, here, access).ok_or(Stop::Stray(at))?;
-            let frame = self.ram.frame(frame).ok_or(Stop::Stray(at))?;
-            part(Some(frame), (here % FRAME) as usize, at as usize..end as usize);
+            let frame = match self.ram.find(frame) {
+                Found::Here(frame) => frame,
+                Found::Moving => return Err(Stop::Moving(at)),
+                Found::Nowhere => return Err(Stop::Stray(at)),
+            };
+            part(Some(frame), (here % FRAME) as usize, at as usize..end as usize)
+                .map_err(|Gone| Stop::Gone(at))?;
             at = end;
         }
         Ok(())
@@ -269,9 +285,8 @@ macro_rules! words {
                 }
                 let mut value = <$type>::MAX;
                 self.access(Access::Read, address, size_of::<$type>(), |frame, offset, _| {
-                    if let Some(frame) = frame {
-                        value = frame.$load(offset);
-                    }
+                    value = frame.map_or(Ok(value), |frame| frame.$load(offset))?;
+                    Ok(())
                 })?;
                 Ok(value)
             }
@@ -283,9 +298,7 @@ macro_rules! words {
                     return self.write(address, &value.to_le_bytes());
                 }
                 self.access(Access::Write, address, size_of::<$type>(), |frame, offset, _| {
-                    if let Some(frame) = frame {
-                        frame.$store(offset, value);
-                    }
+                    frame.map_or(Ok(()), |frame| frame.$store(offset, value))
                 })
             }
         )*}

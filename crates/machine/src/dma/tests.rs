@@ -240,13 +240,13 @@ fn nothing_arrives_after_an_unmap() {
         for _ in 0..100 {
             let mapping = Mapping { iova: 0, pin, first: 0, pages: 1, rights: rights(true) };
             domains.map(domain, &mapping);
-            while frame.load_u32(0) == 0 {
+            while frame.load_u32(0) == Ok(0) {
                 std::thread::yield_now();
             }
             domains.unmap(domain, &mapping);
-            frame.write(0, &[0; FRAME as usize]);
+            frame.write(0, &[0; FRAME as usize]).expect("machine RAM");
             std::thread::yield_now();
-            frame.read(0, &mut bytes);
+            frame.read(0, &mut bytes).expect("machine RAM");
             if bytes != [0; FRAME as usize] {
                 stop.store(true, Ordering::Relaxed);
                 panic!("something arrived after the unmap");
@@ -273,7 +273,7 @@ fn translation_makes_one_piece_of_scattered_pages() {
             let address = setup.physical(2 + page);
             let frame = setup.domains.ram().layout().frame_at(address).expect("RAM");
             let mut there = [0];
-            setup.domains.ram().frame(frame).expect("machine RAM").read(9, &mut there);
+            setup.domains.ram().frame(frame).expect("machine RAM").read(9, &mut there).expect("it stays");
             assert_eq!(there[0], bytes[(page * FRAME) as usize], "page {page} is where it is mapped");
         }
         assert_eq!(setup.domains.checker().count(), 0);
@@ -462,7 +462,8 @@ proptest! {
                 let Some((behind, _)) = entry else { continue };
                 let physical = setup.physical(behind);
                 let frame = setup.domains.ram().layout().frame_at(physical).expect("RAM");
-                let there = setup.domains.ram().frame(frame).expect("machine RAM").load_u32(16);
+                let frame = setup.domains.ram().frame(frame).expect("machine RAM");
+                let there = frame.load_u32(16).expect("machine RAM");
                 prop_assert_eq!(read, Ok(there));
                 if written.is_ok() {
                     prop_assert_eq!(there, value);

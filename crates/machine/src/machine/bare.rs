@@ -9,6 +9,8 @@ use sys::{Access, Error, Mapping, Mmio, Result};
 
 use super::Machine;
 use crate::file::{File, Opened};
+use crate::process::errno;
+use crate::ram::Fate;
 use crate::tree::Entry;
 
 /// What a path of a machine stands for.
@@ -61,6 +63,30 @@ impl Machine {
     /// the program's own choice. They stay reserved when the mapping is dropped.
     pub fn map_region_at(&self, file: &File, mapping: Mapping, addresses: Range<u64>) -> Result<Mmio> {
         self.map_registers(file, mapping, Some(addresses))
+    }
+
+    /// The program is about to unmap memory that it has mapped itself, or to give its pages up: those that devices have stay with them,
+    /// elsewhere in the address space, until they are unmapped for the last device. After that the program does it.
+    pub fn set_aside(&self, addresses: &Range<u64>, fate: Fate) -> Result<()> {
+        self.world().domains().set_aside(addresses, fate).map_err(|error| {
+            let what = format!("pinned memory in {:#x}..{:#x}", addresses.start, addresses.end);
+            Error::new("set aside", what, errno(error))
+        })
+    }
+
+    /// The program moves memory that it has mapped itself: `go` does that, and answers where it is then. Devices have it there.
+    pub fn follow<E>(
+        &self,
+        from: &Range<u64>,
+        go: impl FnOnce() -> std::result::Result<u64, E>,
+    ) -> std::result::Result<u64, E> {
+        self.world().domains().follow(from, go)
+    }
+
+    /// Whether devices have memory that the program has mapped itself, at some of these addresses.
+    #[must_use]
+    pub fn has_pinned(&self, addresses: &Range<u64>) -> bool {
+        self.world().ram().has_pinned(addresses)
     }
 
     /// What a path stands for, as far as `f` asks for it. Links on the way are followed, one at the end only if `follow`.

@@ -20,7 +20,7 @@
 use uapi::Errno;
 
 use super::pages;
-use crate::ram::{FRAME, Ram};
+use crate::ram::{FRAME, Gone, Ram};
 
 /// The length of BAR 0.
 pub(super) const BAR_SIZE: u64 = 4096;
@@ -165,6 +165,7 @@ impl Copier {
             let pinned = self.pinned.iter().filter(|pinned| pinned.write || !write);
             pinned.filter_map(|pinned| pinned.frame(iova)).next().ok_or(Errno::EFAULT)
         };
+        let _still = ram.hold_still();
         let mut done = 0;
         while done < u64::from(length) {
             let (from, to) = (from.wrapping_add(done), to.wrapping_add(done));
@@ -172,8 +173,12 @@ impl Copier {
             let piece = piece.into_iter().min().unwrap_or(0);
             let mut bytes = vec![0; piece as usize];
             let (source, destination) = (frame(from, false)?, frame(to, true)?);
-            ram.frame(source).ok_or(Errno::EFAULT)?.read((from % FRAME) as usize, &mut bytes);
-            ram.frame(destination).ok_or(Errno::EFAULT)?.write((to % FRAME) as usize, &bytes);
+            let (source, destination) = (ram.frame(source), ram.frame(destination));
+            let read = source.ok_or(Gone).and_then(|frame| frame.read((from % FRAME) as usize, &mut bytes));
+            let copied = read.and(destination.ok_or(Gone));
+            copied
+                .and_then(|frame| frame.write((to % FRAME) as usize, &bytes))
+                .map_err(|Gone| Errno::EFAULT)?;
             done += piece;
         }
         Ok(())

@@ -5,20 +5,20 @@
 //! possible.
 //!
 //! Devices reach a frame through the mapping that it was pinned by, so what the program writes there later is what they
-//! read, copy on write included.
+//! read, copy on write included. When that mapping goes or moves, and the machine is told, the frame goes with it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
-use std::ptr::NonNull;
-use std::sync::Mutex;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use subsystem::PinError;
 
 use super::access::FramePointer;
-use super::lock;
-use super::process::{FileMapping, Identity, Page};
-use super::table::Table;
+use super::process::{Identity, OwnMapping, Page};
+use super::table::{Place, Table};
+use super::{FRAME, Found, lock};
 
 /// The frames of foreign memory.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Foreign {
     frames: Range<u64>,
     /// Where each of them is mapped that is in use, counted from the first.
     table: Table,
+    /// Written to while frames are moved.
+    still: RwLock<()>,
     state: Mutex<State>,
 }
 
@@ -50,44 +52,117 @@ struct Pinned {
 #[derive(Debug)]
 struct Record {
     pages: Vec<(Page, u64)>,
+    /// The addresses that they are between.
+    hull: Range<u64>,
     /// How many of them have not been given back.
     left: u64,
-    /// A mapping that the machine made for it.
-    mapping: Option<FileMapping>,
+    /// Mappings that the machine has made for it.
+    mappings: Vec<Arc<OwnMapping>>,
+}
+
+/// Memory that is elsewhere now.
+#[derive(Clone, Debug)]
+pub(super) struct Moved {
+    pub(super) from: Range<u64>,
+    /// Where it starts now.
+    pub(super) to: u64,
+    /// It is the machine's alone now, and this is what keeps it.
+    pub(super) kept: Option<Arc<OwnMapping>>,
+}
+
+/// A page within a range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Within {
+    address: u64,
+    frame: u64,
+    /// Whether devices reach the frame there.
+    is_reached: bool,
+}
+
+impl Moved {
+    /// Where the page at an address is now.
+    fn address(&self, address: u64) -> Option<u64> {
+        self.from.contains(&address).then(|| address - self.from.start + self.to)
+    }
+
+    fn page(&self, page: Page) -> Option<Page> {
+        let address = self.address(page.address)?;
+        let number = address / FRAME;
+        let identity = match (page.identity, &self.kept) {
+            (Identity::Private { .. }, None) => Identity::Private { page: number },
+            (Identity::Private { .. }, Some(_)) => Identity::Aside { page: number },
+            (other, _) => other,
+        };
+        Some(Page { address, identity })
+    }
+}
+
+impl Record {
+    fn new(pages: usize, mapping: Option<OwnMapping>) -> Result<Self, PinError> {
+        let mappings = mapping.into_iter().map(Arc::new).collect();
+        let mut record = Record { pages: Vec::new(), hull: 0..0, left: pages as u64, mappings };
+        record.pages.try_reserve_exact(pages).map_err(|_| PinError::NoMemory)?;
+        Ok(record)
+    }
+
+    fn find_hull(&mut self) {
+        let addresses = || self.pages.iter().map(|(page, _)| page.address);
+        self.hull = addresses().min().unwrap_or(0)..addresses().max().map_or(0, |last| last + FRAME);
+    }
+
+    fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.hull.start < range.end && range.start < self.hull.end
+    }
 }
 
 impl Foreign {
     /// `frames` frames from `first` on.
     pub(super) fn new(first: u64, frames: u64) -> Self {
-        Foreign { frames: first..first + frames, table: Table::new(frames), state: Mutex::default() }
+        Foreign {
+            frames: first..first + frames,
+            table: Table::new(frames),
+            still: RwLock::default(),
+            state: Mutex::default(),
+        }
     }
 
     /// The bytes of a frame that is in use.
     ///
-    /// They are those of a mapping that the program made: while it is pinned, not unmapping it is the program's duty.
+    /// They are those of a mapping that the program made. Where it can unmap that unseen, faults are recovered from, or not to is the
+    /// program's duty.
     #[inline]
-    pub(super) fn frame(&self, frame: u64) -> Option<FramePointer<'_>> {
-        let start = self.table.get(frame.checked_sub(self.frames.start)?)?;
-        // SAFETY: the address is that of a whole page which was present when it was pinned. It is taken out before the pin
-        // ends, and whoever ends the pin waits for the devices that have it still (`Domains::unmap` and `unpin`). Until then
-        // the page stays mapped: by the record, or by the program, whose promise that is (`Sys::ioctl_typed`).
-        Some(unsafe { FramePointer::new(start) })
+    pub(super) fn find(&self, frame: u64) -> Found<'_> {
+        let place = frame.checked_sub(self.frames.start).map_or(Place::Nowhere, |at| self.table.get(at));
+        match place {
+            Place::Nowhere => Found::Nowhere,
+            Place::Moving => Found::Moving,
+            // SAFETY: the address is that of a whole page which was present when it was pinned. It is taken out before the pin
+            // ends, and whoever ends the pin or moves the page waits for the devices that have it still (`Domains::unmap`,
+            // `unpin` and `relocate`). Until then the page stays mapped: by the record, or by the program, whose promise that is
+            // (`Sys::ioctl_typed`) unless faults are recovered from.
+            Place::At(start) => Found::Here(unsafe { FramePointer::of_program(start) }),
+        }
+    }
+
+    /// No frame is moved meanwhile.
+    pub(super) fn hold_still(&self) -> RwLockReadGuard<'_, ()> {
+        self.still.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives each page a frame, or another hold on the one it has. The answer numbers the pin.
-    pub(super) fn pin(&self, pages: Vec<Page>, mapping: Option<FileMapping>) -> Result<u64, PinError> {
+    pub(super) fn pin(&self, pages: Vec<Page>, mapping: Option<OwnMapping>) -> Result<u64, PinError> {
         let state = &mut *lock(&self.state);
-        let mut record = Record { left: pages.len() as u64, pages: Vec::new(), mapping };
-        record.pages.try_reserve_exact(pages.len()).map_err(|_| PinError::NoMemory)?;
+        let mut record = Record::new(pages.len(), mapping)?;
         for page in pages {
             let Some(frame) = self.hold(state, page) else {
-                for &(page, _) in &record.pages {
-                    self.let_go(state, page);
+                for &held in &record.pages {
+                    self.let_go(state, held);
                 }
                 return Err(PinError::NoMemory);
             };
             record.pages.push((page, frame));
         }
+        record.find_hull();
         state.last_record += 1;
         state.records.insert(state.last_record, record);
         Ok(state.last_record)
@@ -102,15 +177,51 @@ impl Foreign {
         entry.get_mut().left -= given_back.len() as u64;
         let done = (entry.get().left == 0).then(|| entry.remove());
         let mut moved = false;
-        for (page, _) in given_back {
-            moved |= self.let_go(state, page);
+        for held in given_back {
+            moved |= self.let_go(state, held);
         }
         drop(guard);
         if moved {
             quiesce();
         }
         // Unmapped last, and without the lock.
-        drop(done.and_then(|record| record.mapping));
+        drop(done);
+    }
+
+    /// Memory of the program at some addresses is about to be unmapped, or moved. `go` does that, after a look at which of it is
+    /// pinned; meanwhile no device has it, as `quiesce` waits for. What `go` says to be elsewhere then is reached there, whatever
+    /// it answers.
+    pub(super) fn relocate<R>(
+        &self,
+        range: &Range<u64>,
+        quiesce: impl FnOnce(),
+        go: impl FnOnce(&[Range<u64>], &mut Vec<Moved>) -> R,
+    ) -> R {
+        let _still = self.still.write().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *lock(&self.state);
+        let pinned = state.pinned_within(range);
+        let reached = || pinned.iter().filter(|pinned| pinned.is_reached);
+        for pinned in reached() {
+            self.table.set(pinned.frame - self.frames.start, Place::Moving);
+        }
+        if !pinned.is_empty() {
+            quiesce();
+        }
+        let mut moves = Vec::new();
+        let answer = go(&join(pinned.iter().map(|pinned| pinned.address)), &mut moves);
+        for moved in &moves {
+            state.follow(moved);
+        }
+        for &Within { frame, address, .. } in reached() {
+            let now = moves.iter().find_map(|moved| moved.address(address));
+            self.map(frame, Some(now.unwrap_or(address)));
+        }
+        answer
+    }
+
+    /// Whether a page is pinned that is at one of these addresses.
+    pub(super) fn has_pinned(&self, range: &Range<u64>) -> bool {
+        !lock(&self.state).pinned_within(range).is_empty()
     }
 
     /// Calls `each` with the frames of pages of a pin, in their order, until it answers false.
@@ -142,9 +253,12 @@ impl Foreign {
     }
 
     /// True if the page stays pinned, and is somewhere else now.
-    fn let_go(&self, state: &mut State, page: Page) -> bool {
+    fn let_go(&self, state: &mut State, (page, held): (Page, u64)) -> bool {
         let Entry::Occupied(mut entry) = state.pages.entry(page.identity) else { return false };
         let Pinned { frame, addresses } = entry.get_mut();
+        if *frame != held {
+            return false;
+        }
         let Some(at) = addresses.iter().position(|&address| address == page.address) else { return false };
         addresses.swap_remove(at);
         // Elsewhere it is not reached: it stays where it is.
@@ -167,7 +281,7 @@ impl Foreign {
         loop {
             let frame = self.frames.start + state.next % count;
             state.next += 1;
-            if self.frame(frame).is_none() {
+            if self.table.get(frame - self.frames.start) == Place::Nowhere {
                 return Some(frame);
             }
         }
@@ -175,9 +289,66 @@ impl Foreign {
 
     /// Says at which address a frame is from now on.
     fn map(&self, frame: u64, address: Option<u64>) {
-        let start = |address| NonNull::new(std::ptr::with_exposed_provenance_mut(address as usize));
-        self.table.set(frame - self.frames.start, address.and_then(start));
+        let start =
+            address.and_then(|address| NonNull::new(ptr::with_exposed_provenance_mut(address as usize)));
+        self.table.set(frame - self.frames.start, start.map_or(Place::Nowhere, Place::At));
     }
+}
+
+impl State {
+    /// The pages that are pinned within a range of addresses, by address.
+    fn pinned_within(&self, range: &Range<u64>) -> Vec<Within> {
+        let records = self.records.values().filter(|record| record.overlaps(range));
+        let pages = records.flat_map(|record| &record.pages);
+        let mut pinned: Vec<Within> = pages
+            .filter(|(page, _)| range.contains(&page.address))
+            .filter_map(|&(Page { address, identity }, frame)| {
+                let held = self.pages.get(&identity).filter(|held| held.frame == frame)?;
+                let at = held.addresses.iter().position(|&other| other == address)?;
+                Some(Within { address, frame, is_reached: at == 0 })
+            })
+            .collect();
+        pinned.sort_unstable();
+        pinned.dedup();
+        pinned
+    }
+
+    /// Pages that are elsewhere now are known there.
+    fn follow(&mut self, moved: &Moved) {
+        for record in self.records.values_mut().filter(|record| record.overlaps(&moved.from)) {
+            let mut has_some = false;
+            for (page, frame) in &mut record.pages {
+                let Some(now) = moved.page(*page) else { continue };
+                has_some = true;
+                // Once for all the records that have it.
+                if let Entry::Occupied(entry) = self.pages.entry(page.identity)
+                    && entry.get().frame == *frame
+                {
+                    let mut pinned = entry.remove();
+                    let there = pinned.addresses.iter_mut().filter(|address| **address == page.address);
+                    there.for_each(|address| *address = now.address);
+                    self.pages.insert(now.identity, pinned);
+                }
+                *page = now;
+            }
+            if has_some {
+                record.mappings.extend(moved.kept.clone());
+                record.find_hull();
+            }
+        }
+    }
+}
+
+/// Pages as ranges; their addresses rise.
+fn join(addresses: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for address in addresses {
+        match joined.last_mut() {
+            Some(last) if address <= last.end => last.end = address + FRAME,
+            _ => joined.push(address..address + FRAME),
+        }
+    }
+    joined
 }
 
 #[cfg(test)]
@@ -189,7 +360,10 @@ mod tests {
     fn a_pin_that_fails_moves_no_frame() {
         let foreign = Foreign::new(0, 2);
         let page = |address, number| Page { address, identity: Identity::Private { page: number } };
-        let address = || foreign.table.get(0).map(|start| start.addr().get());
+        let address = || match foreign.table.get(0) {
+            Place::At(start) => Some(start.addr().get()),
+            Place::Nowhere | Place::Moving => None,
+        };
         let pin = |pages: &[Page]| foreign.pin(pages.to_vec(), None);
         let first = pin(&[page(0x1000, 7)]).expect("room");
         let second = pin(&[page(0x2000, 7)]).expect("the same frame");

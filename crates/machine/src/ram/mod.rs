@@ -11,6 +11,7 @@ mod access;
 mod accounts;
 #[expect(unsafe_code, reason = "it maps the machine's memory")]
 mod arena;
+mod aside;
 mod backings;
 #[expect(unsafe_code, reason = "it says for which frames there is a pointer")]
 mod foreign;
@@ -30,10 +31,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sys::{Memory, MemoryOptions, PageSize};
 use uapi::Errno;
 
-pub(crate) use access::FramePointer;
+pub(crate) use access::{FramePointer, Gone};
 pub(crate) use accounts::Accounts;
 use arena::Arena;
 pub(crate) use arena::Known;
+pub use aside::Fate;
 use backings::Backings;
 use foreign::Foreign;
 pub(crate) use layout::Layout;
@@ -81,6 +83,17 @@ pub(crate) enum RamError {
         /// What it answered.
         error: rustix::io::Errno,
     },
+}
+
+/// The bytes of a frame, if it has any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found<'a> {
+    /// Here they are.
+    Here(FramePointer<'a>),
+    /// They are being moved, and will be somewhere soon.
+    Moving,
+    /// The frame is not in use.
+    Nowhere,
 }
 
 /// The machine's memory, its accounts, and the files that memory may come from.
@@ -170,8 +183,25 @@ impl Ram {
 
     /// The bytes of a frame. Foreign frames have some while they are pinned.
     #[inline]
+    pub(crate) fn find(&self, frame: u64) -> Found<'_> {
+        match self.arena.frame(frame) {
+            Some(frame) => Found::Here(frame),
+            None => self.foreign.find(frame),
+        }
+    }
+
+    /// Those of a frame that is not being moved: within [`Ram::hold_still`], or machine RAM.
+    #[inline]
     pub(crate) fn frame(&self, frame: u64) -> Option<FramePointer<'_>> {
-        self.arena.frame(frame).or_else(|| self.foreign.frame(frame))
+        match self.find(frame) {
+            Found::Here(frame) => Some(frame),
+            Found::Moving | Found::Nowhere => None,
+        }
+    }
+
+    /// Until this is dropped, no frame is moved. What devices do by their ports is waited for, and needs no such hold.
+    pub(crate) fn hold_still(&self) -> impl Drop {
+        self.foreign.hold_still()
     }
 
     /// Whether a frame is machine RAM that somebody holds: memory that exists, whoever may use it.

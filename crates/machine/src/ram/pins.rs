@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use subsystem::{PinError, Run, Source};
 
-use super::process::{self, FileMapping, Identity};
-use super::{FRAME, FramePointer, Ram, backings};
+use super::process::{self, Identity, OwnMapping};
+use super::{FRAME, FramePointer, Gone, Ram, backings};
 
 /// Pinned memory: for machine RAM the first frame, for foreign memory the number of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,8 +34,8 @@ impl Ram {
     /// Pins `pages` pages from page `first` of `source` on: all or nothing.
     ///
     /// Machine RAM stays with the device whatever the program does meanwhile, and costs the same whatever its size.
-    /// Other memory of the process is pinned where it is and page by page; as long as it is pinned, the program must
-    /// not unmap it. A range that is partly machine RAM is a fault.
+    /// Other memory of the process is pinned where it is and page by page; as long as it is pinned, whoever unmaps it tells the
+    /// machine first ([`Ram::set_aside`]). A range that is partly machine RAM is a fault.
     pub(crate) fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
         match source {
             Source::User { task, address } => {
@@ -50,7 +50,7 @@ impl Ram {
                 let range = bytes(offset, first, pages).ok_or(PinError::Unsuitable)?;
                 let length = range.end - range.start;
                 let (device, inode) = backings::check(&*file, range.start, length)?;
-                let mapping = FileMapping::new(&*file, range.start, length)?;
+                let mapping = OwnMapping::of_file(&*file, range.start, length)?;
                 let pages = mapping.pages(Identity::File { device, inode, page: range.start / FRAME })?;
                 self.foreign.pin(pages, Some(mapping)).map(|record| Pin(record | FOREIGN))
             }
@@ -134,7 +134,9 @@ impl Ram {
         let mut rest = bytes;
         self.each_piece(pin, at, rest.len(), |frame, offset, length| {
             let (now, later) = std::mem::take(&mut rest).split_at_mut(length);
-            frame.read(offset, now);
+            if frame.read(offset, now) == Err(Gone) {
+                now.fill(0xff);
+            }
             rest = later;
         });
     }
@@ -144,7 +146,8 @@ impl Ram {
         let mut rest = bytes;
         self.each_piece(pin, at, rest.len(), |frame, offset, length| {
             let (now, later) = rest.split_at(length);
-            frame.write(offset, now);
+            // To memory that the program has taken away, nothing is written.
+            let _gone = frame.write(offset, now);
             rest = later;
         });
     }
@@ -157,11 +160,13 @@ impl Ram {
         length: usize,
         mut f: impl FnMut(FramePointer<'_>, usize, usize),
     ) {
+        let _still = self.hold_still();
         let pages = (at % FRAME + length as u64).div_ceil(FRAME);
         let (mut offset, mut left) = ((at % FRAME) as usize, length);
         for frame in self.pinned_frames(pin, at / FRAME, pages).into_iter().flatten() {
             let here = left.min(FRAME as usize - offset);
-            let frame = self.frame(frame).expect("a frame that is pinned");
+            // Nowhere: the program has unmapped it unseen, and something else is there.
+            let Some(frame) = self.frame(frame) else { return };
             f(frame, offset, here);
             (offset, left) = (0, left - here);
         }
@@ -322,7 +327,7 @@ mod tests {
         let pin = ram.pin(Source::File { backing, offset: FRAME }, 0, 2, true).expect("within the file");
         let third = ram.layout().frame_at(ram.run(pin, 1, 1).address).expect("a frame");
         let mut bytes = [0; 5];
-        ram.frame(third).expect("pinned").read(0, &mut bytes);
+        ram.frame(third).expect("pinned").read(0, &mut bytes).expect("mapped");
         assert_eq!(&bytes, b"third");
 
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
@@ -331,9 +336,9 @@ mod tests {
         ram.put_backing(backing);
         let again = ram.pin(Source::File { backing: second, offset: 0 }, 2, 1, true).expect("a memfd still");
         assert_eq!(ram.run(again, 0, 1), ram.run(pin, 1, 1), "one page has one address");
-        ram.frame(third).expect("pinned").write(0, b"THIRD");
+        ram.frame(third).expect("pinned").write(0, b"THIRD").expect("mapped");
         ram.unpin(pin, 0, 2, || ());
-        ram.frame(third).expect("still pinned").read(0, &mut bytes);
+        ram.frame(third).expect("still pinned").read(0, &mut bytes).expect("mapped");
         assert_eq!(&bytes, b"THIRD");
         ram.unpin(again, 0, 1, || ());
         assert!(ram.frame(third).is_none());
@@ -375,7 +380,7 @@ mod tests {
         assert_eq!(ram.physical_address(address as usize + 4096 + 5), Some(ram.run(part, 0, 1).address + 5));
         let frame = ram.layout().frame_at(ram.run(part, 0, 1).address).expect("a frame");
         let mut byte = [0];
-        ram.frame(frame).expect("pinned").read(0, &mut byte);
+        ram.frame(frame).expect("pinned").read(0, &mut byte).expect("mapped");
         assert_eq!(byte, [7]);
 
         ram.unpin(pin, 0, 1, || ());

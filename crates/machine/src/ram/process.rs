@@ -1,14 +1,17 @@
 //! The address space of this process: what is mapped where, and making it present.
 
+use std::ffi::c_void;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mm::{self, Advice, MapFlags, ProtFlags};
-use subsystem::PinError;
+use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
+use subsystem::{PinError, UserMemory as _};
 
 use super::FRAME;
+use crate::process::ProcessMemory;
 
 /// Which memory a page is, however it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,15 +30,22 @@ pub(super) enum Identity {
         /// Page number in the file.
         page: u64,
     },
+    /// Memory that was the program's, which is not mapped there any more.
+    Aside {
+        /// Page number of the virtual address.
+        page: u64,
+    },
 }
 
 impl Identity {
-    /// The page that follows it.
-    fn next(self) -> Self {
-        match self {
-            Identity::Private { page } => Identity::Private { page: page + 1 },
-            Identity::File { device, inode, page } => Identity::File { device, inode, page: page + 1 },
+    /// The page that follows so many others.
+    fn after(mut self, pages: u64) -> Self {
+        match &mut self {
+            Identity::Private { page } | Identity::File { page, .. } | Identity::Aside { page } => {
+                *page += pages
+            }
         }
+        self
     }
 }
 
@@ -58,7 +68,7 @@ pub(super) fn identity(address: u64) -> Option<Identity> {
 pub(super) fn pages(range: &Range<u64>, write: bool) -> Result<Vec<Page>, PinError> {
     let mut pages = Vec::new();
     pages.try_reserve_exact(((range.end - range.start) / FRAME) as usize).map_err(|_| PinError::NoMemory)?;
-    for area in areas(range)? {
+    for area in gapless(range)? {
         if !(if write { area.writable } else { area.readable }) {
             return Err(PinError::Fault);
         }
@@ -68,18 +78,16 @@ pub(super) fn pages(range: &Range<u64>, write: bool) -> Result<Vec<Page>, PinErr
     Ok(pages)
 }
 
-fn add_pages(pages: &mut Vec<Page>, range: &Range<u64>, mut identity: Identity) {
-    for address in range.clone().step_by(FRAME as usize) {
-        pages.push(Page { address, identity });
-        identity = identity.next();
-    }
+fn add_pages(pages: &mut Vec<Page>, range: &Range<u64>, first: Identity) {
+    let addresses = range.clone().step_by(FRAME as usize);
+    pages.extend((0..).zip(addresses).map(|(at, address)| Page { address, identity: first.after(at) }));
 }
 
 /// Makes pages present as a fault would. Refused where a fault would end in a signal.
 fn populate(range: &Range<u64>, write: bool) -> Result<(), PinError> {
     let advice = if write { Advice::LinuxPopulateWrite } else { Advice::LinuxPopulateRead };
     loop {
-        let start = std::ptr::without_provenance_mut(range.start as usize);
+        let start = ptr::without_provenance_mut(range.start as usize);
         // SAFETY: populating changes no content and unmaps nothing, whoever the range belongs to.
         match unsafe { mm::madvise(start, (range.end - range.start) as usize, advice) } {
             Ok(()) => return Ok(()),
@@ -89,14 +97,23 @@ fn populate(range: &Range<u64>, write: bool) -> Result<(), PinError> {
     }
 }
 
-/// A file that the machine has mapped itself, because a device is to reach it.
+/// Memory that the machine has mapped itself, because a device is to reach it.
 #[derive(Debug)]
-pub(super) struct FileMapping(Range<u64>);
+pub(super) struct OwnMapping {
+    mapped: Range<u64>,
+    /// Where in it the memory starts.
+    start: u64,
+}
 
-impl FileMapping {
+impl OwnMapping {
+    fn new(start: *mut c_void, length: usize) -> Self {
+        let start = start.expose_provenance() as u64;
+        OwnMapping { mapped: start..start + length as u64, start }
+    }
+
     /// Maps `length` bytes of a file that is memory, and makes them present. Whether the descriptor was opened for
     /// writing does not matter.
-    pub(super) fn new(file: impl AsFd, offset: u64, length: u64) -> Result<Self, PinError> {
+    pub(super) fn of_file(file: impl AsFd, offset: u64, length: u64) -> Result<Self, PinError> {
         let refused = |error| if error == Errno::NOMEM { PinError::NoMemory } else { PinError::Unsuitable };
         let mapping = match map(&file, offset, length) {
             Err(Errno::ACCESS) => {
@@ -108,89 +125,185 @@ impl FileMapping {
         };
         let mapping = mapping.map_err(refused)?;
         // The file has the pages, as was checked: what fails now is memory.
-        populate(&mapping.0, true).map_err(|_| PinError::NoMemory)?;
+        populate(&mapping.mapped, true).map_err(|_| PinError::NoMemory)?;
         Ok(mapping)
+    }
+
+    /// Maps what the program has in an area too, or takes its pages out of it. The program unmaps the area then, or finds empty
+    /// private memory there.
+    pub(super) fn of_area(area: &Area) -> rustix::io::Result<Self> {
+        let length = area.length();
+        let shared = matches!(area.identity, Identity::File { .. });
+        // Of no bytes of shared memory a second mapping is made.
+        let moved = if shared {
+            area.moved(0, MremapFlags::MAYMOVE)
+        } else {
+            area.moved(length, MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP)
+        };
+        let mapping = match moved {
+            // Huge pages, and private memory on hosts before Linux 5.13.
+            Err(Errno::INVAL) if shared => {
+                let moved = area.moved_whole()?;
+                // Nobody else gets the addresses before the program unmaps them. Had somebody already, it could not be helped.
+                let _filled = area.fill();
+                moved
+            }
+            Err(Errno::INVAL) => area.copied()?,
+            moved => moved?,
+        };
+        // Devices do not care what the program may do with it. A file may not be writable at all.
+        let both = MprotectFlags::READ | MprotectFlags::WRITE;
+        let _readable = mapping.allow(both).or_else(|_| mapping.allow(MprotectFlags::READ));
+        Ok(mapping)
+    }
+
+    fn allow(&self, protection: MprotectFlags) -> rustix::io::Result<()> {
+        let start = ptr::with_exposed_provenance_mut(self.mapped.start as usize);
+        // SAFETY: the mapping is this value's own, and nobody has a reference into it.
+        unsafe { mm::mprotect(start, (self.mapped.end - self.mapped.start) as usize, protection) }
+    }
+
+    /// Where it starts.
+    pub(super) fn start(&self) -> u64 {
+        self.start
     }
 
     /// Its pages.
     pub(super) fn pages(&self, first: Identity) -> Result<Vec<Page>, PinError> {
         let mut pages = Vec::new();
         pages
-            .try_reserve_exact(((self.0.end - self.0.start) / FRAME) as usize)
+            .try_reserve_exact(((self.mapped.end - self.mapped.start) / FRAME) as usize)
             .map_err(|_| PinError::NoMemory)?;
-        add_pages(&mut pages, &self.0, first);
+        add_pages(&mut pages, &self.mapped, first);
         Ok(pages)
     }
 }
 
-fn map(file: impl AsFd, offset: u64, length: u64) -> rustix::io::Result<FileMapping> {
+fn map(file: impl AsFd, offset: u64, length: u64) -> rustix::io::Result<OwnMapping> {
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a new mapping at an address that the host picks disturbs nobody; the bytes are shared with others, and
     // reached through raw pointers only.
-    let start = unsafe {
-        mm::mmap(std::ptr::null_mut(), length as usize, protection, MapFlags::SHARED, file, offset)
-    }?;
-    let start = start.expose_provenance() as u64;
-    Ok(FileMapping(start..start + length))
+    let start =
+        unsafe { mm::mmap(ptr::null_mut(), length as usize, protection, MapFlags::SHARED, file, offset) }?;
+    Ok(OwnMapping::new(start, length as usize))
 }
 
-impl Drop for FileMapping {
+impl Drop for OwnMapping {
     fn drop(&mut self) {
-        let start = std::ptr::with_exposed_provenance_mut(self.0.start as usize);
+        let start = ptr::with_exposed_provenance_mut(self.mapped.start as usize);
         // SAFETY: the mapping is this value's own, and frames in it are forgotten before this value is dropped.
-        let unmapped = unsafe { mm::munmap(start, (self.0.end - self.0.start) as usize) };
-        debug_assert!(unmapped.is_ok(), "the range was mapped by `map`");
+        let unmapped = unsafe { mm::munmap(start, (self.mapped.end - self.mapped.start) as usize) };
+        debug_assert!(unmapped.is_ok(), "the range was mapped by this value");
     }
 }
 
 /// A part of a range that is mapped in one way.
-#[derive(Debug, PartialEq, Eq)]
-struct Area {
-    range: Range<u64>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Area {
+    pub(super) range: Range<u64>,
     readable: bool,
     writable: bool,
     /// What its first page is.
-    identity: Identity,
+    pub(super) identity: Identity,
+}
+
+impl Area {
+    /// The part of it that is in a range.
+    pub(super) fn part(&self, range: &Range<u64>) -> Option<Area> {
+        let part = self.range.start.max(range.start)..self.range.end.min(range.end);
+        (!part.is_empty()).then(|| {
+            let identity = self.identity.after((part.start - self.range.start) / FRAME);
+            Area { range: part, identity, ..*self }
+        })
+    }
+
+    fn length(&self) -> usize {
+        (self.range.end - self.range.start) as usize
+    }
+
+    fn start(&self) -> *mut c_void {
+        ptr::with_exposed_provenance_mut(self.range.start as usize)
+    }
+
+    /// Moves `old` bytes from its start on to a new mapping of its length.
+    fn moved(&self, old: usize, flags: MremapFlags) -> rustix::io::Result<OwnMapping> {
+        // SAFETY: the addresses are new ones. What becomes of the program's is what the caller asks for.
+        let start = unsafe { mm::mremap(self.start(), old, self.length(), flags) }?;
+        Ok(OwnMapping::new(start, self.length()))
+    }
+
+    /// Moves all of it, to addresses that are as aligned as its own.
+    fn moved_whole(&self) -> rustix::io::Result<OwnMapping> {
+        let (length, flags) = (self.length(), MapFlags::PRIVATE | MapFlags::NORESERVE);
+        let alignment = 1_usize << (self.range.start as usize | length).trailing_zeros();
+        // SAFETY: new addresses.
+        let reserved =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), length + alignment, ProtFlags::empty(), flags) }?;
+        let mut reserved = OwnMapping::new(reserved, length + alignment);
+        let start = reserved.start.next_multiple_of(alignment as u64);
+        let target = ptr::with_exposed_provenance_mut(start as usize);
+        // SAFETY: what is replaced has just been reserved.
+        unsafe { mm::mremap_fixed(self.start(), length, length, MremapFlags::MAYMOVE, target) }?;
+        reserved.start = start;
+        Ok(reserved)
+    }
+
+    /// Maps its addresses, which are free.
+    fn fill(&self) -> rustix::io::Result<()> {
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
+        // SAFETY: nothing is replaced.
+        unsafe { mm::mmap_anonymous(self.start(), self.length(), ProtFlags::empty(), flags) }.map(drop)
+    }
+
+    fn copied(&self) -> rustix::io::Result<OwnMapping> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new addresses.
+        let start =
+            unsafe { mm::mmap_anonymous(ptr::null_mut(), self.length(), protection, MapFlags::PRIVATE) }?;
+        let mapping = OwnMapping::new(start, self.length());
+        // SAFETY: the pages have just been mapped, and nobody else knows of them.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), self.length()) };
+        // SAFETY: what cannot be read is an error.
+        unsafe { ProcessMemory::new() }.read(self.range.start, bytes).map_err(|_| Errno::FAULT)?;
+        Ok(mapping)
+    }
+}
+
+/// What is mapped in a range.
+pub(super) fn areas(range: &Range<u64>) -> Result<Vec<Area>, PinError> {
+    let maps = std::fs::read("/proc/self/maps").map_err(|_| PinError::NoMemory)?;
+    let maps = String::from_utf8_lossy(&maps);
+    Ok(maps.lines().filter_map(|line| parse(line, range)).collect())
 }
 
 /// What is mapped in a range, without a gap: a fault otherwise.
-fn areas(range: &Range<u64>) -> Result<Vec<Area>, PinError> {
-    let maps = std::fs::read("/proc/self/maps").map_err(|_| PinError::NoMemory)?;
-    parse(&String::from_utf8_lossy(&maps), range).ok_or(PinError::Fault)
+fn gapless(range: &Range<u64>) -> Result<Vec<Area>, PinError> {
+    let areas = areas(range)?;
+    let ends =
+        areas.iter().try_fold(range.start, |at, area| (area.range.start == at).then_some(area.range.end));
+    if ends == Some(range.end) { Ok(areas) } else { Err(PinError::Fault) }
 }
 
-/// The areas of a range out of the text of `/proc/self/maps`, see proc_pid_maps(5); `None` if there is a gap.
-fn parse(maps: &str, range: &Range<u64>) -> Option<Vec<Area>> {
-    let mut areas = Vec::new();
-    let mut at = range.start;
-    for line in maps.lines() {
-        let mut fields = line.split_ascii_whitespace();
-        let (start, end) = fields.next()?.split_once('-')?;
-        let (start, end) = (hex(start)?, hex(end)?);
-        if end <= at {
-            continue;
-        }
-        if start > at {
-            return None;
-        }
-        let &[read, write, _, sharing] = fields.next()?.as_bytes() else { return None };
-        let offset = hex(fields.next()?)? + (at - start);
-        let (major, minor) = fields.next()?.split_once(':')?;
-        let device = fs::makedev(hex(major)? as u32, hex(minor)? as u32);
-        let inode = fields.next()?.parse().ok()?;
-        let identity = if sharing == b'p' {
-            Identity::Private { page: at / FRAME }
-        } else {
-            Identity::File { device, inode, page: offset / FRAME }
-        };
-        let part = at..end.min(range.end);
-        at = part.end;
-        areas.push(Area { range: part, readable: read == b'r', writable: write == b'w', identity });
-        if at == range.end {
-            return Some(areas);
-        }
+/// The part of a range that a line of `/proc/self/maps` is about, see proc_pid_maps(5).
+fn parse(line: &str, range: &Range<u64>) -> Option<Area> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let (start, end) = (hex(start)?, hex(end)?);
+    let part = start.max(range.start)..end.min(range.end);
+    if part.is_empty() {
+        return None;
     }
-    None
+    let &[read, write, _, sharing] = fields.next()?.as_bytes() else { return None };
+    let offset = hex(fields.next()?)? + (part.start - start);
+    let (major, minor) = fields.next()?.split_once(':')?;
+    let device = fs::makedev(hex(major)? as u32, hex(minor)? as u32);
+    let inode = fields.next()?.parse().ok()?;
+    let identity = if sharing == b'p' {
+        Identity::Private { page: part.start / FRAME }
+    } else {
+        Identity::File { device, inode, page: offset / FRAME }
+    };
+    Some(Area { range: part, readable: read == b'r', writable: write == b'w', identity })
 }
 
 fn hex(text: &str) -> Option<u64> {
@@ -207,9 +320,13 @@ mod tests {
 20000-21000 ---p 00000000 00:00 0
 ";
 
+    fn parse_all(range: Range<u64>) -> Vec<Area> {
+        MAPS.lines().filter_map(|line| parse(line, &range)).collect()
+    }
+
     #[test]
     fn maps_are_read() {
-        let areas = parse(MAPS, &(0x13000..0x16000)).expect("no gap");
+        let areas = parse_all(0x13000..0x16000);
         let file = Identity::File { device: fs::makedev(0, 1), inode: 5, page: 3 };
         let private = Identity::Private { page: 0x13 };
         assert_eq!(
@@ -223,14 +340,14 @@ mod tests {
 
     #[test]
     fn a_page_in_the_middle_of_a_file_mapping_is_that_page_of_the_file() {
-        let areas = parse(MAPS, &(0x16000..0x17000)).expect("mapped");
+        let areas = parse_all(0x16000..0x17000);
         assert!(matches!(areas[0].identity, Identity::File { page: 5, .. }));
     }
 
     #[test]
-    fn a_gap_is_seen() {
-        assert_eq!(parse(MAPS, &(0x17000..0x21000)), None);
-        assert_eq!(parse(MAPS, &(0x0..0x11000)), None);
-        assert_eq!(parse(MAPS, &(0x20000..0x22000)), None);
+    fn gaps_are_left_out() {
+        let ranges = |range| parse_all(range).into_iter().map(|area| area.range).collect::<Vec<_>>();
+        assert_eq!(ranges(0x17000..0x22000), [0x17000..0x18000, 0x20000..0x21000]);
+        assert_eq!(ranges(0..0x10000), []);
     }
 }

@@ -1,7 +1,7 @@
 //! Where frames are mapped.
 #![forbid(unsafe_code)]
 
-use std::ptr::{NonNull, null_mut};
+use std::ptr::{self, NonNull, null_mut};
 use std::sync::OnceLock;
 
 use crate::sync::atomic::{AtomicPtr, Ordering};
@@ -9,7 +9,21 @@ use crate::sync::atomic::{AtomicPtr, Ordering};
 /// Frames in a chunk of the table.
 const CHUNK: u64 = 512;
 
-/// An address for each frame that is in use, by number. It is looked up without a lock, and grows by chunks.
+/// Where a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is not in use.
+    Nowhere,
+    /// It is being moved: it will be somewhere soon.
+    Moving,
+    /// Mapped at an address.
+    At(NonNull<u8>),
+}
+
+/// What the table has for a frame that is being moved: no address of a page.
+const MOVING: *mut u8 = ptr::without_provenance_mut(1);
+
+/// The place of each frame, by number. It is looked up without a lock, and grows by chunks.
 #[derive(Debug)]
 pub(super) struct Table(Box<[OnceLock<Chunk>]>);
 
@@ -21,23 +35,32 @@ impl Table {
         Table((0..frames.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect())
     }
 
-    /// Where a frame is mapped. An access that got to know it before it was moved goes on with the old address: whoever moves
-    /// it waits for those.
+    /// Where a frame is. An access that got to know it before it was moved goes on with the old address: whoever moves it waits
+    /// for those.
     #[inline]
-    pub(super) fn get(&self, frame: u64) -> Option<NonNull<u8>> {
-        let chunk = self.0.get((frame / CHUNK) as usize)?.get()?;
-        NonNull::new(chunk.get((frame % CHUNK) as usize)?.load(Ordering::Acquire))
+    pub(super) fn get(&self, frame: u64) -> Place {
+        let chunk = self.0.get((frame / CHUNK) as usize).and_then(OnceLock::get);
+        let start = chunk.and_then(|chunk| chunk.get((frame % CHUNK) as usize));
+        match start.and_then(|start| NonNull::new(start.load(Ordering::Acquire))) {
+            None => Place::Nowhere,
+            Some(start) if start.as_ptr() == MOVING => Place::Moving,
+            Some(start) => Place::At(start),
+        }
     }
 
-    /// Says where a frame is mapped from now on.
+    /// Says where a frame is from now on.
     ///
     /// # Panics
     ///
     /// If the table has no such frame.
-    pub(super) fn set(&self, frame: u64, start: Option<NonNull<u8>>) {
+    pub(super) fn set(&self, frame: u64, place: Place) {
         let chunk = self.0[(frame / CHUNK) as usize]
             .get_or_init(|| (0..CHUNK).map(|_| AtomicPtr::new(null_mut())).collect());
-        let start = start.map_or(null_mut(), NonNull::as_ptr);
+        let start = match place {
+            Place::Nowhere => null_mut(),
+            Place::Moving => MOVING,
+            Place::At(start) => start.as_ptr(),
+        };
         chunk[(frame % CHUNK) as usize].store(start, Ordering::Release);
     }
 }

@@ -9,7 +9,7 @@ use loom::thread;
 
 use crate::explore;
 use crate::gate::Gate;
-use crate::table::Table;
+use crate::table::{Place, Table};
 
 /// A page that a device may reach until it is taken away. `loom` panics if an access overlaps that, or is not ordered with
 /// it.
@@ -93,12 +93,44 @@ fn later_accesses_are_not_waited_for() {
     });
 }
 
+/// A frame is being moved: it is accessed where it is, or not at all.
+#[test]
+fn a_frame_that_moves_is_accessed_where_it_is() {
+    explore(|| {
+        let place = |number| Place::At(NonNull::new(without_provenance_mut(number)).expect("not null"));
+        let shared = Arc::new((Gate::new(), Table::new(1), [Page::default(), Page::default()]));
+        shared.1.set(0, place(2));
+        let device = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let (gate, table, [before, after]) = &*shared;
+                for _ in 0..2 {
+                    let _inside = gate.enter();
+                    match table.get(0) {
+                        found if found == place(2) => before.access(),
+                        found if found == place(3) => after.access(),
+                        found => assert_eq!(found, Place::Moving),
+                    }
+                }
+            }
+        });
+        let (gate, table, [before, after]) = &*shared;
+        table.set(0, Place::Moving);
+        gate.quiesce();
+        before.take_away();
+        after.take_away();
+        table.set(0, place(3));
+        device.join().unwrap();
+    });
+}
+
 /// A frame is mapped in two places, and one of them goes; or the only one does.
 #[test]
 fn a_frame_that_has_moved_is_not_accessed_where_it_was() {
     for left in [1, 0] {
         explore(move || {
-            let place = |number| NonNull::<u8>::new(without_provenance_mut(number));
+            let start = |number| NonNull::<u8>::new(without_provenance_mut(number));
+            let place = move |number| start(number).map_or(Place::Nowhere, Place::At);
             let shared = Arc::new((Gate::new(), Table::new(1), Page::default()));
             shared.1.set(0, place(2));
             let device = thread::spawn({

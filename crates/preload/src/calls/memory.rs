@@ -4,17 +4,45 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::ops::Range;
 
 use libc::{off_t, size_t};
+use machine::Fate;
 use sys::Mapping;
 
 use super::on_file;
 use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw, reply, reply_int};
-use crate::state;
+use crate::state::{self, State};
 
 const PAGE: usize = 4096;
 
+// <linux/mman.h>, from Linux 5.18 and 6.13 on
+const MADV_DONTNEED_LOCKED: c_int = 24;
+const MADV_GUARD_INSTALL: c_int = 102;
+
 fn pages(address: usize, length: usize) -> Range<usize> {
     address..address.saturating_add(length.next_multiple_of(PAGE))
+}
+
+/// The machine whose devices have some of the program's memory at these addresses.
+fn holder(addresses: &Range<usize>) -> Option<(&'static State, Range<u64>)> {
+    let state = state::existing().filter(|_| !is_inside())?;
+    let _inside = Inside::enter();
+    let range = addresses.start as u64..addresses.end as u64;
+    state.machine.has_pinned(&range).then_some((state, range))
+}
+
+/// The program is about to unmap or to empty memory: what devices have of it stays with them.
+fn set_aside(addresses: &Range<usize>, fate: Fate) -> Result<(), c_int> {
+    let Some((state, range)) = holder(addresses) else { return Ok(()) };
+    let _inside = Inside::enter();
+    state.machine.set_aside(&range, fate).map_err(|error| {
+        state.refused(&error);
+        libc::ENOMEM
+    })
+}
+
+/// Whether addresses are such that the kernel takes them.
+fn are_whole(address: usize, length: usize) -> bool {
+    address.is_multiple_of(PAGE) && length > 0 && address.checked_add(length).is_some()
 }
 
 /// Whether there is anything mapped of the machine: otherwise there is nothing to look after.
@@ -31,6 +59,17 @@ unsafe fn map(
     number: c_int,
     offset: off_t,
 ) -> Answer {
+    let replaced = pages(address.expose_provenance(), length);
+    if flags & libc::MAP_FIXED != 0 && holder(&replaced).is_some() {
+        // Refused before anything that was there is replaced.
+        let elsewhere = flags & !(libc::MAP_FIXED | libc::MAP_POPULATE);
+        // SAFETY: new addresses, of which nobody knows.
+        unsafe {
+            let start = map(std::ptr::null_mut(), length, protection, elsewhere, number, offset)?;
+            munmap(std::ptr::with_exposed_provenance_mut(start), length);
+        }
+        set_aside(&replaced, Fate::Unmapped)?;
+    }
     let mapped = if flags & libc::MAP_ANONYMOUS == 0 {
         on_file(number, |state, file| {
             let mapping = Mapping {
@@ -148,13 +187,19 @@ pub unsafe extern "C" fn mmap64(
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
+    let addresses = pages(address.expose_provenance(), length);
+    if are_whole(addresses.start, length)
+        && let Err(errno) = set_aside(&addresses, Fate::Unmapped)
+    {
+        return reply_int(Err(errno));
+    }
     // SAFETY: as the program has promised.
     let answer = unsafe { raw!(SYS_munmap, address, length) };
     if answer.is_ok()
         && let (Some(traps), Some(state)) = (traps(), state::existing())
     {
         let _inside = Inside::enter();
-        traps.remove(&pages(address.expose_provenance(), length));
+        traps.remove(&addresses);
         state.machine.release_closed();
         state.settle();
     }
@@ -199,7 +244,8 @@ pub unsafe extern "C" fn mremap(
         return libc::MAP_FAILED;
     }
     // SAFETY: as the program has promised.
-    let answer = unsafe { raw!(SYS_mremap, address, length, wanted, flags, other) };
+    let move_it = || unsafe { raw!(SYS_mremap, address, length, wanted, flags, other) };
+    let answer = move_pinned(&from, wanted, (flags, other), move_it);
     if let (Ok(start), Some(traps), Some(state)) = (answer, traps(), state::existing()) {
         let _inside = Inside::enter();
         traps.move_to(&from, &pages(start, wanted));
@@ -207,6 +253,26 @@ pub unsafe extern "C" fn mremap(
         state.settle();
     }
     std::ptr::with_exposed_provenance_mut(reply(answer) as usize)
+}
+
+/// Moves memory, with what devices have of it.
+fn move_pinned(
+    from: &Range<usize>,
+    wanted: size_t,
+    (flags, other): (c_int, *mut c_void),
+    move_it: impl FnOnce() -> Answer,
+) -> Answer {
+    let kept = from.start..from.end.min(pages(from.start, wanted).end);
+    if are_whole(from.start, wanted) {
+        set_aside(&(kept.end..from.end), Fate::Unmapped)?;
+        let target = pages(other.expose_provenance(), wanted);
+        if flags & libc::MREMAP_FIXED != 0 && are_whole(target.start, wanted) {
+            set_aside(&target, Fate::Unmapped)?;
+        }
+    }
+    let Some((state, range)) = holder(&kept) else { return move_it() };
+    let _inside = Inside::enter();
+    state.machine.follow(&range, || move_it().map(|start| start as u64)).map(|start| start as usize)
 }
 
 /// `madvise(2)`: of registers no advice is taken that is about the contents of memory.
@@ -221,6 +287,17 @@ pub unsafe extern "C" fn madvise(address: *mut c_void, length: size_t, advice: c
     let range = pages(address.expose_provenance(), length);
     if about_contents.contains(&advice) && traps().is_some_and(|traps| traps.cover(&range)) {
         return reply_int(Err(libc::EINVAL));
+    }
+    if are_whole(range.start, length) {
+        // What devices have is not free.
+        if advice == libc::MADV_FREE && holder(&range).is_some() {
+            return 0;
+        }
+        if [libc::MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL].contains(&advice)
+            && let Err(errno) = set_aside(&range, Fate::Emptied)
+        {
+            return reply_int(Err(errno));
+        }
     }
     // SAFETY: as the program has promised.
     reply_int(unsafe { raw!(SYS_madvise, address, length, advice) })

@@ -1,10 +1,10 @@
 //! The program's memory: what the bus covers is asked of it, all else is there.
 
-use sys::Width;
+use sys::{Width, guarded};
 
 use super::locks::{Kept, Locks};
 use super::step::Stop;
-use super::{Bus, PAGE, guarded};
+use super::{Bus, PAGE};
 
 pub(super) struct Memory<'a, B> {
     bus: &'a B,
@@ -53,7 +53,8 @@ impl<'a, B: Bus> Memory<'a, B> {
                 at += width.bytes();
             } else {
                 let end = bytes.len().min(at + rest_of_page(here));
-                guarded::read(here, &mut bytes[at..end])
+                // SAFETY: the handlers recover, as `Emulator::new` asks for.
+                unsafe { guarded::read(here, &mut bytes[at..end]) }
                     .map_err(|address| Stop::Fault { address, write: false })?;
                 at = end;
             }

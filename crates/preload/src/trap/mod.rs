@@ -7,7 +7,7 @@
 //! | module | |
 //! | --- | --- |
 //! | `context`, `xsave` | the registers that a signal has saved |
-//! | `memory`, `locks`, [`guarded`] | the program's memory: trapped addresses, and all others |
+//! | `memory`, `locks`, [`sys::guarded`] | the program's memory: trapped addresses, and all others |
 //! | `step` | an instruction and its operands |
 //! | `general`, `alu`, `bits`, `strings`, `vector`, `lanes` | what instructions do |
 //! | [`stack`] | what the handler's work runs on |
@@ -19,7 +19,6 @@ mod alu;
 mod bits;
 mod context;
 mod general;
-pub mod guarded;
 mod lanes;
 mod locks;
 mod memory;
@@ -157,7 +156,7 @@ impl Emulator {
     /// # Safety
     ///
     /// `context` is what the handler of a signal has got, and what the instruction says is what the program may do. The
-    /// handlers of SIGSEGV and SIGBUS give [`guarded::recover`] each of their signals first.
+    /// handlers of SIGSEGV and SIGBUS give [`sys::guarded::recover`] each of their signals first.
     pub unsafe fn carry_out(&self, context: &mut libc::ucontext_t, bus: &impl Bus) -> Result<(), Failure> {
         // SAFETY: as the caller has promised.
         let context = unsafe { Context::of_signal(context, &self.layout) };

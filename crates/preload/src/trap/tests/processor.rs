@@ -9,8 +9,8 @@ use std::mem;
 use std::ptr;
 
 use crate::trap::context::Context;
-use crate::trap::guarded;
 use crate::trap::xsave::Layout;
+use sys::guarded;
 
 const PAGE: usize = 4096;
 const SIGNALS: [i32; 5] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE];

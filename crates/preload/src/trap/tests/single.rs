@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sys::Width;
 
 use super::processor::Processor;
-use crate::trap::guarded;
 use crate::trap::stack::{Nested, Stacks};
 use crate::trap::xsave::{FXSAVE, Layout, Vectors};
 use crate::trap::{Bus, Emulator, Failure, Revoked};
+use sys::guarded;
 
 /// Where the registers of the device are: an address that no program has.
 const DEVICE: u64 = 0x6000_0000_0000;
@@ -231,12 +231,25 @@ fn a_guarded_copy_ends_where_memory_ends() {
     let end = processor.memory() + 4096;
     processor.take_access_of_second_page();
     let mut bytes = [1; 100];
-    assert_eq!(guarded::read(end - 60, &mut bytes), Err(end));
+    // SAFETY: the handler recovers.
+    let read = |address, bytes: &mut [u8]| unsafe { guarded::read(address, bytes) };
+    assert_eq!(read(end - 60, &mut bytes), Err(end));
     assert_eq!((bytes[59], bytes[60]), (0, 1));
     // SAFETY: memory of the tests.
     assert_eq!(unsafe { guarded::write(end - 60, &bytes) }, Err(end));
-    assert_eq!(guarded::read(end - 60, &mut bytes[..60]), Ok(()));
-    assert_eq!(guarded::read(u64::MAX, &mut bytes), Err(u64::MAX), "no address of a program");
+    // SAFETY: likewise.
+    unsafe {
+        assert_eq!(guarded::load_u32((end - 4) as *const u32), Some(0x0101_0101));
+        assert!(guarded::store_u64((end - 8) as *mut u64, 7) && !guarded::store_u64(end as *mut u64, 7));
+        assert_eq!(guarded::load_u64((end - 8) as *const u64), Some(7));
+        assert_eq!(
+            (guarded::load_u64(end as *const u64), guarded::load_u32(end as *const u32)),
+            (None, None)
+        );
+        assert!(!guarded::store_u32(end as *mut u32, 7));
+    }
+    assert_eq!(read(end - 60, &mut bytes[..60]), Ok(()));
+    assert_eq!(read(u64::MAX, &mut bytes), Err(u64::MAX), "no address of a program");
 }
 
 #[test]

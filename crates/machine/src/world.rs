@@ -214,6 +214,10 @@ impl subsystem::Memory for World {
         self.ram.run(pin, page, left)
     }
 
+    fn pins(&self, pin: Pin, page: u64) -> u64 {
+        self.ram.pins(pin, page)
+    }
+
     fn lockable(&self, task: Task) -> (u64, u64) {
         self.ram.accounts().lockable(task)
     }

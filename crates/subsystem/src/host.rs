@@ -134,6 +134,8 @@ pub trait Memory {
     fn unpin(&self, pin: Self::Pin, first: u64, pages: u64);
     /// The physical run at a page of a pin; `left` says how many pages of it are of interest.
     fn run(&self, pin: Self::Pin, page: u64, left: u64) -> Run;
+    /// How many pins hold a page of a pin, this one included.
+    fn pins(&self, pin: Self::Pin, page: u64) -> u64;
     /// Copies to or from pinned memory, from byte `at` of the pin on.
     fn copy(&self, pin: Self::Pin, at: u64, bytes: Transfer<'_>);
 

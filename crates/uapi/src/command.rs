@@ -45,6 +45,7 @@ pub trait Command: FromBytes + IntoBytes + Immutable + KnownLayout {
 ///   s390 error), `VfioIommuType1DmaUnmap` and `VfioIommuType1DirtyBitmap` (dirty bitmap in the tail)
 /// - `IommuIoasIovaRanges`, `IommuIoasAllowIovas`, `IommuHwInfo`, `IommuHwptAlloc`,
 ///   `IommuHwptGetDirtyBitmap`, `IommuHwptInvalidate`, `IommuViommuAlloc`
+/// - `IommuTestCmd` (what is checked, read and written)
 /// - `VfioDeviceGfxPlaneInfo` (a container takes it for an unmap, with a dirty bitmap in the tail)
 ///
 /// Left out, because the kernel does not hold the tail against the stated size:

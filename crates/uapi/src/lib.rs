@@ -45,6 +45,7 @@ mod macros;
 mod command;
 mod errno;
 pub mod iommufd;
+pub mod iommufd_test;
 pub mod table;
 pub mod vfio;
 

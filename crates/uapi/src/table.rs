@@ -1,6 +1,6 @@
 //! A list of everything that the crate defines, for tests and for printing.
 
-use crate::{iommufd, vfio};
+use crate::{iommufd, iommufd_test, vfio};
 
 /// One structure.
 #[derive(Clone, Copy, Debug)]
@@ -46,12 +46,12 @@ pub struct Text {
 
 /// All structures.
 pub fn structs() -> impl Iterator<Item = &'static Struct> {
-    vfio::STRUCTS.iter().chain(iommufd::STRUCTS).copied().flatten()
+    vfio::STRUCTS.iter().chain(iommufd::STRUCTS).chain(iommufd_test::STRUCTS).copied().flatten()
 }
 
 /// All numeric constants and ioctl numbers.
 pub fn constants() -> impl Iterator<Item = &'static Constant> {
-    vfio::CONSTANTS.iter().chain(iommufd::CONSTANTS).copied().flatten()
+    vfio::CONSTANTS.iter().chain(iommufd::CONSTANTS).chain(iommufd_test::CONSTANTS).copied().flatten()
 }
 
 /// All text constants.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use uapi::{Command, SelfContained, iommufd, table, vfio};
+use uapi::{Command, SelfContained, iommufd, iommufd_test, table, vfio};
 
 /// What a [`Command`] states about itself.
 struct Stated {
@@ -108,6 +108,7 @@ fn commands() -> Vec<Stated> {
         iommufd::IommuIoasMap,
         iommufd::IommuIoasMapFile,
         iommufd::IommuViommuAlloc,
+        iommufd_test::IommuTestCmd,
         vfio::VfioDeviceBindIommufd,
         vfio::VfioDeviceFeature,
         vfio::VfioDeviceGfxPlaneInfo,
@@ -219,6 +220,7 @@ fn the_size_rules_are_those_of_the_kernel() {
         ("IOMMU_VEVENTQ_ALLOC", 28, 32),
         ("IOMMU_HW_QUEUE_ALLOC", 40, 40),
         ("IOMMU_IOAS_NOIOMMU_GET_PA", 40, 40),
+        ("IOMMU_TEST_CMD", 68, 72),
         ("VFIO_GROUP_GET_STATUS", 8, 8),
         ("VFIO_DEVICE_GET_INFO", 16, 24),
         ("VFIO_DEVICE_GET_REGION_INFO", 32, 32),

@@ -210,6 +210,14 @@ impl Arena {
         }
     }
 
+    /// How many pins hold a frame.
+    pub(super) fn pins(&self, frame: u64) -> u64 {
+        let state = lock(&self.state);
+        let holders = state.holders.get(frame).map_or(0, |(_, holders)| u64::from(holders));
+        // The program is one of them.
+        holders - u64::from(state.is_given(&(frame..frame + 1)))
+    }
+
     /// Whether anybody holds a frame.
     pub(super) fn is_held(&self, frame: u64) -> bool {
         lock(&self.state).holders.get(frame).is_some()

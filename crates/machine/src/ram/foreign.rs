@@ -236,6 +236,14 @@ impl Foreign {
         }
     }
 
+    /// How many pins hold a page of a pin.
+    pub(super) fn pins(&self, record: u64, page: u64) -> u64 {
+        let state = lock(&self.state);
+        let page = state.records.get(&record).and_then(|record| record.pages.get(page as usize));
+        let pinned = page.and_then(|(page, _)| state.pages.get(&page.identity));
+        pinned.map_or(0, |pinned| pinned.addresses.len() as u64)
+    }
+
     /// The frame of a page, if it is pinned.
     pub(super) fn frame_of(&self, page: Identity) -> Option<u64> {
         lock(&self.state).pages.get(&page).map(|pinned| pinned.frame)

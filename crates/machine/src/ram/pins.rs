@@ -109,6 +109,14 @@ impl Ram {
         run.run.expect("a page that is pinned")
     }
 
+    /// How many pins hold a page of a pin, this one included.
+    pub(crate) fn pins(&self, pin: Pin, page: u64) -> u64 {
+        match pin.kind() {
+            Kind::Machine { frame } => self.arena.pins(frame + page),
+            Kind::Foreign { record } => self.foreign.pins(record, page),
+        }
+    }
+
     /// The frames of `pages` pages from page `first` of a pin on, in their order, joined where one follows the other.
     pub(crate) fn pinned_frames(&self, pin: Pin, first: u64, pages: u64) -> Vec<Range<u64>> {
         let mut joined: Vec<Range<u64>> = Vec::new();

@@ -10,6 +10,7 @@ use super::PAGE;
 use super::areas::{Area, Areas};
 use super::context::Context;
 use super::device::DeviceObject;
+use super::domain::Stretch;
 use super::link::Linker;
 use super::objects::{Object, Objects};
 use crate::mem::{Entry, List, OutOfMemory};
@@ -186,7 +187,7 @@ impl<H: Host> Objects<H> {
 impl<H: Host> Areas<H> {
     fn add_access(&mut self, host: &H, attached: Attached) -> Result<(), Refusal> {
         self.accesses.attached.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-        self.check_alignment()?;
+        self.check_alignment(PAGE)?;
         self.accesses.attached.push_reserved(attached);
         Ok(())
     }
@@ -227,7 +228,8 @@ impl<H: Host> Areas<H> {
         }
         self.accesses.pinned.push_reserved(Pinned { access: attached.access, first, last });
         let linker = &*linker;
-        let mut pages = self.covered(first, last).flat_map(|area| linker.mappings(area));
+        let mut pages =
+            self.covered(first, last).flat_map(|area| linker.stretches(area)).map(Stretch::mapping);
         linker.host.pages_pinned(attached.function, &mut pages);
         Ok(())
     }

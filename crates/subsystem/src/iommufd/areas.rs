@@ -70,17 +70,21 @@ impl<H: Host> Areas<H> {
 
     /// What IOVA, length and address of a mapping must be a multiple of.
     pub(super) fn alignment(&self) -> u64 {
-        if self.tables.is_empty() && self.accesses.is_empty() && self.huge_pages { 1 } else { PAGE }
+        let least = if self.accesses.is_empty() && self.huge_pages { 1 } else { PAGE };
+        self.tables.iter().map(|table| table.geometry.granule()).fold(least, u64::max)
     }
 
-    /// Checks that something can be attached for which mappings are page-aligned.
-    pub(super) fn check_alignment(&self) -> Result<(), Refusal> {
-        if self.alignment() < PAGE && !self.all_page_aligned() { Err(rule::LINK_ALIGNMENT) } else { Ok(()) }
+    /// Checks that something can be attached for which mappings are aligned so.
+    pub(super) fn check_alignment(&self, alignment: u64) -> Result<(), Refusal> {
+        if self.alignment() < alignment && !self.all_aligned(alignment) {
+            return Err(rule::LINK_ALIGNMENT);
+        }
+        Ok(())
     }
 
     /// The sizes of pages that all page tables can have, each as a bit.
     pub(super) fn page_sizes(&self) -> u64 {
-        let sizes = self.tables.iter().fold(u64::MAX, |sizes, table| sizes & table.page_sizes);
+        let sizes = self.tables.iter().fold(u64::MAX, |sizes, table| sizes & table.geometry.page_sizes);
         // What is smaller than a page of the CPU is not told.
         (sizes & PAGE.wrapping_neg()).max(self.alignment())
     }
@@ -133,18 +137,18 @@ impl<H: Host> Areas<H> {
         if !self.tables.is_empty() && !self.areas.is_empty() {
             return Err(rule::OPTION_HUGE_FILLED);
         }
-        if !self.all_page_aligned() {
+        if !self.all_aligned(PAGE) {
             return Err(rule::OPTION_HUGE_ALIGNMENT);
         }
         self.huge_pages = false;
         Ok(())
     }
 
-    fn all_page_aligned(&self) -> bool {
+    fn all_aligned(&self, alignment: u64) -> bool {
         self.areas.iter().all(|area| {
             // An area that ends with the address space has an aligned length too.
             let end = area.last.wrapping_add(1);
-            [area.first, end, area.value.offset].into_iter().all(|value| is_aligned(value, PAGE))
+            [area.first, end, area.value.offset].into_iter().all(|value| is_aligned(value, alignment))
         })
     }
 
@@ -301,6 +305,9 @@ impl<H: Host> Areas<H> {
         }
         self.areas.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         linker.records.cut(linker.host, area.value.record, offset / PAGE)?;
+        if !self.tables.iter().all(|table| linker.domains().cut(table.domain, start)) {
+            return Err(rule::NO_MEMORY);
+        }
         linker.records.hold(area.value.record)?;
         self.areas.set_last(area.first, iova);
         let inserted = self.areas.insert(start, area.last, Area { offset, ..area.value });
@@ -364,7 +371,7 @@ impl<H: Host> Areas<H> {
         length: u64,
     ) -> Result<(u64, u64), Refusal> {
         let area = self.areas.get(iova).ok_or(rule::GET_PA_UNMAPPED)?;
-        if self.tables.get(0).is_none_or(|table| table.aperture_last.is_some()) {
+        if self.tables.get(0).is_none_or(|table| table.geometry.aperture.is_some()) {
             return Err(rule::GET_PA_NO_PAGE_TABLE);
         }
         let wanted = length.min(area.last.saturating_sub(iova).saturating_add(1));

@@ -6,8 +6,10 @@
 use super::areas::Areas;
 use super::context::Context;
 use super::device::{Attachment, Device, DeviceObject, NO_PASID};
+use super::domain::Domain;
 use super::hwpt::{Hwpt, Origin, Plan};
 use super::objects::{Object, Objects};
+use super::unit::Unit;
 use crate::mem::OutOfMemory;
 use crate::rules::iommufd as rule;
 use crate::{Host, Mutex, Refusal, RwLock};
@@ -27,18 +29,27 @@ impl<H: Host> Context<H> {
     /// Refused if there is no such object, if the page table does not suit the device, or if what is mapped there cannot be
     /// pinned. The device stays attached as it was then.
     pub fn attach(&self, host: &H, device: DeviceObject, pasid: u32, pt_id: u32) -> Result<u32, Refusal> {
-        self.objects.write(|objects| {
-            if let Some(Object::Access(_)) = objects.get(device.id) {
-                return self.attach_access(host, objects, device.id, pt_id).map(|()| pt_id);
-            }
-            let slot = Slot { device: device.id, pasid };
-            objects.device(slot.device).ok_or(rule::DEVICE_GONE)?;
-            match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
-                Object::Hwpt(_) => self.change(host, objects, slot, pt_id).map(|()| pt_id),
-                Object::Ioas(_) => self.attach_to_ioas(host, objects, slot, pt_id),
-                Object::Device(_) | Object::Access(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
-            }
+        self.objects.write(|objects| match objects.get(device.id) {
+            Some(Object::Access(_)) => self.attach_access(host, objects, device.id, pt_id).map(|()| pt_id),
+            _ => self.attach_locked(host, objects, device.id, pasid, pt_id),
         })
+    }
+
+    pub(super) fn attach_locked(
+        &self,
+        host: &H,
+        objects: &mut Objects<H>,
+        device: u32,
+        pasid: u32,
+        pt_id: u32,
+    ) -> Result<u32, Refusal> {
+        let slot = Slot { device, pasid };
+        objects.device(device).ok_or(rule::DEVICE_GONE)?;
+        match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
+            Object::Hwpt(_) => self.change(host, objects, slot, pt_id).map(|()| pt_id),
+            Object::Ioas(_) => self.attach_to_ioas(host, objects, slot, pt_id),
+            _ => Err(rule::ATTACH_TYPE),
+        }
     }
 
     /// Checks that an id is one that a device can be attached to.
@@ -47,7 +58,7 @@ impl<H: Host> Context<H> {
     pub fn page_table(&self, pt_id: u32) -> Result<(), Refusal> {
         self.objects.read(|objects| match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
             Object::Hwpt(_) | Object::Ioas(_) => Ok(()),
-            Object::Device(_) | Object::Access(_) | Object::FaultQueue(_) => Err(rule::ATTACH_TYPE),
+            _ => Err(rule::ATTACH_TYPE),
         })
     }
 
@@ -217,19 +228,22 @@ fn leave<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot) -> Option<u32>
     Some(id)
 }
 
-/// Has the DMA of a device and its iommu_group go through a domain. No device here has DMA with a PASID.
-fn translate<H: Host>(host: &H, objects: &Objects<H>, slot: Slot, domain: Option<H::Domain>) {
-    if let Some(iommu) = objects.device(slot.device).and_then(|device| device.iommu)
-        && slot.pasid == NO_PASID
-    {
+/// Has the DMA of a device and its iommu_group go through a domain. No device of the host has DMA with a PASID, and none of
+/// the self-tests has any.
+fn translate<H: Host>(host: &H, objects: &Objects<H>, slot: Slot, domain: Option<Domain<H>>) {
+    let Some(Unit::Host(iommu)) = objects.device(slot.device).and_then(Device::unit) else { return };
+    if slot.pasid == NO_PASID {
+        let domain = domain.and_then(|domain| match domain {
+            Domain::Host(domain) => Some(domain),
+            Domain::Mock(_) => None,
+        });
         host.group_attach(iommu.group, domain);
     }
 }
 
 /// What a device keeps free in the IOAS that it is attached to.
 fn window<H: Host>(objects: &Objects<H>, slot: Slot) -> Option<(u64, u64)> {
-    let iommu = objects.device(slot.device)?.iommu.filter(|_| slot.pasid == NO_PASID)?;
-    Some(iommu.msi_window)
+    objects.device(slot.device)?.unit().filter(|_| slot.pasid == NO_PASID)?.window()
 }
 
 /// The page table that devices of the iommu_group are attached to.
@@ -254,10 +268,15 @@ fn check_suits<H: Host>(
     if !agree {
         return Err(rule::ATTACH_PASID_TABLE);
     }
-    match objects.device(slot.device).and_then(|device| device.iommu) {
-        Some(_) if hwpt.aperture_last.is_none() => Err(noiommu),
-        // No device here has page faults.
-        Some(_) if hwpt.fault_queue.is_some() && slot.pasid == NO_PASID => Err(rule::ATTACH_FAULTS),
+    let Some(unit) = objects.device(slot.device).and_then(Device::unit) else { return Ok(()) };
+    match (unit, hwpt.domain) {
+        _ if hwpt.geometry.aperture.is_none() => Err(noiommu),
+        (Unit::Host(_), Domain::Mock(_)) | (Unit::Mock(_), Domain::Host(_)) => Err(rule::ATTACH_UNIT),
+        // No device of the host has page faults.
+        (Unit::Host(_), _) if hwpt.fault_queue.is_some() && slot.pasid == NO_PASID => {
+            Err(rule::ATTACH_FAULTS)
+        }
+        (Unit::Mock(_), _) if hwpt.tracks_dirty && !unit.dirty_tracking() => Err(rule::ATTACH_DIRTY),
         _ => Ok(()),
     }
 }

@@ -1,12 +1,14 @@
 //! One open of `/dev/iommu`: which command is which, and what a context begins and ends with.
 
 use uapi::iommufd as command;
+use uapi::iommufd_test::IOMMU_TEST_CMD;
 
 use super::call::{Call, Exports};
 use super::objects::{Object, Objects};
 use super::records::Records;
+use super::selftest::Mock;
 use crate::rules::iommufd as rule;
-use crate::{Account, CallCtx, DomainKind, Host, Kconfig, Mutex, Refusal, RwLock};
+use crate::{Account, CallCtx, DomainKind, Host, Kconfig, Mutex, Refusal, RwLock, Symbol};
 
 /// One open of `/dev/iommu`.
 ///
@@ -18,6 +20,8 @@ pub struct Context<H: Host> {
     pub(super) objects: H::RwLock<Objects<H>>,
     /// The memory behind the areas of every IOAS; COPY shares it among them.
     pub(super) records: H::Mutex<Records<H>>,
+    /// The unit of the self-tests.
+    pub(super) mock: H::Mutex<Mock<H>>,
 }
 
 /// What a context holds, for leak checks.
@@ -56,6 +60,7 @@ impl<H: Host> Context<H> {
             physical,
             objects: H::RwLock::new(Objects::new(account)),
             records: H::Mutex::new(Records::new()),
+            mock: H::Mutex::new(Mock::new()),
         })
     }
 
@@ -76,7 +81,8 @@ impl<H: Host> Context<H> {
         argument: u64,
     ) -> Result<u32, Refusal> {
         let call = Call { host, caller, exports, argument };
-        if !is_native(number) {
+        let is_test = number == IOMMU_TEST_CMD && self.kconfig.has(Symbol::IommufdTest);
+        if !is_native(number) && !is_test {
             return self.compat(&call, number);
         }
         // An argument that cannot be read comes before a command that differs in its upper bits.
@@ -103,6 +109,7 @@ impl<H: Host> Context<H> {
             command::IOMMU_VEVENTQ_ALLOC => self.veventq_alloc(&call),
             command::IOMMU_HW_QUEUE_ALLOC => self.hw_queue_alloc(&call),
             command::IOMMU_IOAS_NOIOMMU_GET_PA => self.noiommu_get_pa(&call),
+            IOMMU_TEST_CMD if is_test => self.test(&call),
             _ => Err(rule::UNKNOWN_COMMAND),
         };
         result.map(|()| 0)

@@ -3,19 +3,27 @@
 use super::access::Access;
 use super::context::Context;
 use super::objects::{Object, Objects};
+use super::unit::{Group, Unit};
 use crate::mem::List;
 use crate::rules::iommufd as rule;
-use crate::{DmaOwner, Function, Host, IommuInfo, Level, Refusal, RwLock};
+use crate::{DmaOwner, Function, Host, IommuInfo, Level, Mutex, Refusal, RwLock};
 
 /// The PASID of DMA that has none.
 pub(crate) const NO_PASID: u32 = 0;
 
 /// The object of a device that is bound.
 pub(super) struct Device {
-    pub(super) function: Function,
-    /// What serves it; `None`: it is without an IOMMU.
-    pub(super) iommu: Option<IommuInfo>,
+    served: Served,
     pub(super) attached: List<Attachment>,
+}
+
+/// What stands between a device and memory.
+#[derive(Clone, Copy)]
+pub(super) enum Served {
+    /// Nothing: this function reaches all that is kept in place.
+    Not(Function),
+    /// A unit that translates.
+    By(Unit),
 }
 
 /// That a device is attached to a page table.
@@ -61,12 +69,24 @@ impl Device {
         self.attached.iter().find(|attachment| attachment.pasid == pasid).map(|attachment| attachment.hwpt)
     }
 
-    /// The number of its iommu_group; those of devices without an IOMMU do not bind them together.
-    fn group(&self) -> Option<u32> {
-        self.iommu.map(|iommu| iommu.group)
+    pub(super) fn new(served: Served) -> Self {
+        Self { served, attached: List::new() }
     }
 
-    fn is_in(&self, group: Option<u32>) -> bool {
+    /// What serves it; `None`: it is without an IOMMU.
+    pub(super) fn unit(&self) -> Option<Unit> {
+        match self.served {
+            Served::Not(_) => None,
+            Served::By(unit) => Some(unit),
+        }
+    }
+
+    /// Its iommu_group; those of devices without an IOMMU do not bind them together.
+    fn group(&self) -> Option<Group> {
+        self.unit().map(Unit::group)
+    }
+
+    fn is_in(&self, group: Option<Group>) -> bool {
         group.is_some() && self.group() == group
     }
 }
@@ -105,8 +125,8 @@ impl<H: Host> Context<H> {
                 Binding::Noiommu => None,
                 Binding::Iommu { .. } => host.iommu(function),
             };
-            let device = Device { function, iommu, attached: List::new() };
-            let id = objects.insert(host, Object::Device(device))?;
+            let served = iommu.map_or(Served::Not(function), |iommu| Served::By(Unit::Host(iommu)));
+            let id = objects.insert(host, Object::Device(Device::new(served)))?;
             let claimed = match (binding, iommu) {
                 (Binding::Iommu { owner, unsafe_interrupts }, Some(iommu)) => {
                     claim(host, function, iommu, owner, unsafe_interrupts)
@@ -138,9 +158,10 @@ impl<H: Host> Context<H> {
             self.detach_locked(host, objects, id, pasid);
         }
         let Some(device) = objects.device(id) else { return };
-        match device.iommu {
-            None => host.domain_attach(device.function, None),
-            Some(iommu) => host.dma_release(iommu.group),
+        match device.served {
+            Served::Not(function) => host.domain_attach(function, None),
+            Served::By(Unit::Host(iommu)) => host.dma_release(iommu.group),
+            Served::By(Unit::Mock(device)) => self.mock.with(|mock| mock.device_free(device)),
         }
         objects.remove(id);
     }

@@ -34,10 +34,7 @@ impl<H: Host> Context<H> {
             }
             let enable = command.flags & IOMMU_HWPT_DIRTY_TRACKING_ENABLE != 0;
             objects.ioas(hwpt.ioas)?.areas.with(|_| {
-                if enable {
-                    call.host.dirty_read(hwpt.domain, 0, u64::MAX, true, &mut |_, _| {});
-                }
-                call.host.dirty_tracking(hwpt.domain, enable);
+                self.domains(call.host).track_dirty(hwpt.domain, enable);
             });
             Ok(())
         })
@@ -66,7 +63,8 @@ impl<H: Host> Context<H> {
                 };
                 let clear = command.flags & IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR == 0;
                 let mut set = |first, last| bitmap.set(first, last);
-                call.host.dirty_read(hwpt.domain, command.iova, last.min(end), clear, &mut set);
+                let range = (command.iova, last.min(end));
+                self.domains(call.host).read_dirty(hwpt.domain, range, clear, &mut set);
                 Ok(())
             })
         })

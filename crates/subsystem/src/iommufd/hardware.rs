@@ -2,18 +2,17 @@
 //! are checked as they would be with one; then what is asked for is not there.
 
 use uapi::iommufd::{
-    IOMMU_HW_CAP_DIRTY_TRACKING, IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED, IOMMU_HW_INFO_FLAG_INPUT_TYPE,
-    IOMMU_HW_INFO_TYPE_DEFAULT, IOMMU_HW_INFO_TYPE_INTEL_VTD, IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
-    IommuHwInfo, IommuHwInfoVtd, IommuHwQueueAlloc, IommuHwptInvalidate, IommuVdeviceAlloc,
-    IommuVeventqAlloc, IommuViommuAlloc,
+    IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMU_HW_INFO_TYPE_DEFAULT, IommuHwInfo, IommuHwQueueAlloc,
+    IommuHwptInvalidate, IommuVdeviceAlloc, IommuVeventqAlloc, IommuViommuAlloc,
 };
-use zerocopy::IntoBytes;
 
 use super::PAGE;
 use super::call::Call;
 use super::context::Context;
+use super::device::Device;
+use super::unit::Unit;
 use crate::rules::iommufd as rule;
-use crate::{Host, IommuInfo, Refusal, RwLock};
+use crate::{Host, Refusal, RwLock};
 
 /// Most entries of an invalidation, and most events of a queue.
 const MOST_ENTRIES: u32 = 1 << 19;
@@ -26,26 +25,21 @@ impl<H: Host> Context<H> {
         if command.flags & !IOMMU_HW_INFO_FLAG_INPUT_TYPE != 0 || command.reserved != [0; 3] {
             return Err(rule::HW_INFO_FIELDS);
         }
-        let iommu = self.iommu_of(command.dev_id, rule::HW_INFO_DEVICE)?.ok_or(rule::HW_INFO_NOIOMMU)?;
+        let unit = self.unit_of(command.dev_id, rule::HW_INFO_DEVICE)?.ok_or(rule::HW_INFO_NOIOMMU)?;
         let wanted = match command.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE {
             0 => IOMMU_HW_INFO_TYPE_DEFAULT,
             _ => command.out_data_type,
         };
-        if wanted != IOMMU_HW_INFO_TYPE_DEFAULT && wanted != IOMMU_HW_INFO_TYPE_INTEL_VTD {
+        let description = unit.description();
+        if wanted != IOMMU_HW_INFO_TYPE_DEFAULT && wanted != description.kind() {
             return Err(rule::HW_INFO_TYPE);
         }
-        let [cap_reg, ecap_reg] = iommu.registers;
-        // Linux says so of each VT-d unit.
-        let flags = IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17;
-        let description = IommuHwInfoVtd { flags, reserved: 0, cap_reg, ecap_reg };
-        put_padded(call, command.data_uptr, command.data_len, description.as_bytes())?;
-        command.data_len = u32::try_from(size_of::<IommuHwInfoVtd>()).unwrap_or(0);
-        command.out_data_type = IOMMU_HW_INFO_TYPE_INTEL_VTD;
-        command.out_max_pasid_log2 = 0;
-        command.out_capabilities = IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED;
-        if iommu.dirty_tracking {
-            command.out_capabilities |= IOMMU_HW_CAP_DIRTY_TRACKING;
-        }
+        let bytes = description.as_bytes();
+        put_padded(call, command.data_uptr, command.data_len, bytes)?;
+        command.data_len = u32::try_from(bytes.len()).unwrap_or(0);
+        command.out_data_type = description.kind();
+        command.out_max_pasid_log2 = unit.pasid_bits();
+        command.out_capabilities = unit.capabilities();
         call.reply(&argument)
     }
 
@@ -73,7 +67,7 @@ impl<H: Host> Context<H> {
         if command.flags != 0 || command.type_ == 0 {
             return Err(rule::VIOMMU_FIELDS);
         }
-        self.iommu_of(command.dev_id, rule::VIOMMU_DEVICE)?;
+        self.unit_of(command.dev_id, rule::VIOMMU_DEVICE)?;
         Err(rule::VIOMMU_UNSUPPORTED)
     }
 
@@ -106,9 +100,9 @@ impl<H: Host> Context<H> {
         Err(rule::VIOMMU_UNKNOWN)
     }
 
-    /// The IOMMU of a device; refused with `unknown` if there is no such device.
-    fn iommu_of(&self, id: u32, unknown: Refusal) -> Result<Option<IommuInfo>, Refusal> {
-        self.objects.read(|objects| objects.device(id).map(|device| device.iommu).ok_or(unknown))
+    /// What serves a device; refused with `unknown` if there is no such device.
+    fn unit_of(&self, id: u32, unknown: Refusal) -> Result<Option<Unit>, Refusal> {
+        self.objects.read(|objects| objects.device(id).map(Device::unit).ok_or(unknown))
     }
 }
 

@@ -10,25 +10,21 @@ use uapi::iommufd::{
 
 use super::call::Call;
 use super::context::Context;
+use super::domain::{Domain, Geometry};
 use super::link::Table;
 use super::objects::{Object, Objects};
+use super::unit::Unit;
 use crate::mem::OutOfMemory;
 use crate::rules::iommufd as rule;
-use crate::{DomainKind, Host, IommuInfo, Refusal, RwLock};
-
-/// The sizes of pages that a page table for devices without an IOMMU has in Linux: 4 KiB to 256 GiB, and 1 TiB to 2 PiB.
-const SOFTWARE_PAGE_SIZES: u64 = 0xf_ff7f_ffff_f000;
+use crate::{Host, Refusal, RwLock};
 
 /// A page table.
 pub(super) struct Hwpt<H: Host> {
     /// The IOAS that it belongs to.
     pub(super) ioas: u32,
     pub(super) origin: Origin,
-    pub(super) domain: H::Domain,
-    /// The last IOVA that it can translate; `None`: it was made for a device without an IOMMU, and translates nothing.
-    pub(super) aperture_last: Option<u64>,
-    /// The sizes of pages that it can have, each as a bit.
-    page_sizes: u64,
+    pub(super) domain: Domain<H>,
+    pub(super) geometry: Geometry,
     /// Whether the IOMMU keeps DMA through it coherent.
     pub(super) enforces_coherency: bool,
     /// Whether it can tell which pages were written.
@@ -65,33 +61,25 @@ impl<H: Host> Context<H> {
     /// Makes a page table, which is not filled and not linked to its IOAS yet.
     pub(super) fn new_hwpt(&self, host: &H, objects: &mut Objects<H>, plan: Plan) -> Result<u32, Refusal> {
         let device = objects.device(plan.device).ok_or(rule::HWPT_ALLOC_DEVICE)?;
-        let iommu = device.iommu;
+        let unit = device.unit();
         let ioas = objects.ioas_mut(plan.ioas).ok_or(rule::IOAS_UNKNOWN)?;
         ioas.hwpts.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-        let domain = match iommu {
-            None => self.physical,
-            Some(IommuInfo { aperture_last, .. }) => {
-                host.domain_new(DomainKind::Translated { aperture_last }).ok_or(rule::NO_MEMORY)?
-            }
-        };
+        let (domain, geometry) = self.domain_new(host, unit)?;
         let has = |flag| plan.flags & flag != 0;
         let hwpt = Hwpt {
             ioas: plan.ioas,
             origin: plan.origin,
             domain,
-            aperture_last: iommu.map(|iommu| iommu.aperture_last),
-            page_sizes: iommu.map_or(SOFTWARE_PAGE_SIZES, |iommu| iommu.page_sizes),
-            enforces_coherency: iommu.is_some_and(|iommu| iommu.enforces_coherency),
+            geometry,
+            enforces_coherency: unit.is_some_and(Unit::enforces_coherency),
             tracks_dirty: has(IOMMU_HWPT_ALLOC_DIRTY_TRACKING),
             pasid: has(IOMMU_HWPT_ALLOC_PASID),
             users: 0,
             fault_queue: None,
         };
-        let id = objects.insert(host, Object::Hwpt(hwpt)).inspect_err(|_| {
-            if iommu.is_some() {
-                host.domain_free(domain);
-            }
-        })?;
+        let id = objects
+            .insert(host, Object::Hwpt(hwpt))
+            .inspect_err(|_| self.domain_free(host, domain, geometry))?;
         if let Some(ioas) = objects.ioas_mut(plan.ioas) {
             ioas.hwpts.push_reserved(id);
         }
@@ -101,12 +89,7 @@ impl<H: Host> Context<H> {
     /// Fills a page table with all that is mapped in its IOAS, and what will be; with the first one, it is pinned.
     pub(super) fn link_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) -> Result<(), Refusal> {
         let hwpt = objects.hwpt(id).ok_or(rule::HWPT_UNKNOWN)?;
-        let table = Table {
-            hwpt: id,
-            domain: hwpt.domain,
-            aperture_last: hwpt.aperture_last,
-            page_sizes: hwpt.page_sizes,
-        };
+        let table = Table { hwpt: id, domain: hwpt.domain, geometry: hwpt.geometry };
         let ioas = objects.ioas(hwpt.ioas)?;
         self.with_areas(host, ioas, |areas, linker| areas.add_table(linker, table))
     }
@@ -124,10 +107,8 @@ impl<H: Host> Context<H> {
             }
             self.with_areas(host, ioas, |areas, linker| areas.remove_table(linker, id));
         }
-        if let Some(Object::Hwpt(hwpt)) = objects.remove(id)
-            && hwpt.aperture_last.is_some()
-        {
-            host.domain_free(hwpt.domain);
+        if let Some(Object::Hwpt(hwpt)) = objects.remove(id) {
+            self.domain_free(host, hwpt.domain, hwpt.geometry);
         }
     }
 
@@ -151,9 +132,9 @@ impl<H: Host> Context<H> {
         self.objects.write(|objects| {
             let device = objects.device(command.dev_id).ok_or(rule::HWPT_ALLOC_DEVICE)?;
             match objects.get(command.pt_id) {
-                Some(Object::Ioas(_)) => check_flags(&command, device.iommu)?,
-                Some(Object::Hwpt(_)) => return Err(check_nested(&command, device.iommu)),
-                Some(Object::Device(_) | Object::Access(_) | Object::FaultQueue(_)) | None => {
+                Some(Object::Ioas(_)) => check_flags(&command, device.unit())?,
+                Some(Object::Hwpt(_)) => return Err(check_nested(&command, device.unit())),
+                Some(_) | None => {
                     return Err(rule::HWPT_ALLOC_PARENT);
                 }
             }
@@ -178,8 +159,8 @@ impl<H: Host> Context<H> {
 }
 
 /// Checks that a page table can be made as it is asked for.
-fn check_flags(command: &IommuHwptAlloc, iommu: Option<IommuInfo>) -> Result<(), Refusal> {
-    let Some(iommu) = iommu else {
+fn check_flags(command: &IommuHwptAlloc, unit: Option<Unit>) -> Result<(), Refusal> {
+    let Some(unit) = unit else {
         return match command.flags & !IOMMU_HWPT_FAULT_ID_VALID == 0 && command.data_len == 0 {
             true => Ok(()),
             false => Err(rule::HWPT_ALLOC_FLAGS_NOIOMMU),
@@ -190,13 +171,13 @@ fn check_flags(command: &IommuHwptAlloc, iommu: Option<IommuInfo>) -> Result<(),
     if command.flags & !KNOWN != 0 || command.data_len != 0 {
         return Err(rule::HWPT_ALLOC_FLAGS);
     }
-    if dirty && !iommu.dirty_tracking { Err(rule::HWPT_ALLOC_DIRTY) } else { Ok(()) }
+    if dirty && !unit.dirty_tracking() { Err(rule::HWPT_ALLOC_DIRTY) } else { Ok(()) }
 }
 
 /// Why a page table cannot be nested in another: no IOMMU here makes one that others are nested in.
-fn check_nested(command: &IommuHwptAlloc, iommu: Option<IommuInfo>) -> Refusal {
+fn check_nested(command: &IommuHwptAlloc, unit: Option<Unit>) -> Refusal {
     const KNOWN: u32 = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
-    match iommu {
+    match unit {
         Some(_) if command.flags & !KNOWN == 0 && command.data_len != 0 => rule::HWPT_ALLOC_NESTED_PARENT,
         _ => rule::HWPT_ALLOC_NESTED,
     }

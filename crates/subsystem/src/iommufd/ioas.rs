@@ -36,7 +36,9 @@ impl<H: Host> Context<H> {
         ioas: &Ioas<H>,
         f: impl FnOnce(&mut Areas<H>, &mut Linker<'_, H>) -> R,
     ) -> R {
-        ioas.areas.with(|areas| self.records.with(|records| f(areas, &mut Linker { host, records })))
+        ioas.areas.with(|areas| {
+            self.records.with(|records| f(areas, &mut Linker { host, records, mock: &self.mock }))
+        })
     }
 
     /// `IOMMU_IOAS_ALLOC`

@@ -2,36 +2,34 @@
 
 use super::PAGE;
 use super::areas::{Area, Areas};
+use super::domain::{Domain, Domains, Geometry, Stretch};
 use super::records::Records;
+use super::selftest::Mock;
 use crate::mem::{Entry, OutOfMemory};
 use crate::rules::iommufd as rule;
-use crate::{Host, Mapping, Refusal};
+use crate::{Host, Refusal};
 
 /// A page table that is linked to an IOAS.
 pub(super) struct Table<H: Host> {
     /// The id of its object.
     pub(super) hwpt: u32,
-    pub(super) domain: H::Domain,
-    /// The last IOVA that it can translate; `None`: it translates nothing.
-    pub(super) aperture_last: Option<u64>,
-    /// The sizes of pages that it can have, each as a bit.
-    pub(super) page_sizes: u64,
+    pub(super) domain: Domain<H>,
+    pub(super) geometry: Geometry,
 }
 
 /// What linking areas to page tables takes.
 pub(super) struct Linker<'a, H: Host> {
     pub(super) host: &'a H,
     pub(super) records: &'a mut Records<H>,
+    pub(super) mock: &'a H::Mutex<Mock<H>>,
 }
 
 impl<H: Host> Areas<H> {
     /// The IOAS gets a page table, which is filled: with the first one, all areas are pinned. A refusal changes nothing.
     pub(super) fn add_table(&mut self, linker: &mut Linker<'_, H>, table: Table<H>) -> Result<(), Refusal> {
         self.tables.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-        self.check_alignment()?;
-        if let Some(beyond) = table.aperture_last.and_then(|last| last.checked_add(1)) {
-            self.keep_free(linker.host, (beyond, u64::MAX), table.hwpt, rule::LINK_APERTURE)?;
-        }
+        self.check_alignment(table.geometry.granule())?;
+        self.keep_outside_free(linker.host, &table).inspect_err(|_| self.reserved.remove(table.hwpt))?;
         let pin = self.tables.is_empty();
         for area in self.areas.iter() {
             if let Err(refusal) = linker.fill(&area, &table, pin) {
@@ -45,6 +43,18 @@ impl<H: Host> Areas<H> {
         }
         self.tables.push_reserved(table);
         Ok(())
+    }
+
+    /// Keeps free what a page table does not translate.
+    fn keep_outside_free(&mut self, host: &H, table: &Table<H>) -> Result<(), Refusal> {
+        let Some((first, last)) = table.geometry.aperture else { return Ok(()) };
+        if let Some(before) = first.checked_sub(1) {
+            self.keep_free(host, (0, before), table.hwpt, rule::LINK_APERTURE)?;
+        }
+        match last.checked_add(1) {
+            Some(beyond) => self.keep_free(host, (beyond, u64::MAX), table.hwpt, rule::LINK_APERTURE),
+            None => Ok(()),
+        }
     }
 
     /// The IOAS loses a page table: with the last one, everything is unpinned.
@@ -113,12 +123,12 @@ impl<H: Host> Linker<'_, H> {
             return Err(rule::LINK_RIGHTS);
         }
         let mut page = area.value.span(area).first;
-        while let Some(mapping) = self.mapping(area, page) {
-            if !self.host.domain_map(table.domain, mapping) {
+        while let Some((stretch, pages)) = self.stretch(area, page) {
+            if !self.domains().map(table.domain, stretch) {
                 self.unmap(area, table, page);
                 return Err(rule::NO_MEMORY);
             }
-            page = page.saturating_add(mapping.pages);
+            page = page.saturating_add(pages);
         }
         Ok(())
     }
@@ -136,33 +146,46 @@ impl<H: Host> Linker<'_, H> {
     fn unmap(&self, area: &Entry<Area>, table: &Table<H>, end: u64) {
         let mut page = area.value.span(area).first;
         while page < end {
-            let Some(mapping) = self.mapping(area, page) else { return };
-            self.host.domain_unmap(table.domain, mapping);
-            page = page.saturating_add(mapping.pages);
+            let Some((stretch, pages)) = self.stretch(area, page) else { return };
+            self.domains().unmap(table.domain, stretch);
+            page = page.saturating_add(pages);
         }
     }
 
-    /// The mappings of a pinned area, one behind the other.
-    pub(super) fn mappings(&self, area: Entry<Area>) -> impl Iterator<Item = Mapping<H::Pin>> {
+    /// The stretches of a pinned area, one behind the other.
+    pub(super) fn stretches(&self, area: Entry<Area>) -> impl Iterator<Item = Stretch<H::Pin>> {
         let mut page = area.value.span(&area).first;
         core::iter::from_fn(move || {
-            let mapping = self.mapping(&area, page)?;
-            page = page.saturating_add(mapping.pages);
-            Some(mapping)
+            let (stretch, pages) = self.stretch(&area, page)?;
+            page = page.saturating_add(pages);
+            Some(stretch)
         })
     }
 
-    /// The mapping for the part of a pinned area that begins at a page of its record; `None` behind its end.
-    fn mapping(&self, area: &Entry<Area>, page: u64) -> Option<Mapping<H::Pin>> {
+    /// The part of a pinned area that begins at a page of its record, and how many pages it is in; `None` behind its end.
+    fn stretch(&self, area: &Entry<Area>, page: u64) -> Option<(Stretch<H::Pin>, u64)> {
         let span = area.value.span(area);
         let skipped = page.checked_sub(span.first).filter(|skipped| *skipped < span.pages())?;
         let extent = self.records.extent(area.value.record, page, span.last)?;
-        Some(Mapping {
-            iova: area.first.wrapping_add(skipped.wrapping_mul(PAGE)),
+        // An area may begin within its first page, and end within its last.
+        let within = area.value.offset % PAGE;
+        let offset = if skipped == 0 { within } else { 0 };
+        let first = match skipped {
+            0 => area.first,
+            _ => area.first.wrapping_add(skipped.wrapping_mul(PAGE)).wrapping_sub(within),
+        };
+        let bytes = extent.pages.saturating_mul(PAGE).saturating_sub(offset);
+        let stretch = Stretch {
+            first,
+            last: first.saturating_add(bytes.saturating_sub(1)).min(area.last),
             pin: extent.pin,
-            first: extent.first,
-            pages: extent.pages,
+            at: extent.first.wrapping_mul(PAGE).wrapping_add(offset),
             rights: area.value.rights,
-        })
+        };
+        Some((stretch, extent.pages))
+    }
+
+    pub(super) fn domains(&self) -> Domains<'_, H> {
+        Domains { host: self.host, mock: self.mock }
     }
 }

@@ -15,7 +15,7 @@
 //! that memory stays where it is, and `IOMMU_IOAS_NOIOMMU_GET_PA` tells where that is: all of them in a context are one
 //! domain, for what any of them keeps in place may be reached.
 //!
-//! Order of locks: object table, IOAS, records. Source of all behaviour: Linux 7.3, `drivers/iommu/iommufd` as
+//! Order of locks: object table, IOAS, records, the unit of the self-tests. Source of all behaviour: Linux 7.3, `drivers/iommu/iommufd` as
 //! observed, and `Documentation/userspace-api/iommufd.rst`.
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod compat_map;
 mod context;
 mod device;
 mod dirty;
+mod domain;
 pub(crate) mod fault_queue;
 mod get_pa;
 mod hardware;
@@ -42,7 +43,9 @@ mod pinned;
 mod placement;
 mod records;
 mod reserved;
+mod selftest;
 mod span;
+mod unit;
 
 pub use context::{Context, Usage};
 pub(crate) use device::NO_PASID;

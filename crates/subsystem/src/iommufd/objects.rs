@@ -9,6 +9,7 @@ use super::device::Device;
 use super::fault_queue::FaultQueue;
 use super::hwpt::Hwpt;
 use super::ioas::Ioas;
+use super::selftest::Selftest;
 use crate::mem::{IdError, IdMap};
 use crate::rules::iommufd as rule;
 use crate::{Account, Host, Refusal, RwLock};
@@ -23,6 +24,7 @@ pub(super) enum Object<H: Host> {
     Ioas(Ioas<H>),
     Hwpt(Hwpt<H>),
     FaultQueue(FaultQueue),
+    Selftest(Selftest),
 }
 
 /// The objects of a context by identifier, and what belongs to the context as a whole.
@@ -159,6 +161,10 @@ impl<H: Host> Context<H> {
             }
             Object::FaultQueue(_) => {
                 objects.remove(id);
+                Ok(())
+            }
+            Object::Selftest(_) => {
+                self.destroy_selftest(call.host, objects, id);
                 Ok(())
             }
         })

@@ -5,6 +5,9 @@ use crate::Refusal;
 use crate::mem::List;
 use crate::rules::iommufd as rule;
 
+/// Who keeps IOVAs free for good: no object has this id.
+pub(super) const NOBODY: u32 = 0;
+
 /// IOVAs that an object of the context keeps free.
 struct Window {
     first: u64,

@@ -46,8 +46,10 @@ pub enum Expression {
     Value(Tristate),
     /// The value of an option.
     Is(Symbol),
-    /// `y` if an option is `n`, else `n`.
-    IsOff(Symbol),
+    /// `y` if an option has just this value, else `n`.
+    IsJust(Symbol, Tristate),
+    /// `y` if two options have the same value, else `n`.
+    Same(Symbol, Symbol),
     /// `y` for `n`, `m` for `m`, `n` for `y`.
     Not(Symbol),
     /// The least of several.
@@ -62,8 +64,9 @@ impl Expression {
         match self {
             Expression::Value(value) => *value,
             Expression::Is(symbol) => of.value(*symbol),
-            Expression::IsOff(symbol) if of.value(*symbol) == Tristate::N => Tristate::Y,
-            Expression::IsOff(_) => Tristate::N,
+            Expression::IsJust(symbol, value) if of.value(*symbol) == *value => Tristate::Y,
+            Expression::Same(one, other) if of.value(*one) == of.value(*other) => Tristate::Y,
+            Expression::IsJust(..) | Expression::Same(..) => Tristate::N,
             Expression::Not(symbol) => match of.value(*symbol) {
                 Tristate::N => Tristate::Y,
                 Tristate::M => Tristate::M,
@@ -78,7 +81,8 @@ impl Expression {
     pub(super) fn each_symbol(&self, f: &mut dyn FnMut(Symbol)) {
         match self {
             Expression::Value(_) => {}
-            Expression::Is(symbol) | Expression::IsOff(symbol) | Expression::Not(symbol) => f(*symbol),
+            Expression::Is(symbol) | Expression::IsJust(symbol, _) | Expression::Not(symbol) => f(*symbol),
+            Expression::Same(one, other) => [one, other].into_iter().for_each(|symbol| f(*symbol)),
             Expression::All(parts) | Expression::Any(parts) => {
                 parts.iter().for_each(|part| part.each_symbol(f));
             }
@@ -89,7 +93,8 @@ impl Expression {
         let (parts, operator) = match self {
             Expression::Value(value) => return write!(f, "{value}"),
             Expression::Is(symbol) => return write!(f, "{symbol}"),
-            Expression::IsOff(symbol) => return write!(f, "{symbol}=n"),
+            Expression::IsJust(symbol, value) => return write!(f, "{symbol}={value}"),
+            Expression::Same(one, other) => return write!(f, "{one}={other}"),
             Expression::Not(symbol) => return write!(f, "!{symbol}"),
             Expression::All(parts) => (parts, " && "),
             Expression::Any(parts) => (parts, " || "),

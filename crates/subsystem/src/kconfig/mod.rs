@@ -21,7 +21,7 @@ impl Kconfig {
     /// Everything that serves devices without an IOMMU: groups, the native container, nodes of devices under IOMMUFD.
     pub const FULL: Kconfig = {
         use Tristate::{N, Y};
-        Kconfig { values: [N, N, Y, N, Y, Y, Y, N, N, Y, Y, Y, Y, Y, N, Y, Y, Y, Y, N, N] }
+        Kconfig { values: [N, N, Y, N, Y, Y, Y, N, N, N, N, Y, Y, Y, Y, Y, N, Y, Y, Y, N, N, Y, Y, N, N] }
     };
 
     /// The configuration that Kconfig makes of this one and these values, each option given once: the others stay as they

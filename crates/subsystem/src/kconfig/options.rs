@@ -3,12 +3,13 @@
 
 use core::fmt;
 
-use super::expression::Expression::{All, Any, Is, IsOff, Not, Value};
+use super::expression::Expression::{All, Any, Is, IsJust, Not, Same, Value};
 use super::expression::{Expression, Tristate};
 use Symbol::{
-    DebugFs, DmaSharedBuffer, GenericAtomic64, Iommufd, IommufdNoiommu, IommufdVfioContainer, Pci, PciP2pdma,
-    Pm, SpaprTceIommu, Vfio, VfioContainer, VfioDebugfs, VfioDeviceCdev, VfioGroup, VfioNoiommu, VfioPci,
-    VfioPciDmabuf, VfioPciVga, VgaArb, X86,
+    DebugFs, DebugKernel, DmaSharedBuffer, FaultInjection, GenericAtomic64, IommuPtAmdv1, Iommufd,
+    IommufdNoiommu, IommufdTest, IommufdVfioContainer, Pci, PciP2pdma, Pm, RuntimeTestingMenu, SpaprTceIommu,
+    Vfio, VfioContainer, VfioDebugfs, VfioDeviceCdev, VfioGroup, VfioNoiommu, VfioPci, VfioPciDmabuf,
+    VfioPciVga, VgaArb, X86,
 };
 
 /// A build option.
@@ -30,8 +31,12 @@ pub enum Symbol {
     DebugFs,
     /// PCI devices that access each other's memory.
     PciP2pdma,
-    /// dma-bufs.
-    DmaSharedBuffer,
+    /// Help for who develops the kernel.
+    DebugKernel,
+    /// Allocations that fail when they are told to.
+    FaultInjection,
+    /// Tests that run in the kernel.
+    RuntimeTestingMenu,
     /// `/dev/iommu`
     Iommufd,
     /// VFIO.
@@ -48,6 +53,12 @@ pub enum Symbol {
     VfioNoiommu,
     /// Nodes of devices without an IOMMU, and `IOMMU_IOAS_NOIOMMU_GET_PA`.
     IommufdNoiommu,
+    /// Page tables in the format of AMD.
+    IommuPtAmdv1,
+    /// `IOMMU_TEST_CMD`, for the kernel's self-tests of IOMMUFD.
+    IommufdTest,
+    /// dma-bufs.
+    DmaSharedBuffer,
     /// `/sys/kernel/debug/vfio`
     VfioDebugfs,
     /// The driver vfio-pci.
@@ -117,7 +128,7 @@ pub(super) const COUNT: usize = Symbol::ALL.len();
 
 impl Symbol {
     /// Every option; each speaks of earlier ones only.
-    pub const ALL: [Symbol; 21] = [
+    pub const ALL: [Symbol; 26] = [
         GenericAtomic64,
         SpaprTceIommu,
         Pci,
@@ -126,7 +137,9 @@ impl Symbol {
         VgaArb,
         DebugFs,
         PciP2pdma,
-        DmaSharedBuffer,
+        DebugKernel,
+        FaultInjection,
+        RuntimeTestingMenu,
         Iommufd,
         Vfio,
         VfioGroup,
@@ -135,6 +148,9 @@ impl Symbol {
         IommufdVfioContainer,
         VfioNoiommu,
         IommufdNoiommu,
+        IommuPtAmdv1,
+        IommufdTest,
+        DmaSharedBuffer,
         VfioDebugfs,
         VfioPci,
         VfioPciVga,
@@ -151,13 +167,15 @@ impl Symbol {
             VgaArb => Definition::given("VGA_ARB", YES),
             DebugFs => Definition::given("DEBUG_FS", YES),
             PciP2pdma => Definition::given("PCI_P2PDMA", NO),
-            DmaSharedBuffer => Definition::given("DMA_SHARED_BUFFER", NO),
+            DebugKernel => Definition::given("DEBUG_KERNEL", NO),
+            FaultInjection => Definition::given("FAULT_INJECTION", NO),
+            RuntimeTestingMenu => Definition::given("RUNTIME_TESTING_MENU", NO),
             Iommufd => Definition::prompt("IOMMUFD", NO, &[]).tristate(),
             Vfio => Definition::prompt("VFIO", NO, &[Any(&[Is(Iommufd), Not(Iommufd)])]).tristate(),
             VfioGroup => Definition::prompt("VFIO_GROUP", YES, &[Is(Vfio)])
-                .selected(&[(Vfio, Any(&[Is(SpaprTceIommu), IsOff(Iommufd)]))]),
+                .selected(&[(Vfio, Any(&[Is(SpaprTceIommu), IsJust(Iommufd, Tristate::N)]))]),
             VfioContainer => Definition::prompt("VFIO_CONTAINER", YES, &[Is(Vfio), Is(VfioGroup)])
-                .selected(&[(Vfio, IsOff(Iommufd))]),
+                .selected(&[(Vfio, IsJust(Iommufd, Tristate::N))]),
             VfioDeviceCdev => Definition::prompt(
                 "VFIO_DEVICE_CDEV",
                 Not(VfioGroup),
@@ -182,6 +200,21 @@ impl Symbol {
                 Definition::derived("IOMMUFD_NOIOMMU", NO, &[Is(Iommufd), Not(GenericAtomic64)])
                     .selected(&[(VfioNoiommu, All(&[Is(VfioDeviceCdev), Not(GenericAtomic64)]))])
             }
+            IommuPtAmdv1 => {
+                Definition::given("IOMMU_PT_AMDV1", NO).tristate().selected(&[(IommufdNoiommu, YES)])
+            }
+            IommufdTest => Definition::prompt(
+                "IOMMUFD_TEST",
+                NO,
+                &[
+                    Is(Iommufd),
+                    Is(DebugKernel),
+                    Is(FaultInjection),
+                    Is(RuntimeTestingMenu),
+                    Any(&[IsJust(IommuPtAmdv1, Tristate::Y), Same(Iommufd, IommuPtAmdv1)]),
+                ],
+            ),
+            DmaSharedBuffer => Definition::given("DMA_SHARED_BUFFER", NO).selected(&[(IommufdTest, YES)]),
             VfioDebugfs => Definition::prompt("VFIO_DEBUGFS", NO, &[Is(Vfio), Is(DebugFs)]),
             VfioPci => Definition::prompt("VFIO_PCI", NO, &[Is(Vfio), Is(Pci)]).tristate(),
             VfioPciVga => Definition::prompt("VFIO_PCI_VGA", NO, &[Is(VfioPci), All(&[Is(X86), Is(VgaArb)])]),

@@ -45,7 +45,12 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>) -> &'stati
 
 impl<'a> Client<'a> {
     pub(crate) fn new(host: &'a TestHost) -> Self {
-        let context = Arc::new(Context::new(host, Kconfig::FULL).expect("a context"));
+        Self::configured(host, Kconfig::FULL)
+    }
+
+    /// A process on a kernel of this configuration.
+    pub(crate) fn configured(host: &'a TestHost, kconfig: Kconfig) -> Self {
+        let context = Arc::new(Context::new(host, kconfig).expect("a context"));
         Self { host, caller: Caller::root(host), context }
     }
 

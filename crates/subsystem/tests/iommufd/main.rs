@@ -32,6 +32,7 @@ mod model;
 mod objects;
 mod option;
 mod random;
+mod selftest;
 mod size;
 mod threads;
 mod unmap;

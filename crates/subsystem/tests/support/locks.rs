@@ -12,7 +12,7 @@ use super::host::TestHost;
 use crate::sync;
 
 /// What each lock guards, and the place of the lock in the order. Two locks of one place are never held together.
-const ORDER: [(u8, &str); 12] = [
+const ORDER: [(u8, &str); 13] = [
     (1, "tables::Tables"),
     (2, "vfio::group::State"),
     (3, "vfio::set::Opened"),
@@ -21,10 +21,11 @@ const ORDER: [(u8, &str); 12] = [
     (5, "vfio::container::type1::Space"),
     (5, "iommufd::areas::Areas"),
     (6, "iommufd::records::Records"),
-    (7, "vfio::pci::Opened"),
-    (8, "vfio::pci::regions::MemorySpace"),
-    (9, "vfio::pci::token::Trust"),
-    (10, "parameters::ModuleParameters"),
+    (7, "iommufd::selftest::Mock"),
+    (8, "vfio::pci::Opened"),
+    (9, "vfio::pci::regions::MemorySpace"),
+    (10, "vfio::pci::token::Trust"),
+    (11, "parameters::ModuleParameters"),
 ];
 
 /// The place of a lock, by the name of the type that it guards.

@@ -302,6 +302,12 @@ impl Ram {
 }
 
 impl Pinned {
+    /// Whether a page of it is still pinned, and has this frame.
+    fn holds(&self, page: u64, frame: u64) -> bool {
+        let returned = self.returned.iter().any(|&(first, pages)| (first..first + pages).contains(&page));
+        !returned && find(&self.runs, page).is_some_and(|(found, _)| found == frame)
+    }
+
     /// How many pages are still pinned.
     fn held(&self) -> u64 {
         self.pages - self.returned.iter().map(|(_, pages)| pages).sum::<u64>()
@@ -355,6 +361,15 @@ impl Memory for TestHost {
             assert!(page + left <= pinned.pages, "a run is asked for behind the end of a pin");
             let (frame, frames) = find(&pinned.runs, page).unwrap();
             Run { address: frame * PAGE, pages: frames.pages }
+        })
+    }
+
+    fn pins(&self, pin: Pin, page: u64) -> u64 {
+        self.ram(|ram| {
+            let frame = find(&ram.pin_mut(pin).runs, page).expect("a page of the pin").0;
+            let held =
+                |pinned: &Pinned| (0..pinned.pages).filter(|&page| pinned.holds(page, frame)).count() as u64;
+            ram.pins.iter().flatten().map(held).sum()
         })
     }
 

@@ -18,6 +18,7 @@ pub use ioas::*;
 pub use object::*;
 pub use viommu::*;
 
+use crate::iommufd_test::IOMMU_TEST_CMD;
 use crate::table::{Constant, Struct};
 
 /// The structures of each file.
@@ -62,4 +63,5 @@ ioctl_names! {
         IOMMU_VEVENTQ_ALLOC,
         IOMMU_HW_QUEUE_ALLOC,
         IOMMU_IOAS_NOIOMMU_GET_PA,
+        IOMMU_TEST_CMD,
 }

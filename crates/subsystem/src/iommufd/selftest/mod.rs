@@ -1,0 +1,79 @@
+//! The unit that the kernel's self-tests of IOMMUFD bring with them (`drivers/iommu/iommufd/selftest.c`): devices, an IOMMU and
+//! accesses that exist for tests only, made and looked into by `IOMMU_TEST_CMD`. A kernel has it that is built with
+//! `IOMMUFD_TEST`.
+//!
+//! Its devices do nothing by themselves. Its page tables are kept here, and what they translate to can be asked.
+
+mod check;
+mod device;
+mod domain;
+mod ops;
+
+use uapi::iommufd_test::{
+    IOMMU_TEST_DEV_CACHE_DEFAULT, MOCK_APERTURE_LAST, MOCK_APERTURE_START, MOCK_DEV_CACHE_NUM,
+    MOCK_FLAGS_DEVICE_NO_DIRTY, MOCK_FLAGS_DEVICE_PASID, MOCK_PAGE_SIZE, MOCK_PASID_WIDTH,
+};
+
+use super::domain::Geometry;
+use crate::mem::{IdError, IdMap};
+use crate::rules::iommufd as rule;
+use crate::{Host, Refusal};
+pub(super) use device::Selftest;
+use domain::MockDomain;
+
+/// What a page table translates: pages of each power of two from 2 KiB to half of what its three levels hold.
+pub(super) const GEOMETRY: Geometry = Geometry {
+    aperture: Some((MOCK_APERTURE_START as u64, MOCK_APERTURE_LAST as u64)),
+    page_sizes: (1 << 37) - MOCK_PAGE_SIZE as u64,
+};
+
+/// The unit, as one context sees it.
+pub(super) struct Mock<H: Host> {
+    domains: IdMap<MockDomain<H::Pin>>,
+    devices: IdMap<DeviceState>,
+}
+
+/// A device of the unit.
+#[derive(Clone, Copy)]
+pub(super) struct MockDevice {
+    pub(super) number: u32,
+    /// `MOCK_FLAGS_DEVICE_*`
+    flags: u32,
+}
+
+/// What changes of a device.
+struct DeviceState {
+    cache: [u32; MOCK_DEV_CACHE_NUM as usize],
+}
+
+impl MockDevice {
+    pub(super) fn dirty_tracking(self) -> bool {
+        self.flags & MOCK_FLAGS_DEVICE_NO_DIRTY == 0
+    }
+
+    pub(super) fn pasid_bits(self) -> u8 {
+        if self.flags & MOCK_FLAGS_DEVICE_PASID == 0 { 0 } else { MOCK_PASID_WIDTH as u8 }
+    }
+}
+
+impl<H: Host> Mock<H> {
+    pub(super) const fn new() -> Self {
+        Self { domains: IdMap::new(0, u32::MAX - 1), devices: IdMap::new(0, u32::MAX - 1) }
+    }
+
+    /// A new device.
+    fn device_new(&mut self, host: &H, flags: u32) -> Result<MockDevice, Refusal> {
+        let state = DeviceState { cache: [IOMMU_TEST_DEV_CACHE_DEFAULT; MOCK_DEV_CACHE_NUM as usize] };
+        let number = self.devices.insert(host, state).map_err(no_number)?;
+        Ok(MockDevice { number, flags })
+    }
+
+    /// A device is gone.
+    pub(super) fn device_free(&mut self, device: MockDevice) {
+        self.devices.remove(device.number);
+    }
+}
+
+fn no_number(_: IdError) -> Refusal {
+    rule::NO_MEMORY
+}

@@ -7,6 +7,8 @@
 //!
 //! The handler blocks other signals, and works on a stack of ours: Go's have no room for it. What only the host is asked for may
 //! wait for long, so it is made after the return, by an instruction of ours.
+//!
+//! Ioctls of libraries come to the same handler (`filter`).
 
 use std::arch::naked_asm;
 use std::ffi::{c_int, c_void};
@@ -17,6 +19,7 @@ use std::sync::OnceLock;
 use libc::{dl_phdr_info, siginfo_t, ucontext_t};
 
 use crate::calls::{numbered, poll};
+use crate::filter;
 use crate::fork::forking;
 use crate::raw::{Answer, raw};
 use crate::report::Kind;
@@ -27,8 +30,9 @@ use crate::trap::stack::Stacks;
 // <linux/prctl.h>
 const PR_SET_SYSCALL_USER_DISPATCH: c_int = 59;
 const PR_SYS_DISPATCH_ON: c_int = 1;
-/// The code of a SIGSYS of this origin.
+/// The codes of a SIGSYS of this origin, and of a filter's.
 const SYS_USER_DISPATCH: c_int = 2;
+const SYS_SECCOMP: c_int = 1;
 
 /// `syscall`
 const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
@@ -36,7 +40,7 @@ const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 /// The addresses whose calls pass, if others are caught.
 static EXEMPT: OnceLock<Range<usize>> = OnceLock::new();
 /// What the handler works on.
-static STACKS: OnceLock<Stacks> = OnceLock::new();
+static STACKS: OnceLock<Option<Stacks>> = OnceLock::new();
 
 /// Catches the calls of the program, if it makes any.
 pub(crate) fn set_up() {
@@ -46,11 +50,9 @@ pub(crate) fn set_up() {
     // A range may begin with the lowest address, or end with the highest.
     let exempt =
         if own > image.addresses.end { image.addresses.end..usize::MAX } else { 0..image.addresses.start };
-    // SAFETY: what is registered is a function of ours, which stays.
-    let _registered = unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
-    let Ok(stacks) = Stacks::new() else { return };
-    let _first = STACKS.set(stacks);
-    signals::put_before(&[libc::SIGSYS], handle, libc::SA_ONSTACK, !signals::set_of(&FAULTS));
+    if !handle_calls() {
+        return;
+    }
     if let Err(errno) = catch(&exempt) {
         let error = std::io::Error::from_raw_os_error(errno);
         if settings.report.explains {
@@ -62,6 +64,18 @@ pub(crate) fn set_up() {
         return;
     }
     let _first = EXEMPT.set(exempt);
+}
+
+/// Puts the handler of calls in its place, once. Whether it is there.
+pub(crate) fn handle_calls() -> bool {
+    let stacks = STACKS.get_or_init(|| {
+        // SAFETY: what is registered is a function of ours, which stays.
+        let _registered = unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
+        let stacks = Stacks::new().ok()?;
+        signals::put_before(&[libc::SIGSYS], handle, libc::SA_ONSTACK, !signals::set_of(&FAULTS));
+        Some(stacks)
+    });
+    stacks.is_some()
 }
 
 /// Whether calls of the program are caught.
@@ -79,7 +93,7 @@ pub(crate) fn catch_calls() {
 
 /// For the child of a fork, which has none of the other threads.
 pub(crate) extern "C" fn after_fork() {
-    if let Some(stacks) = STACKS.get() {
+    if let Some(Some(stacks)) = STACKS.get() {
         stacks.forget_others();
     }
     catch_calls();
@@ -135,18 +149,20 @@ unsafe extern "C" fn first(object: *mut dl_phdr_info, _: usize, image: *mut c_vo
 unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes both to a handler of this form.
     let (info, context) = unsafe { (&mut *info, &mut *context.cast::<ucontext_t>()) };
-    if info.si_code != SYS_USER_DISPATCH {
-        return pass_on(signal, info, context, None);
-    }
     let register = |number: c_int| context.uc_mcontext.gregs[number as usize] as usize;
     let number = register(libc::REG_RAX) as i64;
+    let arguments = [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8, libc::REG_R9]
+        .map(register);
+    match info.si_code {
+        SYS_USER_DISPATCH => {}
+        SYS_SECCOMP if filter::is_about(number, &arguments) => {}
+        _ => return pass_on(signal, info, context, None),
+    }
     if number == libc::SYS_rt_sigreturn {
         // SAFETY: the program ends a handler of its own.
         unsafe { signals::return_from(register(libc::REG_RSP)) }
     }
-    let arguments = [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8, libc::REG_R9]
-        .map(register);
-    let answer = STACKS.get().and_then(|stacks| {
+    let answer = STACKS.get().and_then(Option::as_ref).and_then(|stacks| {
         stacks.run(context, |context| make(number, arguments, context)).unwrap_or_default()
     });
     match answer {
@@ -163,6 +179,7 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
 /// Makes a call in the handler; `None` if it is to be made after.
 fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<Answer> {
     match number {
+        libc::SYS_ioctl if arguments[0] as c_int == filter::NO_DESCRIPTOR => Some(Ok(filter::PRESENT)),
         libc::SYS_rt_sigprocmask => Some(change_mask(arguments, context)),
         libc::SYS_fork => Some(fork(libc::SIGCHLD as usize, [0; 3])),
         libc::SYS_vfork => Some(fork((libc::CLONE_VFORK | libc::SIGCHLD) as usize, [0; 3])),
@@ -226,7 +243,7 @@ fn change_mask([how, set, old, size, ..]: [usize; 6], context: &mut ucontext_t) 
             libc::SIG_SETMASK => *set,
             _ => return Err(libc::EINVAL),
         };
-        *mask = wanted & !signals::ours();
+        *mask = wanted & !signals::never_blocked();
     }
     // SAFETY: likewise.
     if let Some(old) = unsafe { old.as_mut() } {

@@ -3,7 +3,7 @@
 //! The program's calls come to `calls`, where functions stand that have the names of libc's. `paths` and `descriptors` decide
 //! whether the machine is meant; what is not goes to the kernel, by a system call of our own (`raw`), or to the function behind
 //! ours. What is goes to a [`machine::Machine`] in the process (`state`), whose tree the program finds as real files in a folder
-//! (`tree`). System calls that the program makes by itself come to the same functions (`bypass`). A mapped BAR has no access
+//! (`tree`). System calls that the program makes by itself come to the same functions (`bypass`, `filter`). A mapped BAR has no access
 //! rights: the handler of SIGSEGV (`signals`) has each access carried out (`traps`, `trap`).
 
 #![cfg_attr(
@@ -16,6 +16,8 @@ mod bypass;
 #[cfg(not(test))]
 mod calls;
 mod descriptors;
+#[cfg(not(test))]
+mod filter;
 mod fork;
 mod inside;
 mod paths;
@@ -36,7 +38,10 @@ static START: extern "C" fn() = {
         state::set_up();
         fork::set_up();
         #[cfg(not(test))]
-        bypass::set_up();
+        {
+            bypass::set_up();
+            filter::inherit();
+        }
     }
     start
 };

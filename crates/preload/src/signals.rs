@@ -48,14 +48,14 @@ pub(crate) fn set_of(signals: &[c_int]) -> u64 {
     signals.iter().fold(0, |set, signal| set | 1 << (signal - 1))
 }
 
-/// The set of the signals that are ours: the program must not block them.
-pub(crate) fn ours() -> u64 {
-    OURS.load(Ordering::Relaxed)
+/// The signals that the program must not block, since they are ours, or will be when it uses the machine.
+pub(crate) fn never_blocked() -> u64 {
+    if state::settings().is_some() { set_of(&SIGNALS) } else { 0 }
 }
 
 /// Whether a signal is ours.
 pub(crate) fn is_ours(signal: c_int) -> bool {
-    SIGNALS.contains(&signal) && ours() & set_of(&[signal]) != 0
+    SIGNALS.contains(&signal) && OURS.load(Ordering::Relaxed) & set_of(&[signal]) != 0
 }
 
 fn slot(signal: c_int) -> usize {
@@ -79,22 +79,21 @@ pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Resul
 pub(crate) fn take_over() {
     // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
     put_before(&FAULTS, handle, libc::SA_ONSTACK, !set_of(&FAULTS));
-    let_faults_in();
 }
 
-/// The calling thread has no fault blocked from now on; answers what it had blocked.
-fn let_faults_in() -> u64 {
-    let (faults, mut before) = (set_of(&FAULTS), 0_u64);
+/// The calling thread has none of these signals blocked from now on; answers what it had blocked.
+fn let_in(signals: &[c_int]) -> u64 {
+    let (set, mut before) = (set_of(signals), 0_u64);
     // SAFETY: both are sets of the size that the kernel has.
     let _open: Answer = unsafe {
-        raw!(SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const faults, &raw mut before, size_of::<u64>())
+        raw!(SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const set, &raw mut before, size_of::<u64>())
     };
     before
 }
 
 /// Does work that may start threads: they have no fault blocked.
 pub(crate) fn with_faults_let_in<R>(work: impl FnOnce() -> R) -> R {
-    let before = let_faults_in();
+    let before = let_in(&FAULTS);
     let done = work();
     // SAFETY: a set of the size that the kernel has.
     let _as_before: Answer =
@@ -102,7 +101,7 @@ pub(crate) fn with_faults_let_in<R>(work: impl FnOnce() -> R) -> R {
     done
 }
 
-/// Puts a handler before the program's, once.
+/// Puts a handler before the program's, once. The calling thread does not block the signals then.
 pub(crate) fn put_before(signals: &[c_int], handler: Handler, flags: c_int, mask: u64) {
     let set = set_of(signals);
     if OURS.fetch_or(set, Ordering::Relaxed) & set != 0 {
@@ -122,6 +121,7 @@ pub(crate) fn put_before(signals: &[c_int], handler: Handler, flags: c_int, mask
             program[slot(*signal)] = before;
         }
     }
+    let_in(signals);
 }
 
 /// The program asks for its handler, or sets one, of a signal that is ours.
@@ -200,7 +200,7 @@ pub(crate) fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontex
             // SAFETY: the first word of a set has the signals that there are.
             let interrupted = unsafe { *(&raw const context.uc_sigmask).cast::<u64>() };
             // The signals themselves stay open: registers may be reached in the handler too.
-            let mask = (interrupted | action.mask) & !ours();
+            let mask = (interrupted | action.mask) & !never_blocked();
             // SAFETY: a set of the size that the kernel has; the end of our handler brings back what it was.
             let _blocked = unsafe {
                 raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0_usize, size_of::<u64>())

@@ -213,6 +213,16 @@ fn memory_that_is_unmapped_stays_with_its_devices() {
 }
 
 #[test]
+fn libraries_that_make_ioctls_by_themselves() {
+    let under = Under::machine(PLAIN);
+    let library = under.compiled("library", &["-shared", "-fPIC"]);
+    let loads = under.compiled("loads", &["-pthread"]);
+    says(&under.run(&[], &[&loads, &library]), "loaded\n");
+    let loads = here().join("tests/programs/loads.py").display().to_string();
+    says(&under.run(&[], &["python3", &loads, &library]), "loaded\n");
+}
+
+#[test]
 fn other_programs_are_as_without_it() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &["true"]), "");

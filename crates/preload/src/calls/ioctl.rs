@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_ulong, c_void};
 
 use super::on_file;
 use crate::descriptors::{self, Kind};
+use crate::filter;
 use crate::raw::{Answer, raw, reply_int};
 
 /// The type of the ioctls of VFIO and IOMMUFD, `';'`, in their numbers.
@@ -44,7 +45,7 @@ pub(crate) unsafe fn ioctl_on(number: c_int, command: c_ulong, argument: *mut c_
         }
     });
     // SAFETY: as above.
-    answered.unwrap_or_else(|| unsafe { raw!(SYS_ioctl, number, command, argument) })
+    answered.unwrap_or_else(|| unsafe { raw!(SYS_ioctl, number, command, argument, 0, 0, filter::MARK) })
 }
 
 /// Remembers a descriptor that a call has opened.

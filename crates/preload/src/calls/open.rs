@@ -6,6 +6,7 @@ use libc::{AT_FDCWD, mode_t};
 use sys::Access;
 
 use crate::descriptors::{self, Kind};
+use crate::filter;
 use crate::inside::Inside;
 use crate::paths::{Place, place};
 use crate::raw::{Answer, raw, reply_int};
@@ -53,6 +54,7 @@ pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int
                 error.errno().raw()
             })?;
             state.used();
+            filter::install(state.settings);
             let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
             state.made(format_args!("open {}: {number}", path.display()));
             if flags & libc::O_CLOEXEC == 0 {

@@ -21,7 +21,7 @@ pub unsafe extern "C" fn sigaction(signal: c_int, new: *const Sigaction, old: *m
         let open = unsafe { new.as_ref() }.map(|new| {
             let mut open = *new;
             // SAFETY: the first word of a set has the signals that there are.
-            unsafe { *(&raw mut open.sa_mask).cast::<u64>() &= !signals::ours() };
+            unsafe { *(&raw mut open.sa_mask).cast::<u64>() &= !signals::never_blocked() };
             open
         });
         let new = open.as_ref().map_or(new, std::ptr::from_ref);
@@ -67,7 +67,8 @@ pub(super) unsafe fn kernel_sigaction(
     size: usize,
 ) -> Answer {
     // SAFETY: the program has promised that it is there, or null.
-    let wanted = unsafe { new.as_ref() }.map(|new| Action { mask: new.mask & !signals::ours(), ..*new });
+    let wanted =
+        unsafe { new.as_ref() }.map(|new| Action { mask: new.mask & !signals::never_blocked(), ..*new });
     if is_inside() || !signals::is_ours(signal) {
         let new = wanted.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: as the caller has promised.
@@ -90,7 +91,7 @@ pub(super) unsafe fn kernel_sigprocmask(how: c_int, set: *const u64, old: *mut u
     // SAFETY: the program has promised that it is there, or null.
     let open = unsafe { set.as_ref() }
         .filter(|_| how != libc::SIG_UNBLOCK && !is_inside())
-        .map(|set| set & !signals::ours());
+        .map(|set| set & !signals::never_blocked());
     let set = open.as_ref().map_or(set, std::ptr::from_ref);
     // SAFETY: as the caller has promised.
     unsafe { raw!(SYS_rt_sigprocmask, how, set, old, size) }
@@ -112,13 +113,13 @@ pub unsafe extern "C" fn signal(signal: c_int, handler: sighandler_t) -> sighand
 
 /// The set without the signals that have to come through.
 fn without_ours(how: c_int, set: *const sigset_t) -> Option<sigset_t> {
-    if set.is_null() || how == libc::SIG_UNBLOCK || is_inside() || signals::ours() == 0 {
+    if set.is_null() || how == libc::SIG_UNBLOCK || is_inside() || signals::never_blocked() == 0 {
         return None;
     }
     // SAFETY: the program has promised that it is there.
     let mut open = unsafe { *set };
     // SAFETY: the first word of a set has the signals that there are.
-    unsafe { *(&raw mut open).cast::<u64>() &= !signals::ours() };
+    unsafe { *(&raw mut open).cast::<u64>() &= !signals::never_blocked() };
     Some(open)
 }
 

@@ -239,7 +239,8 @@ fn a_guarded_copy_ends_where_memory_ends() {
     assert_eq!(unsafe { guarded::write(end - 60, &bytes) }, Err(end));
     // SAFETY: likewise.
     unsafe {
-        assert_eq!(guarded::load_u32((end - 4) as *const u32), Some(0x0101_0101));
+        assert!(guarded::store_u32((end - 4) as *mut u32, 5));
+        assert_eq!(guarded::load_u32((end - 4) as *const u32), Some(5));
         assert!(guarded::store_u64((end - 8) as *mut u64, 7) && !guarded::store_u64(end as *mut u64, 7));
         assert_eq!(guarded::load_u64((end - 8) as *const u64), Some(7));
         assert_eq!(

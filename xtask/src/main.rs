@@ -32,6 +32,9 @@ enum Chore {
         /// And what is to be seen on real kernels, in virtual machines (see vm/README.md)
         #[arg(long)]
         vm: bool,
+        /// And the kernel's own self-tests, on machines (see selftests/README.md)
+        #[arg(long)]
+        selftests: bool,
         /// Only the steps whose name contains this
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
 
 fn run(chore: Chore) -> Result<ExitCode> {
     match chore {
-        Chore::Test { vm, only } => test(vm, Steps::new(only))?,
+        Chore::Test { vm, selftests, only } => test(vm, selftests, Steps::new(only))?,
         Chore::Bench { vm: true, .. } => vm_tests::bench()?,
         Chore::Bench { quick, .. } => bench(quick, &mut Steps::new(None))?,
         Chore::Vm(options) => return Ok(vm::run(&options)?.into()),
@@ -76,11 +79,14 @@ fn run(chore: Chore) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn test(vm: bool, mut steps: Steps) -> Result<()> {
+fn test(vm: bool, selftests: bool, mut steps: Steps) -> Result<()> {
     let start = Instant::now();
     image::check_tools()?;
     if vm {
         vm_tests::check_kernels(&steps)?;
+    }
+    if selftests {
+        selftests::check_tools()?;
     }
     steps.run("format", || cargo(&["fmt", "--all", "--check"]))?;
     steps.run("clippy", || {
@@ -95,10 +101,16 @@ fn test(vm: bool, mut steps: Steps) -> Result<()> {
     steps.run("a real ext4 image, read and written through the driver", image::round_trip)?;
     // The other benches have run among the tests, small and without their aims.
     whole(true, &mut steps)?;
+    if selftests {
+        selftests::test(&mut steps)?;
+    }
     if vm {
         vm_tests::run(&mut steps)?;
     }
     println!("\n{} checks passed in {} s.", steps.done()?, start.elapsed().as_secs());
+    if !selftests {
+        println!("The kernel's self-tests were not run: cargo xtask test --selftests");
+    }
     if !vm {
         println!("Real kernels were not asked: cargo xtask test --vm");
     }

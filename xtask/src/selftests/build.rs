@@ -23,9 +23,14 @@ const NEEDS: [(Need, &str); 6] = [
 /// The folders of `tools/testing/selftests` that are built.
 const SUITES: [&str; 2] = ["vfio", "iommu"];
 
+/// Names what is missing.
+pub(super) fn check_tools() -> Result<()> {
+    packages::check(&NEEDS)
+}
+
 /// Builds the programs. The source stays as it is: everything made is in the cache.
 pub(super) fn build(source: Option<&Path>) -> Result<()> {
-    packages::check(&NEEDS)?;
+    check_tools()?;
     let source = kernel::source(source)?;
     let folder = folder()?;
     let headers = folder.join("headers");

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Subcommand;
 
-use crate::run::cache;
+use crate::run::{Steps, cache};
 
 #[derive(Subcommand)]
 pub(crate) enum Chore {
@@ -36,6 +36,17 @@ pub(crate) fn run(chore: &Chore) -> Result<()> {
         Chore::Build { source } => build::build(source.as_deref()),
         Chore::Run { only, all } => play::run(only.as_deref(), *all),
     }
+}
+
+/// What their build needs, before anything else is done.
+pub(crate) fn check_tools() -> Result<()> {
+    build::check_tools()
+}
+
+/// Builds and runs them, as checks.
+pub(crate) fn test(steps: &mut Steps) -> Result<()> {
+    steps.run("the kernel's self-tests, built", || build::build(None))?;
+    steps.run("the kernel's self-tests, unmodified, on machines", || play::run(None, false))
 }
 
 /// Where the built programs are.

@@ -4,6 +4,9 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::deferred;
+use crate::raw::CancelType;
+
 thread_local! {
     // Without a destructor it is a plain thread-local variable, in signal handlers too.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -21,7 +24,10 @@ const LOOKS: u32 = 1000;
 const ROUNDS: u32 = 1000;
 
 /// The work of a thread inside the library, until it is dropped.
-pub(crate) struct Inside(());
+pub(crate) struct Inside {
+    /// How the thread is cancelled outside.
+    cancelled: CancelType,
+}
 
 impl Inside {
     /// Goes inside; `None` if the thread is inside already.
@@ -38,7 +44,8 @@ impl Inside {
             COUNT.fetch_add(1, Ordering::SeqCst);
         }
         INSIDE.set(true);
-        Some(Inside(()))
+        // A thread that is cancelled at any time must not be cancelled with locks in its hands.
+        Some(Inside { cancelled: CancelType::Deferred.set() })
     }
 }
 
@@ -46,6 +53,10 @@ impl Drop for Inside {
     fn drop(&mut self) {
         INSIDE.set(false);
         COUNT.fetch_sub(1, Ordering::SeqCst);
+        deferred::release();
+        if let CancelType::Asynchronous = self.cancelled {
+            self.cancelled.set();
+        }
     }
 }
 
@@ -79,10 +90,13 @@ pub(crate) fn keep_out() {
 pub(crate) fn let_in() {
     INSIDE.set(false);
     CLOSED.store(false, Ordering::SeqCst);
+    deferred::release();
 }
 
 /// As [`let_in`], in the child, in which no other thread is inside.
 pub(crate) fn let_in_child() {
     COUNT.store(0, Ordering::SeqCst);
-    let_in();
+    INSIDE.set(false);
+    CLOSED.store(false, Ordering::SeqCst);
+    deferred::forget();
 }

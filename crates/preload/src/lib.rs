@@ -8,13 +8,19 @@
 
 #![cfg_attr(
     test,
-    expect(dead_code, reason = "unit tests are built without the functions that stand in for libc's")
+    expect(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        reason = "unit tests are built without the functions that stand in for libc's"
+    )
 )]
 
 #[cfg(not(test))]
 mod bypass;
 #[cfg(not(test))]
 mod calls;
+mod deferred;
 mod descriptors;
 #[cfg(not(test))]
 mod filter;

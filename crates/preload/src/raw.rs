@@ -3,6 +3,8 @@
 use std::arch::asm;
 use std::ffi::{CStr, c_int, c_long};
 
+use crate::inside::is_inside;
+
 /// The answer of the kernel: a value, or an errno.
 pub(crate) type Answer = Result<usize, c_int>;
 
@@ -31,19 +33,81 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Answer {
     }
 }
 
+/// As [`call`], for a call that may wait long: a thread that waits there is cancelled, as it is in the function of libc.
+///
+/// # Safety
+///
+/// As for the call itself, and no frame of this library up to the program's has anything to drop: cancellation unwinds them.
+// Of its own, so that the instruction is in a frame without a landing pad.
+#[inline(never)]
+pub(crate) unsafe fn call_waiting(number: c_long, arguments: [usize; 6]) -> Answer {
+    if is_inside() {
+        // SAFETY: as the caller has promised.
+        return unsafe { call(number, arguments) };
+    }
+    let before = CancelType::Asynchronous.set();
+    // SAFETY: as the caller has promised.
+    let answer = unsafe { call(number, arguments) };
+    before.set();
+    answer
+}
+
+/// When a thread is cancelled.
+#[derive(Clone, Copy)]
+#[repr(i32)]
+pub(crate) enum CancelType {
+    /// Where it waits.
+    Deferred = 0,
+    /// At any time.
+    Asynchronous = 1,
+}
+
+impl CancelType {
+    /// Says so of the calling thread; what it was before. One that is to be cancelled may not return.
+    pub(crate) fn set(self) -> Self {
+        unsafe extern "C-unwind" {
+            fn pthread_setcanceltype(kind: c_int, before: *mut c_int) -> c_int;
+        }
+        let mut before = 0;
+        // SAFETY: the number is this function's own.
+        unsafe { pthread_setcanceltype(self as c_int, &raw mut before) };
+        if before == CancelType::Asynchronous as c_int {
+            CancelType::Asynchronous
+        } else {
+            CancelType::Deferred
+        }
+    }
+}
+
 /// A system call with up to six arguments, each of them anything that is one word.
 macro_rules! raw {
-    ($number:ident $(, $argument:expr)* $(,)?) => {{
+    ($number:ident $(, $argument:expr)* $(,)?) => {
+        $crate::raw::call(libc::$number, $crate::raw::arguments!($($argument),*))
+    };
+}
+pub(crate) use raw;
+
+/// As [`raw!`], for a call that may wait long: a point at which the thread is cancelled, as it is in the function of libc.
+macro_rules! waiting {
+    ($number:ident $(, $argument:expr)* $(,)?) => {
+        $crate::raw::call_waiting(libc::$number, $crate::raw::arguments!($($argument),*))
+    };
+}
+pub(crate) use waiting;
+
+/// The arguments of a call, in their registers.
+macro_rules! arguments {
+    ($($argument:expr),*) => {{
         let mut arguments = [0_usize; 6];
         let mut _at = 0;
         $(
             arguments[_at] = $crate::raw::Word::word($argument);
             _at += 1;
         )*
-        $crate::raw::call(libc::$number, arguments)
+        arguments
     }};
 }
-pub(crate) use raw;
+pub(crate) use arguments;
 
 /// What is passed in one register.
 pub(crate) trait Word {

@@ -27,8 +27,12 @@ pub(crate) struct Action {
     pub(crate) mask: u64,
 }
 
-const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 };
-const SA_RESTORER: u64 = 0x0400_0000;
+impl Action {
+    /// What the kernel does by itself.
+    pub(crate) const DEFAULT: Action = Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+}
+
+pub(crate) const SA_RESTORER: u64 = 0x0400_0000;
 
 /// What an access may raise.
 pub(crate) const FAULTS: [c_int; 2] = [SIGSEGV, SIGBUS];
@@ -36,7 +40,7 @@ pub(crate) const FAULTS: [c_int; 2] = [SIGSEGV, SIGBUS];
 const SIGNALS: [c_int; 3] = [SIGSEGV, SIGBUS, SIGSYS];
 
 /// What the program has set for each of them.
-static PROGRAM: Mutex<[Action; SIGNALS.len()]> = Mutex::new([DEFAULT; SIGNALS.len()]);
+static PROGRAM: Mutex<[Action; SIGNALS.len()]> = Mutex::new([Action::DEFAULT; SIGNALS.len()]);
 /// Those that have our handler.
 static OURS: AtomicU64 = AtomicU64::new(0);
 
@@ -68,7 +72,7 @@ fn slot(signal: c_int) -> usize {
 ///
 /// A handler that is set is one.
 pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Result<Action, c_int> {
-    let mut old = DEFAULT;
+    let mut old = Action::DEFAULT;
     let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: both are null or what the kernel expects; else as the caller has promised.
     unsafe { raw!(SYS_rt_sigaction, signal, new, &raw mut old, size_of::<u64>()) }?;
@@ -195,7 +199,7 @@ pub(crate) fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontex
         SIG_IGN => {}
         handler => {
             if action.flags & libc::SA_RESETHAND as u64 != 0 {
-                program_action(signal, Some(DEFAULT));
+                program_action(signal, Some(Action::DEFAULT));
             }
             // SAFETY: the first word of a set has the signals that there are.
             let interrupted = unsafe { *(&raw const context.uc_sigmask).cast::<u64>() };
@@ -221,10 +225,10 @@ pub(crate) fn pass_on(signal: c_int, info: &mut siginfo_t, context: &mut ucontex
 }
 
 /// Ends the process by a signal.
-fn die(signal: c_int) {
+pub(crate) fn die(signal: c_int) {
     // SAFETY: the default action is set, and the signal is sent to this thread and let in.
     unsafe {
-        let _default = kernel_action(signal, Some(&DEFAULT));
+        let _default = kernel_action(signal, Some(&Action::DEFAULT));
         let (process, thread) = (
             rustix::process::getpid().as_raw_nonzero().get(),
             rustix::thread::gettid().as_raw_nonzero().get(),

@@ -197,6 +197,13 @@ fn registers_move_descriptors_arrive_and_waits_end() {
 }
 
 #[test]
+fn signals_and_cancellation_come_between_calls() {
+    let under = Under::machine(PLAIN);
+    says(&under.run(&[], &[&under.compiled("handlers", &["-O1"])]), "handled\n");
+    says(&under.run(&[], &[&under.compiled("cancel", &["-O1", "-pthread"])]), "cancelled\n");
+}
+
+#[test]
 fn memory_that_is_unmapped_stays_with_its_devices() {
     for (text, node) in [(PLAIN.to_owned(), "noiommu-vfio0"), ([BEHIND_AN_IOMMU, PLAIN].concat(), "vfio0")] {
         for text in [text.clone(), text.replace("thread = false", "thread = true")] {

@@ -15,7 +15,7 @@ macro_rules! attributes {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(path: *const c_char $(, $argument: $type)*) -> ssize_t {
+        pub unsafe extern "C-unwind" fn $name(path: *const c_char $(, $argument: $type)*) -> ssize_t {
             // SAFETY: as the program has promised.
             let shown = unsafe { place(AT_FDCWD, path, $follow) };
             let path = match &shown {

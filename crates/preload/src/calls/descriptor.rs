@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_long, c_uint};
 
 use crate::descriptors::{self, Kind, duplicated};
 use crate::inside::{Inside, is_inside};
-use crate::raw::{Answer, raw, reply_int};
+use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
 
 /// What was closed may have been the last of a file of the machine.
@@ -21,7 +21,7 @@ fn closed(kind: Kind) {
 
 /// `close(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn close(number: c_int) -> c_int {
+pub extern "C-unwind" fn close(number: c_int) -> c_int {
     let kind = descriptors::kind(number);
     let answer = descriptors::close(number);
     closed(kind);
@@ -30,7 +30,7 @@ pub extern "C" fn close(number: c_int) -> c_int {
 
 /// `close_range(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+pub extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: the program closes its own descriptors.
     let answer = unsafe { raw!(SYS_close_range, first, last, flags) };
     if answer.is_ok() && flags as c_uint & libc::CLOSE_RANGE_CLOEXEC == 0 {
@@ -42,14 +42,14 @@ pub extern "C" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_in
 
 /// `dup(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn dup(number: c_int) -> c_int {
+pub extern "C-unwind" fn dup(number: c_int) -> c_int {
     // SAFETY: nothing but a descriptor is passed.
     reply_int(duplicated(number, unsafe { raw!(SYS_dup, number) }))
 }
 
 /// `dup2(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn dup2(number: c_int, other: c_int) -> c_int {
+pub extern "C-unwind" fn dup2(number: c_int, other: c_int) -> c_int {
     let before = descriptors::kind(other);
     // SAFETY: as above.
     let answer = duplicated(number, unsafe { raw!(SYS_dup2, number, other) });
@@ -58,7 +58,7 @@ pub extern "C" fn dup2(number: c_int, other: c_int) -> c_int {
 
 /// `dup3(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn dup3(number: c_int, other: c_int, flags: c_int) -> c_int {
+pub extern "C-unwind" fn dup3(number: c_int, other: c_int, flags: c_int) -> c_int {
     let before = descriptors::kind(other);
     // SAFETY: as above.
     let answer = duplicated(number, unsafe { raw!(SYS_dup3, number, other, flags) });
@@ -74,9 +74,9 @@ fn replaced(number: c_int, other: c_int, before: Kind, answer: Answer) -> c_int 
 
 /// `fcntl(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn fcntl(number: c_int, command: c_int, argument: c_long) -> c_int {
+pub extern "C-unwind" fn fcntl(number: c_int, command: c_int, argument: c_long) -> c_int {
     // SAFETY: the program has promised what the command expects.
-    let answer = unsafe { raw!(SYS_fcntl, number, command, argument) };
+    let answer = unsafe { waiting!(SYS_fcntl, number, command, argument) };
     reply_int(match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => duplicated(number, answer),
         _ => answer,
@@ -85,6 +85,6 @@ pub extern "C" fn fcntl(number: c_int, command: c_int, argument: c_long) -> c_in
 
 /// `fcntl(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn fcntl64(number: c_int, command: c_int, argument: c_long) -> c_int {
+pub extern "C-unwind" fn fcntl64(number: c_int, command: c_int, argument: c_long) -> c_int {
     fcntl(number, command, argument)
 }

@@ -15,7 +15,7 @@ use crate::raw::{Answer, raw, reply_int};
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
+pub unsafe extern "C-unwind" fn opendir(path: *const c_char) -> *mut DIR {
     // SAFETY: as the program has promised.
     let shown = unsafe { place(AT_FDCWD, path, true) };
     let path = match &shown {
@@ -36,7 +36,7 @@ pub unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+pub unsafe extern "C-unwind" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: as the program has promised.
     match unsafe { place(AT_FDCWD, path, true) } {
         Place::Host => {
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn fopen(path: *const c_char, mode: *const c_char) -> *mut
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
+pub unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: as the program has promised.
     unsafe { fopen(path, mode) }
 }
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn fopen64(path: *const c_char, mode: *const c_char) -> *m
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn chdir(path: *const c_char) -> c_int {
+pub unsafe extern "C-unwind" fn chdir(path: *const c_char) -> c_int {
     // SAFETY: as the program has promised.
     let answer = match unsafe { place(AT_FDCWD, path, true) } {
         // SAFETY: the kernel checks the path.
@@ -90,7 +90,7 @@ pub unsafe extern "C" fn chdir(path: *const c_char) -> c_int {
 
 /// `fchdir(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn fchdir(number: c_int) -> c_int {
+pub extern "C-unwind" fn fchdir(number: c_int) -> c_int {
     // SAFETY: nothing but a descriptor is passed.
     let answer = unsafe { raw!(SYS_fchdir, number) };
     if answer.is_ok() {
@@ -105,7 +105,7 @@ pub extern "C" fn fchdir(number: c_int) -> c_int {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getcwd(buffer: *mut c_char, size: size_t) -> *mut c_char {
+pub unsafe extern "C-unwind" fn getcwd(buffer: *mut c_char, size: size_t) -> *mut c_char {
     let answer =
         next!(c"getcwd", fn(*mut c_char, size_t) -> *mut c_char, (buffer, size), std::ptr::null_mut());
     // SAFETY: libc answers null or a string that the program may write to.

@@ -17,7 +17,7 @@ fn returned(answer: Answer) -> pid_t {
 
 /// `_Fork(3)`
 #[unsafe(no_mangle)]
-pub extern "C" fn _Fork() -> pid_t {
+pub extern "C-unwind" fn _Fork() -> pid_t {
     returned(forking(|| -> Answer {
         let child = next!(c"_Fork", fn() -> pid_t, (), -1);
         // SAFETY: it points to the calling thread's own errno.
@@ -27,12 +27,12 @@ pub extern "C" fn _Fork() -> pid_t {
 
 /// `vfork(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn vfork() -> pid_t {
+pub extern "C-unwind" fn vfork() -> pid_t {
     returned(fork_and_wait())
 }
 
 /// `vfork(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn __vfork() -> pid_t {
+pub extern "C-unwind" fn __vfork() -> pid_t {
     vfork()
 }

@@ -10,18 +10,18 @@ use super::next::next;
 use super::path::{lstat, stat};
 use crate::state;
 
-type OnError = Option<unsafe extern "C" fn(*const c_char, c_int) -> c_int>;
+type OnError = Option<unsafe extern "C-unwind" fn(*const c_char, c_int) -> c_int>;
 
 /// `glob_t`, with the members that the crate `libc` hides.
 #[repr(C)]
 pub struct Glob {
     paths: [usize; 3],
     flags: c_int,
-    close_directory: unsafe extern "C" fn(*mut DIR) -> c_int,
-    read_directory: unsafe extern "C" fn(*mut DIR) -> *mut libc::dirent,
-    open_directory: unsafe extern "C" fn(*const c_char) -> *mut DIR,
-    look: unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int,
-    look_following: unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int,
+    close_directory: unsafe extern "C-unwind" fn(*mut DIR) -> c_int,
+    read_directory: unsafe extern "C-unwind" fn(*mut DIR) -> *mut libc::dirent,
+    open_directory: unsafe extern "C-unwind" fn(*const c_char) -> *mut DIR,
+    look: unsafe extern "C-unwind" fn(*const c_char, *mut libc::stat) -> c_int,
+    look_following: unsafe extern "C-unwind" fn(*const c_char, *mut libc::stat) -> c_int,
 }
 
 /// `glob(3)`
@@ -30,7 +30,7 @@ pub struct Glob {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn glob(
+pub unsafe extern "C-unwind" fn glob(
     pattern: *const c_char,
     flags: c_int,
     on_error: OnError,
@@ -67,7 +67,7 @@ pub unsafe extern "C" fn glob(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn glob64(
+pub unsafe extern "C-unwind" fn glob64(
     pattern: *const c_char,
     flags: c_int,
     on_error: OnError,

@@ -11,7 +11,7 @@ use machine::File;
 use sys::Sys as _;
 
 use super::on_file;
-use crate::raw::{Answer, raw, reply};
+use crate::raw::{Answer, raw, reply, waiting};
 use crate::state::State;
 
 /// Where files of the machine are read next, by the inode of their placeholder.
@@ -128,10 +128,10 @@ macro_rules! transfers {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($number: c_int, $memory: $type, $length: $lengths $(, $more: $mores)*) -> ssize_t {
+        pub unsafe extern "C-unwind" fn $name($number: c_int, $memory: $type, $length: $lengths $(, $more: $mores)*) -> ssize_t {
             let answer = transfer($number, $piece, $offset)
                 // SAFETY: as the program has promised.
-                .unwrap_or_else(|| unsafe { raw!($call, $number, $memory, $length $(, $more)*) });
+                .unwrap_or_else(|| unsafe { waiting!($call, $number, $memory, $length $(, $more)*) });
             reply(answer) as ssize_t
         }
     )*};
@@ -162,7 +162,7 @@ transfers! {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __read_chk(
+pub unsafe extern "C-unwind" fn __read_chk(
     number: c_int,
     memory: *mut c_void,
     length: size_t,
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn __read_chk(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __pread_chk(
+pub unsafe extern "C-unwind" fn __pread_chk(
     number: c_int,
     memory: *mut c_void,
     length: size_t,
@@ -195,7 +195,7 @@ pub unsafe extern "C" fn __pread_chk(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __pread64_chk(
+pub unsafe extern "C-unwind" fn __pread64_chk(
     number: c_int,
     memory: *mut c_void,
     length: size_t,
@@ -234,11 +234,11 @@ macro_rules! vectored {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($number: c_int, $vectors: *const iovec, $count: c_int $(, $more: $mores)*) -> ssize_t {
+        pub unsafe extern "C-unwind" fn $name($number: c_int, $vectors: *const iovec, $count: c_int $(, $more: $mores)*) -> ssize_t {
             // SAFETY: as the program has promised.
             let answer = unsafe { vectors_at($number, ($vectors, $count), $offset, $piece) }
                 // SAFETY: as the program has promised.
-                .unwrap_or_else(|| unsafe { raw!($call, $($argument),*) });
+                .unwrap_or_else(|| unsafe { waiting!($call, $($argument),*) });
             reply(answer) as ssize_t
         }
     )*};
@@ -291,7 +291,7 @@ macro_rules! flagged {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(
+        pub unsafe extern "C-unwind" fn $name(
             number: c_int,
             vectors: *const iovec,
             count: c_int,
@@ -304,7 +304,7 @@ macro_rules! flagged {
             // SAFETY: as the program has promised.
             let answer = unsafe { vectors_at(number, (vectors, count), next_or(offset), $piece) }
                 // SAFETY: as the program has promised.
-                .unwrap_or_else(|| unsafe { raw!($call, number, vectors, count, offset, 0, flags) });
+                .unwrap_or_else(|| unsafe { waiting!($call, number, vectors, count, offset, 0, flags) });
             reply(answer) as ssize_t
         }
     )*};
@@ -344,12 +344,12 @@ fn seek(number: c_int, offset: off_t, whence: c_int) -> Answer {
 
 /// `lseek(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn lseek(number: c_int, offset: off_t, whence: c_int) -> c_long {
+pub extern "C-unwind" fn lseek(number: c_int, offset: off_t, whence: c_int) -> c_long {
     reply(seek(number, offset, whence))
 }
 
 /// `lseek(2)`
 #[unsafe(no_mangle)]
-pub extern "C" fn lseek64(number: c_int, offset: off_t, whence: c_int) -> c_long {
+pub extern "C-unwind" fn lseek64(number: c_int, offset: off_t, whence: c_int) -> c_long {
     reply(seek(number, offset, whence))
 }

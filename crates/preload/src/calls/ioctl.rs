@@ -63,7 +63,7 @@ fn opened(command: u32, value: u32) {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ioctl(number: c_int, command: c_ulong, argument: *mut c_void) -> c_int {
+pub unsafe extern "C-unwind" fn ioctl(number: c_int, command: c_ulong, argument: *mut c_void) -> c_int {
     // SAFETY: as the program has promised.
     reply_int(unsafe { ioctl_on(number, command, argument) })
 }
@@ -74,7 +74,11 @@ pub unsafe extern "C" fn ioctl(number: c_int, command: c_ulong, argument: *mut c
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __ioctl_time64(number: c_int, command: c_ulong, argument: *mut c_void) -> c_int {
+pub unsafe extern "C-unwind" fn __ioctl_time64(
+    number: c_int,
+    command: c_ulong,
+    argument: *mut c_void,
+) -> c_int {
     // SAFETY: as the program has promised.
     reply_int(unsafe { ioctl_on(number, command, argument) })
 }

@@ -9,8 +9,8 @@ use super::directory::opendir;
 use super::next::next;
 use crate::descriptors::{self, Kind};
 
-type Filter = unsafe extern "C" fn(*const dirent) -> c_int;
-type Order = unsafe extern "C" fn(*mut *const dirent, *mut *const dirent) -> c_int;
+type Filter = unsafe extern "C-unwind" fn(*const dirent) -> c_int;
+type Order = unsafe extern "C-unwind" fn(*mut *const dirent, *mut *const dirent) -> c_int;
 
 /// Sets the kind of an entry, if it is one of a directory of the tree.
 ///
@@ -42,7 +42,7 @@ macro_rules! reads {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name(directory: *mut DIR) -> *mut $entry {
+        pub unsafe extern "C-unwind" fn $name(directory: *mut DIR) -> *mut $entry {
             let entry = next!($next, fn(*mut DIR) -> *mut $entry, (directory), ptr::null_mut());
             // SAFETY: libc answers null or an entry that is there until the next call.
             if let Some(entry) = unsafe { entry.as_mut() } {
@@ -67,7 +67,7 @@ reads! {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn closedir(directory: *mut DIR) -> c_int {
+pub unsafe extern "C-unwind" fn closedir(directory: *mut DIR) -> c_int {
     // SAFETY: as the program has promised.
     descriptors::set(unsafe { libc::dirfd(directory) }, Kind::Host);
     next!(c"closedir", fn(*mut DIR) -> c_int, (directory), -1)
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn closedir(directory: *mut DIR) -> c_int {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn scandir(
+pub unsafe extern "C-unwind" fn scandir(
     path: *const c_char,
     list: *mut *mut *mut dirent,
     filter: Option<Filter>,
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn scandir(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn scandir64(
+pub unsafe extern "C-unwind" fn scandir64(
     path: *const c_char,
     list: *mut *mut *mut dirent,
     filter: Option<Filter>,

@@ -149,7 +149,7 @@ fn like_huge_pages(length: usize, protection: c_int, flags: c_int) -> Answer {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap(
+pub unsafe extern "C-unwind" fn mmap(
     address: *mut c_void,
     length: size_t,
     protection: c_int,
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn mmap(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mmap64(
+pub unsafe extern "C-unwind" fn mmap64(
     address: *mut c_void,
     length: size_t,
     protection: c_int,
@@ -186,7 +186,7 @@ pub unsafe extern "C" fn mmap64(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
+pub unsafe extern "C-unwind" fn munmap(address: *mut c_void, length: size_t) -> c_int {
     let addresses = pages(address.expose_provenance(), length);
     if are_whole(addresses.start, length)
         && let Err(errno) = set_aside(&addresses, Fate::Unmapped)
@@ -212,7 +212,7 @@ pub unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, protection: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn mprotect(address: *mut c_void, length: size_t, protection: c_int) -> c_int {
     let registers = traps().is_some_and(|traps| {
         let _inside = Inside::enter();
         traps.protect(&pages(address.expose_provenance(), length), protection)
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, protecti
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mremap(
+pub unsafe extern "C-unwind" fn mremap(
     address: *mut c_void,
     length: size_t,
     wanted: size_t,
@@ -281,7 +281,7 @@ fn move_pinned(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn madvise(address: *mut c_void, length: size_t, advice: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn madvise(address: *mut c_void, length: size_t, advice: c_int) -> c_int {
     let about_contents =
         [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_DOFORK, libc::MADV_COLD, libc::MADV_PAGEOUT];
     let range = pages(address.expose_provenance(), length);
@@ -309,7 +309,7 @@ pub unsafe extern "C" fn madvise(address: *mut c_void, length: size_t, advice: c
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlock(address: *const c_void, length: size_t) -> c_int {
+pub unsafe extern "C-unwind" fn mlock(address: *const c_void, length: size_t) -> c_int {
     // SAFETY: as the program has promised.
     unsafe { mlock2(address, length, 0) }
 }
@@ -320,7 +320,7 @@ pub unsafe extern "C" fn mlock(address: *const c_void, length: size_t) -> c_int 
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn mlock2(address: *const c_void, length: size_t, flags: c_uint) -> c_int {
+pub unsafe extern "C-unwind" fn mlock2(address: *const c_void, length: size_t, flags: c_uint) -> c_int {
     if traps().is_some_and(|traps| traps.cover(&pages(address.expose_provenance(), length))) {
         return 0;
     }

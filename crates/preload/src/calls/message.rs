@@ -5,7 +5,7 @@ use std::ffi::{c_int, c_uint};
 use libc::{mmsghdr, msghdr, ssize_t, timespec};
 
 use crate::descriptors::{self, Kind};
-use crate::raw::{raw, reply, reply_int};
+use crate::raw::{reply, reply_int, waiting};
 
 /// Looks at the descriptors that came with a message.
 ///
@@ -34,9 +34,9 @@ unsafe fn arrived(message: &msghdr) {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+pub unsafe extern "C-unwind" fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
     // SAFETY: as the program has promised.
-    let answer = unsafe { raw!(SYS_recvmsg, socket, message, flags) };
+    let answer = unsafe { waiting!(SYS_recvmsg, socket, message, flags) };
     if answer.is_ok() {
         // SAFETY: as above; it has been received.
         unsafe { arrived(&*message) };
@@ -50,7 +50,7 @@ pub unsafe extern "C" fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_i
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn recvmmsg(
+pub unsafe extern "C-unwind" fn recvmmsg(
     socket: c_int,
     messages: *mut mmsghdr,
     count: c_uint,
@@ -58,7 +58,7 @@ pub unsafe extern "C" fn recvmmsg(
     timeout: *mut timespec,
 ) -> c_int {
     // SAFETY: as the program has promised.
-    let answer = unsafe { raw!(SYS_recvmmsg, socket, messages, count, flags, timeout) };
+    let answer = unsafe { waiting!(SYS_recvmmsg, socket, messages, count, flags, timeout) };
     if let Ok(received) = answer {
         // SAFETY: as above; so many have been received.
         (0..received).for_each(|at| unsafe { arrived(&(*messages.add(at)).msg_hdr) });

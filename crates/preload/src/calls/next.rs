@@ -38,7 +38,7 @@ macro_rules! next {
         } else {
             // SAFETY: the function of that name has this type.
             let function = unsafe {
-                std::mem::transmute::<*mut std::ffi::c_void, unsafe extern "C" fn($($type),*) -> $answer>(address)
+                std::mem::transmute::<*mut std::ffi::c_void, unsafe extern "C-unwind" fn($($type),*) -> $answer>(address)
             };
             // SAFETY: the caller has promised to libc what it expects.
             unsafe { function($($argument),*) }

@@ -158,7 +158,7 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
 ///
 /// As for the call that is made.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn syscall(
+pub unsafe extern "C-unwind" fn syscall(
     number: c_long,
     first: usize,
     second: usize,

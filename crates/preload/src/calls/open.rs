@@ -1,6 +1,7 @@
 //! Opening by path.
 
 use std::ffi::{c_char, c_int};
+use std::path::Path;
 
 use libc::{AT_FDCWD, mode_t};
 use sys::Access;
@@ -9,7 +10,8 @@ use crate::descriptors::{self, Kind};
 use crate::filter;
 use crate::inside::Inside;
 use crate::paths::{Place, place};
-use crate::raw::{Answer, raw, reply_int};
+use crate::raw::{Answer, raw, reply_int, waiting};
+use crate::state::State;
 
 /// Opens a path, of the machine or of the host.
 ///
@@ -18,53 +20,63 @@ use crate::raw::{Answer, raw, reply_int};
 /// The path is null or a string that ends in a zero.
 pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> Answer {
     // SAFETY: as the caller has promised.
-    match unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) } {
-        // SAFETY: the kernel checks the path.
-        Place::Host => unsafe { raw!(SYS_openat, directory, path, flags, mode) },
+    let place = unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) };
+    // SAFETY: the kernel checks the path.
+    open_in(place, flags, mode)
+        .unwrap_or_else(|| unsafe { waiting!(SYS_openat, directory, path, flags, mode) })
+}
+
+/// Opens what is at a place of the machine; `None` if it is the host's.
+fn open_in(place: Place, flags: c_int, mode: mode_t) -> Option<Answer> {
+    match place {
+        Place::Host => None,
         Place::Shown(shown) => {
             // SAFETY: the path is a string that is alive.
             let opened = unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) };
             if let Ok(number) = opened {
                 descriptors::set(number as c_int, Kind::Directory);
             }
-            opened
+            Some(opened)
         }
         // Looked at, not opened.
         Place::Machine { shown, .. } if flags & libc::O_PATH != 0 => {
             // SAFETY: as above.
-            unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) }
+            Some(unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) })
         }
-        Place::Machine { state, path, .. } => {
-            if flags & libc::O_DIRECTORY != 0 {
-                return Err(libc::ENOTDIR);
-            }
-            if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
-                return Err(libc::EEXIST);
-            }
-            let access = match flags & libc::O_ACCMODE {
-                libc::O_RDONLY => Access::Read,
-                libc::O_WRONLY => Access::Write,
-                _ => Access::ReadWrite,
-            };
-            let _inside = Inside::enter();
-            let opened = state.machine.open_bare(&path, access);
-            state.settle();
-            let descriptor = opened.map_err(|error| {
-                state.refused(&error);
-                error.errno().raw()
-            })?;
-            state.used();
-            filter::install(state.settings);
-            let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
-            state.made(format_args!("open {}: {number}", path.display()));
-            if flags & libc::O_CLOEXEC == 0 {
-                // SAFETY: it is the number of a descriptor that was made here.
-                unsafe { raw!(SYS_fcntl, number, libc::F_SETFD, 0) }?;
-            }
-            descriptors::set(number, Kind::Machine);
-            Ok(number as usize)
-        }
+        Place::Machine { state, path, .. } => Some(open_file(state, &path, flags)),
     }
+}
+
+/// Opens a file of the machine.
+fn open_file(state: &State, path: &Path, flags: c_int) -> Answer {
+    if flags & libc::O_DIRECTORY != 0 {
+        return Err(libc::ENOTDIR);
+    }
+    if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
+        return Err(libc::EEXIST);
+    }
+    let access = match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => Access::Read,
+        libc::O_WRONLY => Access::Write,
+        _ => Access::ReadWrite,
+    };
+    let _inside = Inside::enter();
+    let opened = state.machine.open_bare(path, access);
+    state.settle();
+    let descriptor = opened.map_err(|error| {
+        state.refused(&error);
+        error.errno().raw()
+    })?;
+    state.used();
+    filter::install(state.settings);
+    let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
+    state.made(format_args!("open {}: {number}", path.display()));
+    if flags & libc::O_CLOEXEC == 0 {
+        // SAFETY: it is the number of a descriptor that was made here.
+        unsafe { raw!(SYS_fcntl, number, libc::F_SETFD, 0) }?;
+    }
+    descriptors::set(number, Kind::Machine);
+    Ok(number as usize)
 }
 
 macro_rules! opens {
@@ -75,7 +87,7 @@ macro_rules! opens {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+        pub unsafe extern "C-unwind" fn $name($($argument: $type),*) -> c_int {
             // SAFETY: the program has promised to libc that the path is a string.
             reply_int(unsafe { open_at($directory, $path, $flags, $mode) })
         }

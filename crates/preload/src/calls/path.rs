@@ -90,7 +90,7 @@ macro_rules! stats {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+        pub unsafe extern "C-unwind" fn $name($($argument: $type),*) -> c_int {
             // SAFETY: as the program has promised.
             unsafe { stat_at($directory, $path, $to, $flags) }
         }
@@ -140,7 +140,7 @@ stats! {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn statx(
+pub unsafe extern "C-unwind" fn statx(
     directory: c_int,
     path: *const c_char,
     flags: c_int,
@@ -172,7 +172,7 @@ macro_rules! on_paths {
         ///
         /// As for the function of libc.
         #[unsafe(no_mangle)]
-        pub unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
+        pub unsafe extern "C-unwind" fn $name($($argument: $type),*) -> c_int {
             // SAFETY: as the program has promised.
             let (answer, _) = unsafe {
                 on_path($directory, $path, $follow, |directory, path| raw!($call, directory, path $(, $more)*))
@@ -236,7 +236,7 @@ fn described(link: &[u8]) -> Option<Vec<u8>> {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn readlink(path: *const c_char, to: *mut c_char, size: size_t) -> ssize_t {
+pub unsafe extern "C-unwind" fn readlink(path: *const c_char, to: *mut c_char, size: size_t) -> ssize_t {
     // SAFETY: as the program has promised.
     unsafe { read_link(AT_FDCWD, path, to, size) }
 }
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn readlink(path: *const c_char, to: *mut c_char, size: si
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn readlinkat(
+pub unsafe extern "C-unwind" fn readlinkat(
     directory: c_int,
     path: *const c_char,
     to: *mut c_char,
@@ -263,7 +263,7 @@ pub unsafe extern "C" fn readlinkat(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __readlink_chk(
+pub unsafe extern "C-unwind" fn __readlink_chk(
     path: *const c_char,
     to: *mut c_char,
     size: size_t,
@@ -279,7 +279,7 @@ pub unsafe extern "C" fn __readlink_chk(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn realpath(path: *const c_char, to: *mut c_char) -> *mut c_char {
+pub unsafe extern "C-unwind" fn realpath(path: *const c_char, to: *mut c_char) -> *mut c_char {
     // SAFETY: as the program has promised.
     let shown = unsafe { place(AT_FDCWD, path, true) };
     let path = match &shown {
@@ -299,7 +299,11 @@ pub unsafe extern "C" fn realpath(path: *const c_char, to: *mut c_char) -> *mut 
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __realpath_chk(path: *const c_char, to: *mut c_char, _: size_t) -> *mut c_char {
+pub unsafe extern "C-unwind" fn __realpath_chk(
+    path: *const c_char,
+    to: *mut c_char,
+    _: size_t,
+) -> *mut c_char {
     // SAFETY: as the program has promised.
     unsafe { realpath(path, to) }
 }
@@ -310,7 +314,7 @@ pub unsafe extern "C" fn __realpath_chk(path: *const c_char, to: *mut c_char, _:
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn inotify_add_watch(inotify: c_int, path: *const c_char, mask: u32) -> c_int {
+pub unsafe extern "C-unwind" fn inotify_add_watch(inotify: c_int, path: *const c_char, mask: u32) -> c_int {
     // SAFETY: as the program has promised.
     let (answer, _) = unsafe {
         on_path(AT_FDCWD, path, mask & libc::IN_DONT_FOLLOW == 0, |_, path| {

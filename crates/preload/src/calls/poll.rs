@@ -1,6 +1,7 @@
 //! Waiting for descriptors. A device that works inside calls only gets its turn while the program waits.
 
 use std::ffi::{c_int, c_long};
+use std::mem::ManuallyDrop;
 use std::slice;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
 use super::on_file;
 use crate::inside::{Inside, is_inside};
-use crate::raw::{Answer, raw, reply_int};
+use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
 
 /// The length of the kernel's set of signals.
@@ -67,7 +68,7 @@ unsafe fn poll_for(
         let timeout = timeout.map(as_timespec);
         let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: as the caller has promised.
-        unsafe { raw!(SYS_ppoll, entries, count, timeout, mask, SIGNALS) }
+        unsafe { waiting!(SYS_ppoll, entries, count, timeout, mask, SIGNALS) }
     })
 }
 
@@ -77,7 +78,7 @@ unsafe fn poll_for(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn poll(entries: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int {
     // SAFETY: as the program has promised.
     reply_int(unsafe { poll_for(entries, count, milliseconds(timeout), std::ptr::null()) })
 }
@@ -88,7 +89,12 @@ pub unsafe extern "C" fn poll(entries: *mut pollfd, count: nfds_t, timeout: c_in
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __poll_chk(entries: *mut pollfd, count: nfds_t, timeout: c_int, _: usize) -> c_int {
+pub unsafe extern "C-unwind" fn __poll_chk(
+    entries: *mut pollfd,
+    count: nfds_t,
+    timeout: c_int,
+    _: usize,
+) -> c_int {
     // SAFETY: as the program has promised.
     unsafe { poll(entries, count, timeout) }
 }
@@ -99,7 +105,7 @@ pub unsafe extern "C" fn __poll_chk(entries: *mut pollfd, count: nfds_t, timeout
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ppoll(
+pub unsafe extern "C-unwind" fn ppoll(
     entries: *mut pollfd,
     count: nfds_t,
     timeout: *const timespec,
@@ -120,7 +126,7 @@ pub unsafe extern "C" fn ppoll(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn __ppoll_chk(
+pub unsafe extern "C-unwind" fn __ppoll_chk(
     entries: *mut pollfd,
     count: nfds_t,
     timeout: *const timespec,
@@ -146,9 +152,11 @@ unsafe fn select_for(
         // SAFETY: as the caller has promised.
         (!set.is_null()).then(|| unsafe { slice::from_raw_parts(set.cast::<u64>(), words) }.to_vec())
     });
+    // Not dropped by a thread that is cancelled.
+    let mut asked = ManuallyDrop::new(asked);
     let mask = [mask.expose_provenance(), SIGNALS];
-    wait(timeout, |timeout| {
-        for (set, asked) in sets.iter().zip(&asked) {
+    let answer = wait(timeout, |timeout| {
+        for (set, asked) in sets.iter().zip(&*asked) {
             if let Some(asked) = asked {
                 // SAFETY: as above.
                 unsafe { std::ptr::copy_nonoverlapping(asked.as_ptr(), set.cast(), words) };
@@ -159,8 +167,11 @@ unsafe fn select_for(
         let timeout = timeout.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);
         let [read, write, except] = sets;
         // SAFETY: as the caller has promised.
-        unsafe { raw!(SYS_pselect6, count, read, write, except, timeout, mask.as_ptr()) }
-    })
+        unsafe { waiting!(SYS_pselect6, count, read, write, except, timeout, mask.as_ptr()) }
+    });
+    // SAFETY: it is not used again.
+    unsafe { ManuallyDrop::drop(&mut asked) };
+    answer
 }
 
 /// `select(2)`
@@ -169,7 +180,7 @@ unsafe fn select_for(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn select(
+pub unsafe extern "C-unwind" fn select(
     count: c_int,
     read: *mut fd_set,
     write: *mut fd_set,
@@ -204,7 +215,7 @@ pub unsafe extern "C" fn select(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pselect(
+pub unsafe extern "C-unwind" fn pselect(
     count: c_int,
     read: *mut fd_set,
     write: *mut fd_set,
@@ -227,7 +238,7 @@ pub unsafe extern "C" fn pselect(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn epoll_pwait(
+pub unsafe extern "C-unwind" fn epoll_pwait(
     epoll: c_int,
     events: *mut epoll_event,
     count: c_int,
@@ -238,7 +249,7 @@ pub unsafe extern "C" fn epoll_pwait(
         // Rounded up: a wait must not end early.
         let timeout = timeout.map_or(-1, |timeout| timeout.as_micros().div_ceil(1000) as c_long);
         // SAFETY: as the program has promised.
-        unsafe { raw!(SYS_epoll_pwait, epoll, events, count, timeout, mask, SIGNALS) }
+        unsafe { waiting!(SYS_epoll_pwait, epoll, events, count, timeout, mask, SIGNALS) }
     }))
 }
 
@@ -248,7 +259,7 @@ pub unsafe extern "C" fn epoll_pwait(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn epoll_wait(
+pub unsafe extern "C-unwind" fn epoll_wait(
     epoll: c_int,
     events: *mut epoll_event,
     count: c_int,
@@ -264,7 +275,7 @@ pub unsafe extern "C" fn epoll_wait(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn epoll_ctl(
+pub unsafe extern "C-unwind" fn epoll_ctl(
     epoll: c_int,
     operation: c_int,
     number: c_int,

@@ -17,10 +17,10 @@ type Cookie = *mut c_void;
 
 #[repr(C)]
 struct Functions {
-    read: unsafe extern "C" fn(Cookie, *mut c_char, size_t) -> ssize_t,
-    write: unsafe extern "C" fn(Cookie, *const c_char, size_t) -> ssize_t,
-    seek: unsafe extern "C" fn(Cookie, *mut off64_t, c_int) -> c_int,
-    close: unsafe extern "C" fn(Cookie) -> c_int,
+    read: unsafe extern "C-unwind" fn(Cookie, *mut c_char, size_t) -> ssize_t,
+    write: unsafe extern "C-unwind" fn(Cookie, *const c_char, size_t) -> ssize_t,
+    seek: unsafe extern "C-unwind" fn(Cookie, *mut off64_t, c_int) -> c_int,
+    close: unsafe extern "C-unwind" fn(Cookie) -> c_int,
 }
 
 unsafe extern "C" {
@@ -32,17 +32,17 @@ fn number(cookie: Cookie) -> c_int {
     cookie.addr() as c_int
 }
 
-unsafe extern "C" fn read_stream(cookie: Cookie, to: *mut c_char, length: size_t) -> ssize_t {
+unsafe extern "C-unwind" fn read_stream(cookie: Cookie, to: *mut c_char, length: size_t) -> ssize_t {
     // SAFETY: libc passes memory to be written to.
     unsafe { read(number(cookie), to.cast(), length) }
 }
 
-unsafe extern "C" fn write_stream(cookie: Cookie, from: *const c_char, length: size_t) -> ssize_t {
+unsafe extern "C-unwind" fn write_stream(cookie: Cookie, from: *const c_char, length: size_t) -> ssize_t {
     // SAFETY: libc passes memory to be read. An error is told as nothing written.
     unsafe { write(number(cookie), from.cast(), length) }.max(0)
 }
 
-unsafe extern "C" fn seek_stream(cookie: Cookie, offset: *mut off64_t, whence: c_int) -> c_int {
+unsafe extern "C-unwind" fn seek_stream(cookie: Cookie, offset: *mut off64_t, whence: c_int) -> c_int {
     // SAFETY: libc passes where the offset is.
     unsafe {
         let at = lseek(number(cookie), *offset, whence);
@@ -51,7 +51,7 @@ unsafe extern "C" fn seek_stream(cookie: Cookie, offset: *mut off64_t, whence: c
     }
 }
 
-unsafe extern "C" fn close_stream(cookie: Cookie) -> c_int {
+unsafe extern "C-unwind" fn close_stream(cookie: Cookie) -> c_int {
     close(number(cookie))
 }
 
@@ -100,7 +100,7 @@ unsafe fn on(number: usize, mode: *const c_char) -> *mut FILE {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn fdopen(number: c_int, mode: *const c_char) -> *mut FILE {
+pub unsafe extern "C-unwind" fn fdopen(number: c_int, mode: *const c_char) -> *mut FILE {
     match usize::try_from(number) {
         // SAFETY: as the program has promised.
         Ok(own) if on_file(number, |_, _| Ok(())).is_some() => unsafe { on(own, mode) },
@@ -114,7 +114,11 @@ pub unsafe extern "C" fn fdopen(number: c_int, mode: *const c_char) -> *mut FILE
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn freopen(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
+pub unsafe extern "C-unwind" fn freopen(
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut FILE,
+) -> *mut FILE {
     // SAFETY: as the program has promised.
     let shown = unsafe { place(libc::AT_FDCWD, path, true) };
     // glibc's own falls over such a stream. SAFETY: as above.
@@ -146,7 +150,11 @@ pub unsafe extern "C" fn freopen(path: *const c_char, mode: *const c_char, strea
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn freopen64(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
+pub unsafe extern "C-unwind" fn freopen64(
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut FILE,
+) -> *mut FILE {
     // SAFETY: as the program has promised.
     unsafe { freopen(path, mode, stream) }
 }

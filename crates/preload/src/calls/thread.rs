@@ -30,7 +30,7 @@ extern "C-unwind" fn begin(work: *mut c_void) -> *mut c_void {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pthread_create(
+pub unsafe extern "C-unwind" fn pthread_create(
     thread: *mut pthread_t,
     attributes: *const pthread_attr_t,
     start: Start,

@@ -20,8 +20,8 @@ pub struct Where {
     level: c_int,
 }
 
-type Visit = unsafe extern "C" fn(*const c_char, *const Stat, c_int, *mut Where) -> c_int;
-type PlainVisit = unsafe extern "C" fn(*const c_char, *const Stat, c_int) -> c_int;
+type Visit = unsafe extern "C-unwind" fn(*const c_char, *const Stat, c_int, *mut Where) -> c_int;
+type PlainVisit = unsafe extern "C-unwind" fn(*const c_char, *const Stat, c_int) -> c_int;
 
 /// The flags.
 const PHYSICAL: c_int = 1;
@@ -116,7 +116,7 @@ impl<V: FnMut(&CStr, &Stat, c_int, Where) -> c_int> Walk<V> {
 
     /// What there is at a path.
     fn look(&self, path: &CStr) -> Option<(Stat, c_int)> {
-        let ask = |look: unsafe extern "C" fn(*const c_char, *mut Stat) -> c_int| {
+        let ask = |look: unsafe extern "C-unwind" fn(*const c_char, *mut Stat) -> c_int| {
             let mut answer = MaybeUninit::uninit();
             // SAFETY: the path is a string, and the answer is written if there is one.
             unsafe { (look(path.as_ptr(), answer.as_mut_ptr()) == 0).then(|| answer.assume_init()) }
@@ -147,7 +147,12 @@ unsafe fn is_shown(path: *const c_char) -> bool {
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nftw(path: *const c_char, visit: Visit, descriptors: c_int, flags: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn nftw(
+    path: *const c_char,
+    visit: Visit,
+    descriptors: c_int,
+    flags: c_int,
+) -> c_int {
     // SAFETY: as the program has promised.
     if !unsafe { is_shown(path) } {
         return next!(
@@ -174,7 +179,7 @@ pub unsafe extern "C" fn nftw(path: *const c_char, visit: Visit, descriptors: c_
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn nftw64(
+pub unsafe extern "C-unwind" fn nftw64(
     path: *const c_char,
     visit: Visit,
     descriptors: c_int,
@@ -190,7 +195,7 @@ pub unsafe extern "C" fn nftw64(
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ftw(path: *const c_char, visit: PlainVisit, descriptors: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn ftw(path: *const c_char, visit: PlainVisit, descriptors: c_int) -> c_int {
     // SAFETY: as the program has promised.
     if !unsafe { is_shown(path) } {
         return next!(c"ftw", fn(*const c_char, PlainVisit, c_int) -> c_int, (path, visit, descriptors), -1);
@@ -209,7 +214,7 @@ pub unsafe extern "C" fn ftw(path: *const c_char, visit: PlainVisit, descriptors
 ///
 /// As for the function of libc.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn ftw64(path: *const c_char, visit: PlainVisit, descriptors: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn ftw64(path: *const c_char, visit: PlainVisit, descriptors: c_int) -> c_int {
     // SAFETY: as the program has promised.
     unsafe { ftw(path, visit, descriptors) }
 }

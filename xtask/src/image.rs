@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::run::{ioasis_path, run, scratch};
+use crate::run::{build_ioasis, ioasis_path, run, scratch};
 
 /// Makes an ext4 image of at least 1 GiB over a folder of real files, reads all of it through the driver from memory that is
 /// scattered page by page, and compares; then writes it to a second, empty image and compares that.
 pub(crate) fn round_trip() -> Result<()> {
+    build_ioasis()?;
     let folder = scratch("image")?;
     let image = folder.join("disk.img");
     make_real_image(&image)?;

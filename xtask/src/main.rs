@@ -95,7 +95,7 @@ fn test(vm: bool, selftests: bool, mut steps: Steps) -> Result<()> {
     steps.run("tests", || cargo(&["test", "--workspace", "--all-features", "--all-targets"]))?;
     steps.run("doc tests", || cargo(&["test", "--workspace", "--all-features", "--doc"]))?;
     steps.run("docs", || cargo(&["doc", "--workspace", "--all-features", "--no-deps"]))?;
-    steps.run("release build", || cargo(&["build", "--release", "--package", "ioasis-cli"]))?;
+    steps.run("release build", run::build_ioasis)?;
     steps.run("unmodified programs", preload::test)?;
     steps.run("demo", || run::ioasis(&["demo"]))?;
     steps.run("a real ext4 image, read and written through the driver", image::round_trip)?;
@@ -125,7 +125,7 @@ fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
         words.extend(quick.then_some("--quick"));
         steps.run(name, || cargo(&words))?;
     }
-    cargo(&["build", "--quiet", "--release", "--package", "ioasis-cli"])?;
+    run::build_ioasis()?;
     whole(quick, steps)
 }
 

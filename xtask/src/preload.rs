@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::run::{cargo_in, ioasis_path, root, run, target};
+use crate::run::{build_ioasis, cargo_in, ioasis_path, root, run, target};
 
 const NAME: &str = "libioasis_preload.so";
 
@@ -35,6 +35,7 @@ pub(crate) fn build() -> Result<()> {
 
 /// Its format, its lints and its tests: what it emulates, and programs on machines.
 pub(crate) fn test() -> Result<()> {
+    build_ioasis()?;
     cargo(&["fmt", "--check"])?;
     cargo(&["clippy", "--all-targets", "--", "-D", "warnings"])?;
     cargo(&["build"])?;

@@ -63,8 +63,14 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs the `ioasis` command of the release build.
+/// Builds the `ioasis` command, for release.
+pub(crate) fn build_ioasis() -> Result<()> {
+    cargo(&["build", "--quiet", "--release", "--package", "ioasis-cli"])
+}
+
+/// Runs the `ioasis` command of the release build, which is up to date then.
 pub(crate) fn ioasis(words: &[&str]) -> Result<()> {
+    build_ioasis()?;
     run(Command::new(ioasis_path()).args(words))
 }
 

@@ -12,7 +12,7 @@ use super::folder;
 use super::programs::{PATIENCE, PROGRAMS, Program};
 use super::tap::{Outcome, Report};
 use crate::preload;
-use crate::run::{cargo, ioasis_path, root, scratch};
+use crate::run::{build_ioasis, ioasis_path, root, scratch};
 
 /// What came of a program.
 struct Played {
@@ -35,7 +35,7 @@ pub(super) fn run(only: Option<&str>, all: bool) -> Result<()> {
         let file = folder.join(program.path);
         ensure!(file.is_file(), "{} is not built: cargo xtask selftests build", file.display());
     }
-    cargo(&["build", "--release", "--package", "ioasis-cli"])?;
+    build_ioasis()?;
     preload::build()?;
 
     let logs = scratch("selftests")?;

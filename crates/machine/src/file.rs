@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,10 +25,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, flock, fstat, memfd_create};
+use serde::{Deserialize, Serialize};
 use subsystem::{FileId, Polling};
 use sys::Access;
 use uapi::Errno;
 
+use crate::kept::Kept;
 use crate::machine::Shared;
 use crate::tree::Live;
 
@@ -60,7 +62,7 @@ pub(crate) enum Opened {
 /// An open file, however many descriptors and mappings it has. The last one gone, it is released; an installed one only
 /// if the program has no bare descriptor of it either.
 pub(crate) struct Open {
-    inode: Inode,
+    key: FileKey,
     opened: Opened,
     /// Where it was opened; `None`: by a call.
     path: Option<Arc<Path>>,
@@ -68,14 +70,17 @@ pub(crate) struct Open {
     shared: Arc<Shared>,
 }
 
-/// A file of the host: its file system and its number there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Inode(u64, u64);
+/// What tells a placeholder from all other files, in whatever process: its file system and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileKey(u64, u64);
+
+/// An open file of which the program has bare descriptors, for the time of a call.
+pub struct BareFile(pub(crate) Arc<Open>);
 
 /// The open files of a machine by the inode of their placeholder.
 #[derive(Default)]
 pub(crate) struct Files {
-    known: Mutex<HashMap<Inode, Known>>,
+    known: Mutex<HashMap<FileKey, Known>>,
     /// How many of them have bare descriptors. Mostly none: then nobody has to look whether one was closed.
     bare: AtomicUsize,
 }
@@ -91,75 +96,61 @@ enum Known {
 /// What the machine keeps of the placeholder of such a file, to see that the program has closed it.
 enum Watch {
     /// The other end of a pair of sockets.
-    Socket(UnixStream),
+    Socket(Kept<UnixStream>),
     /// The same memfd, opened once more.
-    Locked(OwnedFd),
+    Locked(Kept<OwnedFd>),
 }
 
 impl Files {
-    /// The open file that a descriptor stands for; `None` if it is none of this machine.
-    pub(crate) fn find(shared: &Arc<Shared>, descriptor: impl AsFd) -> rustix::io::Result<Option<Arc<Open>>> {
-        let inode = Inode::of(descriptor)?;
-        Ok(match shared.files().lock().get(&inode) {
-            Some(Known::Opened { open, .. }) => open.upgrade(),
-            Some(Known::Bare { opened, access, path, .. }) => {
+    /// The open file that a placeholder stands for; `None` if it is none of this machine.
+    pub(crate) fn find(shared: &Arc<Shared>, key: FileKey) -> Option<Arc<Open>> {
+        match shared.files().lock().get(&key)? {
+            Known::Opened { open, .. } => open.upgrade(),
+            Known::Bare { opened, access, path, .. } => {
                 let (opened, path, shared) = (opened.clone(), path.clone(), Arc::clone(shared));
-                Some(Arc::new(Open { inode, opened, path, access: *access, shared }))
+                Some(Arc::new(Open { key, opened, path, access: *access, shared }))
             }
-            None => None,
-        })
+        }
     }
 
     /// What was opened there; `None` if it is no file of this machine. Does not keep it open, and so never closes it: for
     /// callers that hold locks.
     pub(crate) fn peek(&self, descriptor: impl AsFd) -> rustix::io::Result<Option<Opened>> {
-        let inode = Inode::of(descriptor)?;
-        Ok(self.lock().get(&inode).map(|known| match known {
+        let key = FileKey::of(descriptor)?;
+        Ok(self.lock().get(&key).map(|known| match known {
             Known::Opened { opened, .. } | Known::Bare { opened, .. } => opened.clone(),
         }))
     }
 
-    /// Gives the program a descriptor of a file, whose number `reply` tells it. If that is refused there is none.
+    /// Makes a descriptor of a file, and has `give` give it to the program. If that is refused there is none.
     pub(crate) fn install(
         &self,
         file: FileId,
         polling: Polling,
-        reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
+        give: &mut dyn FnMut(OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let (placeholder, watch) = match polling {
             Polling::State => Watch::socket(),
             Polling::None => Watch::locked(),
         }
         .map_err(errno)?;
-        reply(placeholder.as_raw_fd())?;
-        let opened = Opened::Installed(file);
-        self.add(&placeholder, Known::Bare { opened, access: Access::ReadWrite, path: None, watch })?;
-        // The program has it now.
-        let _number = placeholder.into_raw_fd();
+        let key = FileKey::of(&placeholder).map_err(crate::process::errno)?;
+        give(placeholder)?;
+        self.add(key, Opened::Installed(file), Access::ReadWrite, None, watch);
         Ok(())
     }
 
     /// A descriptor for what was opened at a path, which is the program's alone.
     pub(crate) fn give_bare(&self, opened: Opened, access: Access, path: &Path) -> Result<OwnedFd, Errno> {
         let (placeholder, watch) = Watch::locked().map_err(errno)?;
-        self.add(&placeholder, Known::Bare { opened, access, path: Some(path.into()), watch })?;
+        let key = FileKey::of(&placeholder).map_err(crate::process::errno)?;
+        self.add(key, opened, access, Some(path.into()), watch);
         Ok(placeholder)
     }
 
-    fn add(&self, placeholder: &OwnedFd, bare: Known) -> Result<(), Errno> {
-        let inode = Inode::of(placeholder).map_err(crate::process::errno)?;
-        self.lock().insert(inode, bare);
+    fn add(&self, key: FileKey, opened: Opened, access: Access, path: Option<Arc<Path>>, watch: Watch) {
+        self.lock().insert(key, Known::Bare { opened, access, path, watch });
         self.bare.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// The path of a file of which the program has bare descriptors; `None` if it is none of this machine.
-    pub(crate) fn path_of(&self, descriptor: impl AsFd) -> Option<Arc<Path>> {
-        let inode = Inode::of(descriptor).ok()?;
-        match self.lock().get(&inode)? {
-            Known::Bare { path, .. } => Some(path.clone().unwrap_or_else(|| Path::new(ANONYMOUS).into())),
-            Known::Opened { .. } => None,
-        }
     }
 
     /// Whether there are any that the program may close without a word.
@@ -188,7 +179,7 @@ impl Files {
     }
 
     /// Nothing panics under this lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Inode, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FileKey, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -205,7 +196,7 @@ impl Watch {
     fn socket() -> std::io::Result<(OwnedFd, Self)> {
         let (placeholder, other_end) = UnixStream::pair()?;
         placeholder.set_nonblocking(true)?;
-        Ok((placeholder.into(), Watch::Socket(other_end)))
+        Ok((placeholder.into(), Watch::Socket(Kept::new(other_end))))
     }
 
     /// A placeholder that they cannot wait for, and what tells that it is closed.
@@ -214,14 +205,14 @@ impl Watch {
         let path = format!("/proc/self/fd/{}", placeholder.as_raw_fd());
         let again = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         flock(&placeholder, FlockOperation::LockExclusive)?;
-        Ok((placeholder, Watch::Locked(again)))
+        Ok((placeholder, Watch::Locked(Kept::new(again))))
     }
 
     /// Whether the program has no descriptor of the placeholder any more.
     fn is_over(&self) -> bool {
         match self {
             Watch::Socket(socket) => {
-                let mut polled = [PollFd::new(socket, PollFlags::empty())];
+                let mut polled = [PollFd::new(&**socket, PollFlags::empty())];
                 let now = Timespec { tv_sec: 0, tv_nsec: 0 };
                 poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
             }
@@ -230,10 +221,23 @@ impl Watch {
     }
 }
 
-impl Inode {
-    fn of(descriptor: impl AsFd) -> rustix::io::Result<Self> {
+impl FileKey {
+    /// Of a descriptor.
+    pub fn of(descriptor: impl AsFd) -> rustix::io::Result<Self> {
         let stat = fstat(descriptor)?;
-        Ok(Inode(stat.st_dev, stat.st_ino))
+        Ok(FileKey(stat.st_dev, stat.st_ino))
+    }
+}
+
+impl BareFile {
+    pub(crate) fn opened(&self) -> &Open {
+        &self.0
+    }
+
+    /// The path that it was opened at; a relative one where a call has opened it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path().unwrap_or(Path::new(ANONYMOUS))
     }
 }
 
@@ -270,8 +274,8 @@ impl Drop for Open {
         // A new file cannot have this inode yet unless the placeholder is gone and its number was given out again; then
         // the entry is that file's, which is alive.
         let mut files = self.shared.files().lock();
-        if matches!(files.get(&self.inode), Some(Known::Opened { open, .. }) if open.strong_count() == 0) {
-            files.remove(&self.inode);
+        if matches!(files.get(&self.key), Some(Known::Opened { open, .. }) if open.strong_count() == 0) {
+            files.remove(&self.key);
         }
         drop(files);
         if let Opened::Node(file) = self.opened {
@@ -290,11 +294,11 @@ impl File {
     ) -> sys::Result<Self> {
         let refused = |error| sys::Error::new("open", path.display(), crate::process::errno(error));
         let descriptor = memfd_create("ioasis", MemfdFlags::CLOEXEC).map_err(refused)?;
-        let inode = Inode::of(&descriptor).map_err(refused)?;
+        let key = FileKey::of(&descriptor).map_err(refused)?;
         let opened = open()?;
         let (path, shared_by) = (path.to_path_buf(), Arc::clone(shared));
         let open = Open {
-            inode,
+            key,
             opened: opened.clone(),
             path: Some(path.as_path().into()),
             access,
@@ -302,7 +306,7 @@ impl File {
         };
         let open = Arc::new(open);
         let known = Known::Opened { opened, open: Arc::downgrade(&open) };
-        shared.files().lock().insert(inode, known);
+        shared.files().lock().insert(key, known);
         Ok(File { descriptor, open, path })
     }
 

@@ -8,6 +8,7 @@ mod bus;
 mod dma;
 mod file;
 mod iommu;
+mod kept;
 mod log;
 mod machine;
 mod mediated;
@@ -22,8 +23,9 @@ mod world;
 
 pub use bus::{Doorbells, Interrupts};
 pub use dma::{Access, DmaError, DmaPort, Doing, Finding, Mapped, Mode as DmaMode, Why};
-pub use file::File;
-pub use machine::{CustomDevice, Handle, Machine, TreeEntry};
+pub use file::{BareFile, File, FileKey};
+pub use kept::kept_descriptors;
+pub use machine::{BareRegion, CustomDevice, GiveDescriptor, Handle, Machine, Process, TreeEntry};
 pub use ram::{Fate, LayoutKind};
 pub use spec::{
     CAPABILITIES, CdevName, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel,

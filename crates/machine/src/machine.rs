@@ -4,6 +4,7 @@ mod bare;
 mod build;
 mod calls;
 mod driver;
+mod family;
 mod hotplug;
 mod live;
 mod mediated;
@@ -12,7 +13,7 @@ mod sriov;
 mod suite;
 mod threads;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,9 +28,11 @@ use crate::process;
 use crate::spec::PciAddress;
 use crate::world::{Upward, World};
 
-pub use bare::TreeEntry;
+pub use bare::{BareRegion, TreeEntry};
 pub use build::CustomDevice;
 use driver::{Binding, Drivers};
+use family::{Elsewhere, OtherDescriptors};
+pub use family::{GiveDescriptor, Process};
 pub use suite::Handle;
 
 /// How often inline devices get their turn before a call returns without them. Devices have less to do than that, unless they
@@ -64,6 +67,8 @@ struct Caller {
     /// CAP_SYS_ADMIN, of which only sysfs asks.
     admin: bool,
     memlock: Option<u64>,
+    /// The process that they come from; `None` for this one.
+    elsewhere: Option<Elsewhere>,
 }
 
 /// What all handles, files and mappings of a machine have in common.
@@ -150,8 +155,17 @@ impl Machine {
         shared.release_closed();
         shared.settle();
         let (task, caps) = (self.caller.task, self.caller.caps);
-        let ctx = CallCtx { memory, files: shared, thread: &process::ThisThread, task, caps };
-        let answer = f(&shared.subsystem, &ctx);
+        let answer = match &self.caller.elsewhere {
+            None => {
+                let thread = &process::ThisThread;
+                f(&shared.subsystem, &CallCtx { memory, files: shared, thread, task, caps })
+            }
+            Some(elsewhere) => {
+                let thread = &process::OtherThread(&elsewhere.process, elsewhere.thread);
+                let files = &OtherDescriptors { shared, elsewhere };
+                f(&shared.subsystem, &CallCtx { memory, files, thread, task, caps })
+            }
+        };
         shared.settle();
         answer
     }
@@ -197,13 +211,31 @@ impl Shared {
     }
 }
 
-impl Descriptors<World> for Shared {
-    fn ours(&self, fd: i32) -> Result<Option<FileId>, Errno> {
-        let descriptor = process::duplicate(fd)?;
-        Ok(match self.files.peek(&descriptor).map_err(process::errno)? {
+impl Shared {
+    /// The file of the subsystem that a descriptor stands for.
+    fn ours_behind(&self, descriptor: &OwnedFd) -> Result<Option<FileId>, Errno> {
+        Ok(match self.files.peek(descriptor).map_err(process::errno)? {
             Some(Opened::Node(file) | Opened::Installed(file)) => Some(file),
             Some(Opened::Text(_) | Opened::Live(_)) | None => None,
         })
+    }
+
+    /// The file behind a descriptor, to be asked for memory later.
+    fn backing_behind(&self, descriptor: &OwnedFd) -> Result<subsystem::Backing, Errno> {
+        let ram = self.world().ram();
+        if self.files.peek(descriptor).map_err(process::errno)?.is_some() {
+            // The placeholder of one of our files is a memory file, and what it stands for is not: a file that is none
+            // either stands in for it.
+            let none = Event::create().map_err(process::errno)?;
+            return ram.hold_backing(none.as_fd());
+        }
+        ram.hold_backing(descriptor.as_fd())
+    }
+}
+
+impl Descriptors<World> for Shared {
+    fn ours(&self, fd: i32) -> Result<Option<FileId>, Errno> {
+        self.ours_behind(&process::duplicate(fd)?)
     }
 
     fn event(&self, fd: i32) -> Result<Event, Errno> {
@@ -212,15 +244,7 @@ impl Descriptors<World> for Shared {
     }
 
     fn backing(&self, fd: i32) -> Result<subsystem::Backing, Errno> {
-        let descriptor = process::duplicate(fd)?;
-        let ram = self.world().ram();
-        if self.files.peek(&descriptor).map_err(process::errno)?.is_some() {
-            // The placeholder of one of our files is a memory file, and what it stands for is not: a file that is none
-            // either stands in for it.
-            let none = Event::create().map_err(process::errno)?;
-            return ram.hold_backing(none.as_fd());
-        }
-        ram.hold_backing(descriptor.as_fd())
+        self.backing_behind(&process::duplicate(fd)?)
     }
 
     fn install(
@@ -229,7 +253,12 @@ impl Descriptors<World> for Shared {
         polling: Polling,
         reply: &mut dyn FnMut(i32) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        self.files.install(file, polling, reply)
+        self.files.install(file, polling, &mut |placeholder| {
+            reply(placeholder.as_raw_fd())?;
+            // The program has it now.
+            let _number = placeholder.into_raw_fd();
+            Ok(())
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The process that a machine is embedded in, as the caller of system calls: its memory, its descriptors, its address
 //! space. The only module of the machine's front that holds unsafe code.
 
+mod other;
 mod pipe;
 
 use std::cell::RefCell;
@@ -14,6 +15,8 @@ use std::ptr::{self, NonNull};
 use rustix::mm::{self, MapFlags, ProtFlags};
 use subsystem::UserMemory;
 use uapi::Errno;
+
+pub(crate) use other::{OtherProcess, OtherThread};
 
 /// No memory at all: for calls whose arguments point nowhere.
 pub(crate) struct NoMemory;
@@ -181,8 +184,6 @@ pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
 pub(crate) struct Reserved {
     start: NonNull<u8>,
     length: usize,
-    /// Whether the program has reserved them, and gives them back.
-    of_program: bool,
 }
 
 // SAFETY: the address range belongs to this value alone and is never accessed; nothing about it is tied to a thread.
@@ -197,14 +198,7 @@ impl Reserved {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that is in use.
         let start = unsafe { mm::mmap_anonymous(ptr::null_mut(), length, ProtFlags::empty(), flags)? };
         let start = NonNull::new(start.cast()).ok_or(rustix::io::Errno::NOMEM)?;
-        Ok(Reserved { start, length, of_program: false })
-    }
-
-    /// Addresses that the program has reserved.
-    pub(crate) fn of_program(addresses: Range<u64>) -> Self {
-        let start = ptr::with_exposed_provenance_mut::<u8>(addresses.start as usize);
-        let start = NonNull::new(start).unwrap_or(NonNull::dangling());
-        Reserved { start, length: (addresses.end - addresses.start) as usize, of_program: true }
+        Ok(Reserved { start, length })
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {
@@ -220,9 +214,6 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        if self.of_program {
-            return;
-        }
         // SAFETY: the range was mapped by `new`, is unmapped here only, and nothing refers to memory in it. The only
         // failure is running out of areas to split, which leaves it reserved.
         let _unmapped = unsafe { mm::munmap(self.start.as_ptr().cast(), self.length) };

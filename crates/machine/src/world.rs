@@ -26,11 +26,12 @@ use crate::iommu::Groups;
 use crate::log::Log;
 use crate::mediated::MediatedDevices;
 use crate::model::{BarKind, Register};
-use crate::ram::{Pin, Ram};
+use crate::ram::{Pin, Ram, Space};
 use crate::spec::PciAddress;
 use crate::tree::{Site, Tree};
 
 use fault::Fault;
+pub(crate) use regions::MappedRegion;
 use regions::MappedRegions;
 use sleep::Sleepers;
 
@@ -200,10 +201,15 @@ impl subsystem::Memory for World {
         if self.pins.permit() { self.ram.pin(source, first, pages, write) } else { Err(PinError::NoMemory) }
     }
 
-    fn is_region(&self, _: Task, address: u64, pages: u64, write: bool) -> bool {
-        // All tasks have the one address space.
+    fn is_region(&self, task: Task, address: u64, pages: u64, write: bool) -> bool {
+        // The tasks of this process have one address space.
+        let space = match self.ram.accounts().space(task) {
+            Space::Here => None,
+            Space::There(_) => Some(task),
+            Space::Gone => return false,
+        };
         let end = pages.checked_mul(Self::PAGE).and_then(|length| address.checked_add(length));
-        end.is_some_and(|end| self.regions.cover(address..end, write))
+        end.is_some_and(|end| self.regions.cover(space, address..end, write))
     }
 
     fn unpin(&self, pin: Pin, first: u64, pages: u64) {

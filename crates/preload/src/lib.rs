@@ -18,6 +18,7 @@
 
 #[cfg(not(test))]
 mod bypass;
+mod call;
 #[cfg(not(test))]
 mod calls;
 mod deferred;

@@ -5,8 +5,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use machine::TreeEntry;
-
+use crate::call::Entry;
 use crate::descriptors::{self, Kind};
 use crate::inside::Inside;
 use crate::state::{self, State};
@@ -51,12 +50,12 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
         return None;
     }
     let state = state::get()?;
-    let answers = |entry: TreeEntry<'_>| matches!(entry, TreeEntry::Node { .. } | TreeEntry::Attribute(_));
-    let Ok(answers) = state.machine.look_up(&absolute, follow, answers) else {
+    let Ok(entry) = state.look_up(&absolute, follow) else {
         // In a directory of the tree the folder has a link for what is the host's: that itself is meant.
         let is_name = !path.starts_with(b"/") && !path.contains(&b'/') && path != b"..";
         return if is_name { c_string(absolute).map(Place::Shown) } else { None };
     };
+    let answers = entry != Entry::Shown;
     // The folder has no /proc: what the host has there is about the process that looks.
     if !answers && absolute.starts_with("/proc") {
         return None;

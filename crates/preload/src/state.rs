@@ -1,13 +1,15 @@
 //! The machine under the program, made when it is needed first.
 
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::{env, fs};
 
-use machine::Machine;
+use machine::{FileKey, Machine};
 
+use crate::call::{Answer, Refused, Request};
 use crate::fork;
 use crate::report::{Kind, Report};
 use crate::signals;
@@ -29,6 +31,8 @@ pub(crate) struct State {
     pub(crate) machine: Machine,
     pub(crate) settings: &'static Settings,
     pub(crate) traps: Traps,
+    /// Where attributes are read next.
+    pub(crate) positions: Mutex<HashMap<FileKey, u64>>,
     used: AtomicBool,
     findings: AtomicU64,
     shown: AtomicU64,
@@ -82,6 +86,7 @@ fn build(settings: &'static Settings) -> Option<State> {
         machine,
         settings,
         traps: Traps::default(),
+        positions: Mutex::default(),
         used: AtomicBool::new(false),
         findings: AtomicU64::new(0),
         shown: AtomicU64::new(u64::MAX),
@@ -92,6 +97,16 @@ fn build(settings: &'static Settings) -> Option<State> {
 }
 
 impl State {
+    /// Makes a call of this process.
+    pub(crate) fn ask(&self, request: &Request<'_>) -> Result<Answer, Refused> {
+        let answer = self.make(&self.machine, request);
+        // From a look at something nothing follows.
+        if !matches!(request, Request::LookUp { .. } | Request::PathOf(_)) {
+            self.settle();
+        }
+        answer
+    }
+
     /// What follows from a call: changes of the tree, and findings.
     pub(crate) fn settle(&self) {
         fork::called();

@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
-use sys::{Mmio, MmioError, Width};
+use machine::BareRegion;
+use sys::Width;
 
 use crate::inside::Inside;
 use crate::report::Kind;
@@ -16,10 +17,10 @@ use crate::trap::stack::Stacks;
 use crate::trap::{Bus, Emulator, Failure, Revoked};
 
 /// A part of a mapping.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Part {
     end: usize,
-    registers: Mmio,
+    region: BareRegion,
     /// Where it starts in the registers.
     offset: usize,
     protection: c_int,
@@ -56,13 +57,14 @@ impl Traps {
     }
 
     /// Registers are mapped at addresses of the program.
-    pub(crate) fn add(&self, addresses: Range<usize>, registers: Mmio, protection: c_int) {
+    pub(crate) fn add(&self, addresses: Range<usize>, region: BareRegion, protection: c_int) {
         self.tools.get_or_init(|| {
             let stacks = Stacks::new().ok()?;
             signals::take_over();
             Some(Tools { emulator: Emulator::new(), stacks })
         });
-        let part = Part { end: addresses.end, registers, offset: 0, protection };
+        let part = Part { end: addresses.end, region, offset: 0, protection };
+        self.remove(&addresses);
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         parts.insert(addresses.start, part);
         self.count.store(parts.len(), Ordering::Relaxed);
@@ -70,9 +72,13 @@ impl Traps {
 
     /// Addresses are unmapped, or something else is mapped there.
     pub(crate) fn remove(&self, addresses: &Range<usize>) {
-        let removed = self.change(addresses, |_| None);
-        // Without the lock: the last part of a mapping may be the last of its file.
-        drop(removed);
+        self.change(addresses, |_| None);
+    }
+
+    /// Where what is mapped.
+    pub(crate) fn regions(&self) -> Vec<(Range<u64>, BareRegion)> {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().map(|(start, part)| (*start as u64..part.end as u64, part.region)).collect()
     }
 
     /// Forgets what other threads are at: in the child after a fork, in which they are not.
@@ -116,10 +122,9 @@ impl Traps {
         }
         self.remove(to);
         // Cut at the ends.
-        drop(self.change(&kept, Some));
+        self.change(&kept, Some);
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
-        let moved: Vec<(usize, Part)> =
-            parts.range(kept).map(|(start, part)| (*start, part.clone())).collect();
+        let moved: Vec<(usize, Part)> = parts.range(kept).map(|(start, part)| (*start, *part)).collect();
         for (start, _) in &moved {
             parts.remove(start);
         }
@@ -130,8 +135,8 @@ impl Traps {
         self.count.store(parts.len(), Ordering::Relaxed);
     }
 
-    /// Cuts out the parts within addresses and puts in what becomes of each; answers what was cut out.
-    fn change(&self, addresses: &Range<usize>, becomes: impl Fn(Part) -> Option<Part>) -> Vec<Part> {
+    /// Cuts out the parts within addresses and puts in what becomes of each.
+    fn change(&self, addresses: &Range<usize>, becomes: impl Fn(Part) -> Option<Part>) {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let touched: Vec<usize> = parts
             .range(..addresses.end)
@@ -139,12 +144,10 @@ impl Traps {
             .take_while(|(_, part)| part.end > addresses.start)
             .map(|(start, _)| *start)
             .collect();
-        let mut cut_out = Vec::new();
         for start in touched {
             let Some(part) = parts.remove(&start) else { continue };
             let middle = start.max(addresses.start)..part.end.min(addresses.end);
-            let from =
-                |at: usize, end: usize| Part { end, offset: part.offset + (at - start), ..part.clone() };
+            let from = |at: usize, end: usize| Part { end, offset: part.offset + (at - start), ..part };
             if start < middle.start {
                 parts.insert(start, from(start, middle.start));
             }
@@ -154,10 +157,8 @@ impl Traps {
             if let Some(changed) = becomes(from(middle.start, middle.end)) {
                 parts.insert(middle.start, changed);
             }
-            cut_out.push(part);
         }
         self.count.store(parts.len(), Ordering::Relaxed);
-        cut_out
     }
 
     /// The part with an address, and where in the registers that is.
@@ -165,7 +166,7 @@ impl Traps {
         let address = usize::try_from(address).ok()?;
         let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
         let (start, part) = parts.range(..=address).next_back().filter(|(_, part)| address < part.end)?;
-        Some((part.clone(), part.offset + (address - start)))
+        Some((*part, part.offset + (address - start)))
     }
 }
 
@@ -189,12 +190,9 @@ impl State {
         if part.protection & needed == 0 {
             return Some(Err(Signal::Segv(address)));
         }
-        drop(part);
         let done = tools.stacks.run(context, |context| {
             // SAFETY: as the caller has promised, and the handler has asked `recover` first.
-            let done = unsafe { tools.emulator.carry_out(context, self) };
-            self.settle();
-            done
+            unsafe { tools.emulator.carry_out(context, self) }
         });
         Some(match done {
             Ok(Ok(())) => Ok(()),
@@ -222,33 +220,11 @@ impl Bus for State {
 
     fn read(&self, address: u64, width: Width) -> Result<u64, Revoked> {
         let (part, offset) = self.traps.at(address).ok_or(Revoked)?;
-        let registers = &part.registers;
-        let value = match width {
-            Width::U8 => registers.try_read8(offset).map(u64::from),
-            Width::U16 => registers.try_read16(offset).map(u64::from),
-            Width::U32 => registers.try_read32(offset).map(u64::from),
-            Width::U64 => registers.try_read64(offset),
-        };
-        beyond_the_end(value, u64::MAX)
+        self.load(part.region, offset as u64, width).map_err(|_| Revoked)
     }
 
     fn write(&self, address: u64, width: Width, value: u64) -> Result<(), Revoked> {
         let (part, offset) = self.traps.at(address).ok_or(Revoked)?;
-        let registers = &part.registers;
-        let done = match width {
-            Width::U8 => registers.try_write8(offset, value as u8),
-            Width::U16 => registers.try_write16(offset, value as u16),
-            Width::U32 => registers.try_write32(offset, value as u32),
-            Width::U64 => registers.try_write64(offset, value),
-        };
-        beyond_the_end(done, ())
-    }
-}
-
-/// A mapping has whole pages; nothing answers behind the end of what was asked for.
-fn beyond_the_end<T>(answer: Result<T, MmioError>, nothing: T) -> Result<T, Revoked> {
-    match answer {
-        Err(MmioError::OutOfBounds { .. }) => Ok(nothing),
-        answer => answer.map_err(|_| Revoked),
+        self.store(part.region, offset as u64, width, value).map_err(|_| Revoked)
     }
 }

@@ -51,7 +51,7 @@ pub trait RwLock<T>: Send + Sync {
 
 /// A process as memory is accounted to it: its address space, its user, its limit. The host hands these out and
 /// keeps them valid while the subsystem holds memory in their name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Task(pub u32);
 
 /// A file whose memory can be mapped for a device (memfd and its kin, or any file that turns out not to be one).

@@ -12,15 +12,16 @@ use rustix::io::ReadWriteFlags;
 use subsystem::{Function, IrqKind};
 
 use super::Outbox;
+use crate::kept::Kept;
 
 /// A reference to an eventfd.
 #[derive(Clone, Debug)]
-pub(crate) struct Event(Arc<OwnedFd>);
+pub(crate) struct Event(Arc<Kept<OwnedFd>>);
 
 impl Event {
     /// Takes over an eventfd.
     pub(crate) fn new(eventfd: OwnedFd) -> Self {
-        Event(Arc::new(eventfd))
+        Event(Arc::new(Kept::new(eventfd)))
     }
 
     /// A new eventfd, at zero.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::io::Errno;
-use subsystem::Mapping;
+use subsystem::{Mapping, Task};
 
 use super::checker::Checker;
 use super::finding::{Mapped, Why};
@@ -233,6 +233,13 @@ impl Domains {
     /// The program moves memory ([`Ram::follow`]).
     pub(crate) fn follow<E>(&self, from: &Range<u64>, go: impl FnOnce() -> Result<u64, E>) -> Result<u64, E> {
         self.ram.follow(from, || self.quiesce(), go)
+    }
+
+    /// Another process ends, or unmaps memory. What devices have of it stays with them, elsewhere: returns when no access is under way
+    /// that began before.
+    pub(crate) fn retire(&self, task: Task, range: &Range<u64>) {
+        self.ram.retire(task, range);
+        self.quiesce();
     }
 
     fn quiesce(&self) {

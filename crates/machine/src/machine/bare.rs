@@ -1,17 +1,22 @@
 //! What a program needs that makes its system calls by itself: bare descriptors, and the tree as files.
 
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use sys::{Access, Error, Mapping, Mmio, Result};
+use serde::{Deserialize, Serialize};
+use subsystem::Function;
+use sys::{Access, Error, Mapping, MmioError, Result, Width};
 
-use super::Machine;
-use crate::file::{File, Opened};
+use super::{Machine, registers};
+use crate::bus::PciFunction;
+use crate::file::{BareFile, FileKey, Files, Opened};
+use crate::model::Register;
 use crate::process::errno;
 use crate::ram::Fate;
 use crate::tree::Entry;
+use crate::world::MappedRegion;
 
 /// What a path of a machine stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,18 @@ pub enum TreeEntry<'a> {
     },
 }
 
+/// A part of a BAR that is mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BareRegion {
+    function: u32,
+    bar: u8,
+    /// Where it starts in the BAR.
+    start: u64,
+    /// As much of it as was asked for.
+    length: u64,
+    writable: bool,
+}
+
 impl Machine {
     /// Opens a node or an attribute. The descriptor is the program's, who may duplicate it, pass it on and close it without a
     /// word to the machine: the last one gone, the file is released with the next call.
@@ -48,21 +65,109 @@ impl Machine {
         })
     }
 
-    /// The path that a bare descriptor was opened at. `None` if it is no file of this machine.
+    /// The open file of a placeholder. `None` if it is no file of this machine.
     #[must_use]
-    pub fn bare_path(&self, descriptor: impl AsFd) -> Option<Arc<Path>> {
-        self.shared.files().path_of(descriptor)
+    pub fn bare_file(&self, key: FileKey) -> Option<BareFile> {
+        Files::find(&self.shared, key).map(BareFile)
+    }
+
+    /// `pread(2)`
+    pub fn bare_read(&self, file: &BareFile, bytes: &mut [u8], offset: u64) -> Result<usize> {
+        self.read_at(file.opened(), file.path(), bytes, offset)
+    }
+
+    /// `pwrite(2)`
+    pub fn bare_write(&self, file: &BareFile, bytes: &[u8], offset: u64) -> Result<usize> {
+        self.write_at(file.opened(), file.path(), bytes, offset)
+    }
+
+    /// `ioctl(2)` on the descriptor of this number.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sys::ioctl_raw`](sys::Sys::ioctl_raw).
+    pub unsafe fn bare_ioctl(
+        &self,
+        file: &BareFile,
+        number: i32,
+        command: u32,
+        argument: u64,
+    ) -> Result<u32> {
+        // SAFETY: as the caller has promised.
+        unsafe { self.ioctl_on(Some(file.opened()), number, command, argument) }
+    }
+
+    /// Maps a part of a BAR, without addresses: each access to them comes by [`Machine::register_read`] or
+    /// [`Machine::register_write`].
+    pub fn bare_map(&self, file: &BareFile, mapping: Mapping) -> Result<BareRegion> {
+        let (function, region) = self.region(file.opened(), file.path(), mapping)?;
+        let Mapping { length, writable, .. } = mapping;
+        let (bar, start) = (region.index, region.offset);
+        Ok(BareRegion { function: function.number().0, bar, start, length: length as u64, writable })
+    }
+
+    /// Reads a register at an offset of a mapping; all ones behind its end.
+    pub fn register_read(
+        &self,
+        region: &BareRegion,
+        offset: u64,
+        width: Width,
+    ) -> std::result::Result<u64, MmioError> {
+        let register = self.register(region, offset, width)?;
+        let value = register.map_or(u64::MAX, |(function, register)| function.read(register));
+        self.shared.settle();
+        Ok(value)
+    }
+
+    /// Writes a register.
+    pub fn register_write(
+        &self,
+        region: &BareRegion,
+        offset: u64,
+        width: Width,
+        value: u64,
+    ) -> std::result::Result<(), MmioError> {
+        if let Some((function, register)) = self.register(region, offset, width)? {
+            function.write(register, value);
+        }
+        self.shared.settle();
+        Ok(())
+    }
+
+    /// The register at an offset of a mapping; `None` behind the end of the BAR or of what was asked for.
+    fn register(
+        &self,
+        region: &BareRegion,
+        offset: u64,
+        width: Width,
+    ) -> std::result::Result<Option<(&PciFunction, Register)>, MmioError> {
+        let revoked = MmioError::Revoked { offset: offset as usize };
+        let function = self.world().bus().get(Function(region.function)).ok_or(revoked)?;
+        if !function.mappings_enabled() {
+            return Err(revoked);
+        }
+        let size = registers::size_of_bar(function, region.bar);
+        let at = region.start.saturating_add(offset);
+        let bytes = width.bytes() as u64;
+        let inside = at.is_multiple_of(bytes)
+            && offset.checked_add(bytes).is_some_and(|end| end <= region.length)
+            && at < size;
+        Ok(inside.then_some((&**function, Register { bar: region.bar, offset: at, width })))
+    }
+
+    /// Says where the caller has mapped BARs, all of them: a mapping of memory for devices may be of these.
+    pub fn set_mapped(&self, mapped: &[(Range<u64>, BareRegion)]) {
+        let mapped = mapped.iter().filter_map(|(addresses, region)| {
+            let function = Arc::clone(self.world().bus().get(Function(region.function))?);
+            Some((addresses.start, MappedRegion { end: addresses.end, function, writable: region.writable }))
+        });
+        let task = self.caller.elsewhere.as_ref().map(|_| self.caller.task);
+        self.world().regions().set(task, mapped.collect());
     }
 
     /// Releases the files of which the program has closed the last descriptor. Each call does so first.
     pub fn release_closed(&self) {
         self.shared.release_closed();
-    }
-
-    /// Maps registers at addresses that the program has reserved: [`Sys::map_region`](sys::Sys::map_region), with whole pages of
-    /// the program's own choice. They stay reserved when the mapping is dropped.
-    pub fn map_region_at(&self, file: &File, mapping: Mapping, addresses: Range<u64>) -> Result<Mmio> {
-        self.map_registers(file, mapping, Some(addresses))
     }
 
     /// The program is about to unmap memory that it has mapped itself, or to give its pages up: those that devices have stay with them,

@@ -137,7 +137,7 @@ impl Caller {
             ipc_lock: holds("CAP_IPC_LOCK"),
             sys_resource: holds("CAP_SYS_RESOURCE"),
         };
-        Caller { task, caps, admin: holds("CAP_SYS_ADMIN"), memlock }
+        Caller { task, caps, admin: holds("CAP_SYS_ADMIN"), memlock, elsewhere: None }
     }
 }
 

@@ -1,21 +1,21 @@
 //! The system calls of a machine.
 
 use std::ffi::c_void;
-use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use subsystem::{FileId, NodeKind, Ready, UserMemory};
+use subsystem::{FileId, MappedRegion, NodeKind, Ready, UserMemory};
 use sys::{
     Access, Error, FileKind, Mapping, Memory, MemoryOptions, Mmio, Readiness, Result, Stat, Sys, Tailed,
 };
 use uapi::{Command, Errno, SelfContained};
 
 use super::{Machine, live, refused, registers};
-use crate::file::{File, Files, Open, Opened};
+use crate::bus::PciFunction;
+use crate::file::{File, FileKey, Files, Open, Opened};
 use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory, Reserved};
 use crate::ram::FRAME;
 use crate::tree::Entry;
@@ -49,11 +49,10 @@ impl Sys for Machine {
     }
 
     fn adopt(&self, fd: OwnedFd, path: &Path) -> Result<File> {
-        match Files::find(&self.shared, &fd) {
-            Ok(Some(open)) => Ok(File::with_descriptor(fd, open, path)),
-            Ok(None) => Err(Error::new("adopt", path.display(), Errno::EBADF)),
-            Err(error) => Err(Error::new("adopt", path.display(), process::errno(error))),
-        }
+        let failed = |errno| Error::new("adopt", path.display(), errno);
+        let key = FileKey::of(&fd).map_err(|error| failed(process::errno(error)))?;
+        let open = Files::find(&self.shared, key).ok_or_else(|| failed(Errno::EBADF))?;
+        Ok(File::with_descriptor(fd, open, path))
     }
 
     fn stat(&self, path: &Path) -> Result<Stat> {
@@ -85,35 +84,11 @@ impl Sys for Machine {
     }
 
     fn pread(&self, file: &File, bytes: &mut [u8], offset: u64) -> Result<usize> {
-        let failed = |errno| Error::new("pread", file.path().display(), errno);
-        if !file.opened().readable() {
-            return Err(failed(Errno::EBADF));
-        }
-        match file.opened().opened() {
-            Opened::Node(id) | Opened::Installed(id) => self
-                .call(&NoMemory, |subsystem, ctx| subsystem.read(ctx, *id, offset, bytes))
-                .map_err(|refusal| refused("pread", file.path().display(), refusal)),
-            Opened::Text(text) => Ok(live::copy(text.as_bytes(), bytes, offset)),
-            Opened::Live(live) => self.live_read(*live, bytes, offset).map_err(failed),
-        }
+        self.read_at(file.opened(), file.path(), bytes, offset)
     }
 
     fn pwrite(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize> {
-        let failed = |errno| Error::new("pwrite", file.path().display(), errno);
-        if !file.opened().writable() {
-            return Err(failed(Errno::EBADF));
-        }
-        match file.opened().opened() {
-            Opened::Node(id) | Opened::Installed(id) => self
-                .call(&NoMemory, |subsystem, ctx| subsystem.write(ctx, *id, offset, bytes))
-                .map_err(|refusal| refused("pwrite", file.path().display(), refusal)),
-            Opened::Text(_) => Err(failed(Errno::EIO)),
-            Opened::Live(live) => {
-                let written = self.live_write(*live, bytes, offset).map_err(failed);
-                self.shared.settle();
-                written
-            }
-        }
+        self.write_at(file.opened(), file.path(), bytes, offset)
     }
 
     fn poll(&self, file: &File) -> Result<Readiness> {
@@ -144,23 +119,23 @@ impl Sys for Machine {
     }
 
     unsafe fn ioctl_raw(&self, fd: BorrowedFd<'_>, command: u32, argument: *mut c_void) -> Result<u32> {
-        // SAFETY: the caller has promised it, for the argument itself too.
-        let process = unsafe { ProcessMemory::new() };
-        let object = |path: Option<&Path>| match path {
-            Some(path) => format!("{} (descriptor {}), command {command:#x}", path.display(), fd.as_raw_fd()),
-            None => format!("descriptor {}, command {command:#x}", fd.as_raw_fd()),
-        };
-        let open = Files::find(&self.shared, fd)
-            .map_err(|error| Error::new("ioctl", object(None), process::errno(error)))?;
-        let path = open.as_deref().and_then(Open::path);
-        let file = open.as_deref().and_then(node);
-        let file = file.ok_or_else(|| Error::new("ioctl", object(path), Errno::ENOTTY))?;
-        self.call(&process, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument.addr() as u64))
-            .map_err(|refusal| refused("ioctl", object(path), refusal))
+        let open = FileKey::of(fd).map(|key| Files::find(&self.shared, key)).map_err(|error| {
+            Error::new(
+                "ioctl",
+                format_args!("descriptor {}, command {command:#x}", fd.as_raw_fd()),
+                process::errno(error),
+            )
+        })?;
+        // SAFETY: as the caller has promised.
+        unsafe { self.ioctl_on(open.as_deref(), fd.as_raw_fd(), command, argument.addr() as u64) }
     }
 
     fn map_region(&self, file: &File, mapping: Mapping) -> Result<Mmio> {
-        self.map_registers(file, mapping, None)
+        let (function, region) = self.region(file.opened(), file.path(), mapping)?;
+        let Mapping { length, writable, .. } = mapping;
+        let addresses = Reserved::new(length.next_multiple_of(FRAME as usize))
+            .map_err(|error| Error::new("mmap", file.path().display(), process::errno(error)))?;
+        Ok(registers::map(Arc::clone(function), region, (length, writable), addresses, file.try_clone()?))
     }
 
     fn allocate(&self, options: &MemoryOptions) -> Result<Memory> {
@@ -186,21 +161,82 @@ impl Sys for Machine {
 }
 
 impl Machine {
-    /// Maps registers, at addresses that are reserved already or others.
-    pub(super) fn map_registers(
+    /// Reads an open file.
+    pub(super) fn read_at(&self, open: &Open, path: &Path, bytes: &mut [u8], offset: u64) -> Result<usize> {
+        let failed = |errno| Error::new("pread", path.display(), errno);
+        if !open.readable() {
+            return Err(failed(Errno::EBADF));
+        }
+        match open.opened() {
+            Opened::Node(id) | Opened::Installed(id) => self
+                .call(&NoMemory, |subsystem, ctx| subsystem.read(ctx, *id, offset, bytes))
+                .map_err(|refusal| refused("pread", path.display(), refusal)),
+            Opened::Text(text) => Ok(live::copy(text.as_bytes(), bytes, offset)),
+            Opened::Live(live) => self.live_read(*live, bytes, offset).map_err(failed),
+        }
+    }
+
+    /// Writes to an open file.
+    pub(super) fn write_at(&self, open: &Open, path: &Path, bytes: &[u8], offset: u64) -> Result<usize> {
+        let failed = |errno| Error::new("pwrite", path.display(), errno);
+        if !open.writable() {
+            return Err(failed(Errno::EBADF));
+        }
+        match open.opened() {
+            Opened::Node(id) | Opened::Installed(id) => self
+                .call(&NoMemory, |subsystem, ctx| subsystem.write(ctx, *id, offset, bytes))
+                .map_err(|refusal| refused("pwrite", path.display(), refusal)),
+            Opened::Text(_) => Err(failed(Errno::EIO)),
+            Opened::Live(live) => {
+                let written = self.live_write(*live, bytes, offset).map_err(failed);
+                self.shared.settle();
+                written
+            }
+        }
+    }
+
+    /// Makes an ioctl on an open file, `None` if it is no file of the machine.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Sys::ioctl_raw`].
+    pub(super) unsafe fn ioctl_on(
         &self,
-        file: &File,
+        open: Option<&Open>,
+        number: i32,
+        command: u32,
+        argument: u64,
+    ) -> Result<u32> {
+        let path = open.and_then(Open::path);
+        let object = || match path {
+            Some(path) => format!("{} (descriptor {number}), command {command:#x}", path.display()),
+            None => format!("descriptor {number}, command {command:#x}"),
+        };
+        let file = open.and_then(node).ok_or_else(|| Error::new("ioctl", object(), Errno::ENOTTY))?;
+        // SAFETY: the caller has promised it, for the argument itself too.
+        let own = unsafe { ProcessMemory::new() };
+        let memory: &dyn UserMemory = match &self.caller.elsewhere {
+            None => &own,
+            Some(elsewhere) => &*elsewhere.process,
+        };
+        self.call(memory, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument))
+            .map_err(|refusal| refused("ioctl", object(), refusal))
+    }
+
+    /// The part of a BAR that a mapping is of.
+    pub(super) fn region(
+        &self,
+        open: &Open,
+        path: &Path,
         mapping: Mapping,
-        addresses: Option<Range<u64>>,
-    ) -> Result<Mmio> {
-        let failed = |errno| Error::new("mmap", file.path().display(), errno);
+    ) -> Result<(&Arc<PciFunction>, MappedRegion)> {
+        let failed = |errno| Error::new("mmap", path.display(), errno);
         let Mapping { offset, length, writable, executable, shared } = mapping;
         let pages = length.checked_next_multiple_of(FRAME as usize).filter(|&pages| pages != 0);
         let pages = pages.ok_or_else(|| failed(Errno::EINVAL))?;
         if !offset.is_multiple_of(FRAME) {
             return Err(failed(Errno::EINVAL));
         }
-        let open = file.opened();
         if !open.readable() || shared && writable && !open.writable() {
             return Err(failed(Errno::EACCES));
         }
@@ -212,14 +248,9 @@ impl Machine {
                 let length = pages as u64;
                 subsystem.map(ctx, id, subsystem::MapRequest { offset, length, shared, writable, executable })
             })
-            .map_err(|refusal| refused("mmap", file.path().display(), refusal))?;
+            .map_err(|refusal| refused("mmap", path.display(), refusal))?;
         let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
-        let addresses = match addresses {
-            Some(addresses) => Reserved::of_program(addresses),
-            None => Reserved::new(length.next_multiple_of(FRAME as usize))
-                .map_err(|error| failed(process::errno(error)))?,
-        };
-        Ok(registers::map(Arc::clone(function), region, (length, writable), addresses, file.try_clone()?))
+        Ok((function, region))
     }
 
     /// What a path stands for, as far as `f` asks for it.

@@ -132,10 +132,10 @@ impl Machine {
         }
         for (word, page) in bytes.chunks_exact_mut(8).zip(offset / 8..) {
             let address = page.checked_mul(FRAME).and_then(|address| usize::try_from(address).ok());
-            let ram = self.world().ram();
+            let (ram, task) = (self.world().ram(), self.caller.task);
             let entry = match self.caller.admin {
-                true => address.and_then(|address| ram.tell_physical_address(address)),
-                false => address.and_then(|address| ram.physical_address(address)).map(|_| 0),
+                true => address.and_then(|address| ram.tell_physical_address(task, address)),
+                false => address.and_then(|address| ram.physical_address(task, address)).map(|_| 0),
             };
             let entry = entry.map_or(0, |physical| PRESENT | (physical / FRAME));
             word.copy_from_slice(&entry.to_ne_bytes());

@@ -31,11 +31,15 @@ pub(super) fn map(
     addresses: Reserved,
     file: File,
 ) -> Mmio {
-    let size =
-        function.identity().bars.get(usize::from(region.index)).copied().flatten().map_or(0, |bar| bar.size);
+    let size = size_of_bar(&function, region.index);
     file.opened().shared().world().regions().add(addresses.range(), &function, writable);
     let mapped = MappedBar { function, bar: region.index, start: region.offset, size, addresses, file };
     Mmio::called(Arc::new(mapped), length)
+}
+
+/// The length of a BAR, 0 if there is none.
+pub(super) fn size_of_bar(function: &PciFunction, bar: u8) -> u64 {
+    function.identity().bars.get(usize::from(bar)).copied().flatten().map_or(0, |bar| bar.size)
 }
 
 impl Drop for MappedBar {

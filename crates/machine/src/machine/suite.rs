@@ -78,7 +78,7 @@ impl Suite for Machine {
     }
 
     fn physical_address(&self, address: usize) -> Result<u64> {
-        let physical = self.world().ram().physical_address(address);
+        let physical = self.world().ram().physical_address(self.caller.task, address);
         physical.ok_or_else(|| Error::new("pagemap", format_args!("{address:#x}"), Errno::ENOENT))
     }
 

@@ -2,11 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use subsystem::{Account, Task};
 
 use super::{FRAME, lock};
+use crate::process::OtherProcess;
 
 /// Processes and users, and what is charged to them.
 #[derive(Debug, Default)]
@@ -27,10 +28,22 @@ struct Process {
     memlock: Option<u64>,
     holders: u32,
     exited: bool,
+    /// The process, if it is not this one.
+    elsewhere: Option<Arc<OtherProcess>>,
     /// Pages that count against the limit of the address space.
     locked: u64,
     /// Pages pinned, in every mode.
     pinned: u64,
+}
+
+/// The address space of a process.
+pub(crate) enum Space {
+    /// This process's.
+    Here,
+    /// Another process's.
+    There(Arc<OtherProcess>),
+    /// It has none any more.
+    Gone,
 }
 
 impl Process {
@@ -47,7 +60,8 @@ impl Accounts {
         state.last_task += 1;
         let task = state.last_task;
         let memlock = memlock.map(|bytes| bytes / FRAME);
-        let process = Process { uid, memlock, holders: 1, exited: false, locked: 0, pinned: 0 };
+        let process =
+            Process { uid, memlock, holders: 1, exited: false, elsewhere: None, locked: 0, pinned: 0 };
         state.tasks.insert(task, process);
         Task(task)
     }
@@ -66,9 +80,22 @@ impl Accounts {
         }
     }
 
-    /// Whether the process has an address space.
-    pub(super) fn is_alive(&self, task: Task) -> bool {
-        lock(&self.0).tasks.get(&task.0).is_some_and(|process| !process.exited)
+    /// The process is another one than this from now on.
+    pub(crate) fn move_to(&self, task: Task, elsewhere: &Arc<OtherProcess>) {
+        if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
+            process.elsewhere = Some(Arc::clone(elsewhere));
+        }
+    }
+
+    /// Whose address space that of the process is: this process's, or another one's.
+    pub(crate) fn space(&self, task: Task) -> Space {
+        match lock(&self.0).tasks.get(&task.0) {
+            Some(Process { exited: false, elsewhere, .. }) => match elsewhere {
+                Some(elsewhere) => Space::There(Arc::clone(elsewhere)),
+                None => Space::Here,
+            },
+            _ => Space::Gone,
+        }
     }
 
     /// One more holder.
@@ -203,10 +230,10 @@ mod tests {
         let accounts = Accounts::default();
         let task = accounts.task(0, None);
         accounts.hold(task);
-        assert!(accounts.is_alive(task));
+        assert!(matches!(accounts.space(task), Space::Here));
         accounts.exit(task);
         accounts.put(task);
-        assert!(!accounts.is_alive(task));
+        assert!(matches!(accounts.space(task), Space::Gone));
         accounts.put(task);
         assert!(lock(&accounts.0).tasks.is_empty());
     }

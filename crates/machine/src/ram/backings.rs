@@ -10,13 +10,14 @@ use subsystem::{Backing, PinError};
 use uapi::Errno;
 
 use super::{FRAME, Ram, lock};
+use crate::kept::Kept;
 
 /// `TMPFS_MAGIC` and `HUGETLBFS_MAGIC`: the file systems whose files are memory, memfds among them.
 const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x9584_58f6];
 
 /// The files that are held, by number.
 #[derive(Debug, Default)]
-pub(super) struct Backings(Mutex<(u32, HashMap<u32, Arc<OwnedFd>>)>);
+pub(super) struct Backings(Mutex<(u32, HashMap<u32, Arc<Kept<OwnedFd>>>)>);
 
 impl Ram {
     /// Takes a reference to a file, whatever it is, to be asked for memory later. The errno is that of `dup(2)`.
@@ -25,7 +26,7 @@ impl Ram {
             .map_err(|error| Errno::from_raw(error.raw_os_error()).unwrap_or(Errno::EBADF))?;
         let (last, files) = &mut *lock(&self.backings.0);
         *last += 1;
-        files.insert(*last, Arc::new(file));
+        files.insert(*last, Arc::new(Kept::new(file)));
         Ok(Backing(*last))
     }
 
@@ -38,7 +39,7 @@ impl Ram {
 }
 
 impl Backings {
-    pub(super) fn get(&self, backing: Backing) -> Option<Arc<OwnedFd>> {
+    pub(super) fn get(&self, backing: Backing) -> Option<Arc<Kept<OwnedFd>>> {
         lock(&self.0).1.get(&backing.0).map(Arc::clone)
     }
 }

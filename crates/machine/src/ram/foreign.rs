@@ -5,20 +5,23 @@
 //! possible.
 //!
 //! Devices reach a frame through the mapping that it was pinned by, so what the program writes there later is what they
-//! read, copy on write included. When that mapping goes or moves, and the machine is told, the frame goes with it.
+//! read, copy on write included. When that mapping goes or moves, and the machine is told, the frame goes with it. It may be one of
+//! another process, for which the machine is kept: when that ends, a copy of the page stays here for devices.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use subsystem::PinError;
+use subsystem::{PinError, Task, UserMemory as _};
 
 use super::access::FramePointer;
-use super::process::{Identity, OwnMapping, Page};
+use super::process::{Identity, OwnMapping, Page, Spot};
 use super::table::{Place, Table};
 use super::{FRAME, Found, lock};
+use crate::process::OtherProcess;
 
 /// The frames of foreign memory.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub(super) struct Foreign {
     table: Table,
     /// Written to while frames are moved.
     still: RwLock<()>,
+    /// Those that are in other processes.
+    elsewhere: RwLock<HashMap<u64, (Arc<OtherProcess>, u64)>>,
     state: Mutex<State>,
 }
 
@@ -38,6 +43,8 @@ struct State {
     pages: HashMap<Identity, Pinned>,
     last_record: u64,
     records: HashMap<u64, Record>,
+    /// The other processes.
+    processes: HashMap<Task, Arc<OtherProcess>>,
 }
 
 /// A page that is pinned at least once.
@@ -45,7 +52,11 @@ struct State {
 struct Pinned {
     frame: u64,
     /// The virtual address that each pin found it at. It is reached at the first.
-    addresses: Vec<u64>,
+    spots: Vec<Spot>,
+    /// Whether this process, made by `fork`, has what it was then at the same address.
+    inherited: bool,
+    /// The copy that it is reached at instead.
+    left: Option<OwnPage>,
 }
 
 /// What one pin holds.
@@ -86,14 +97,14 @@ impl Moved {
     }
 
     fn page(&self, page: Page) -> Option<Page> {
-        let address = self.address(page.address)?;
+        let address = self.address(page.spot.address).filter(|_| page.spot.of.is_none())?;
         let number = address / FRAME;
         let identity = match (page.identity, &self.kept) {
-            (Identity::Private { .. }, None) => Identity::Private { page: number },
+            (Identity::Private { of, .. }, None) => Identity::Private { of, page: number },
             (Identity::Private { .. }, Some(_)) => Identity::Aside { page: number },
             (other, _) => other,
         };
-        Some(Page { address, identity })
+        Some(Page { spot: Spot { of: None, address }, identity })
     }
 }
 
@@ -106,7 +117,7 @@ impl Record {
     }
 
     fn find_hull(&mut self) {
-        let addresses = || self.pages.iter().map(|(page, _)| page.address);
+        let addresses = || self.pages.iter().map(|(page, _)| page.spot.address);
         self.hull = addresses().min().unwrap_or(0)..addresses().max().map_or(0, |last| last + FRAME);
     }
 
@@ -122,6 +133,7 @@ impl Foreign {
             frames: first..first + frames,
             table: Table::new(frames),
             still: RwLock::default(),
+            elsewhere: RwLock::default(),
             state: Mutex::default(),
         }
     }
@@ -136,12 +148,82 @@ impl Foreign {
         match place {
             Place::Nowhere => Found::Nowhere,
             Place::Moving => Found::Moving,
+            Place::Elsewhere => self.find_elsewhere(frame),
             // SAFETY: the address is that of a whole page which was present when it was pinned. It is taken out before the pin
             // ends, and whoever ends the pin or moves the page waits for the devices that have it still (`Domains::unmap`,
             // `unpin` and `relocate`). Until then the page stays mapped: by the record, or by the program, whose promise that is
             // (`Sys::ioctl_typed`) unless faults are recovered from.
             Place::At(start) => Found::Here(unsafe { FramePointer::of_program(start) }),
         }
+    }
+
+    #[cold]
+    fn find_elsewhere(&self, frame: u64) -> Found<'_> {
+        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner);
+        elsewhere.get(&frame).map_or(Found::Nowhere, |(process, address)| {
+            Found::Here(FramePointer::elsewhere(Arc::clone(process), *address))
+        })
+    }
+
+    /// What was this process is another one from now on, and this its copy. No access is under way.
+    pub(super) fn leave(&self, task: Task, other: &Arc<OtherProcess>) {
+        let state = &mut *lock(&self.state);
+        state.processes.insert(task, Arc::clone(other));
+        // Memory that both have in common is the same here, and what the machine has mapped itself is its own.
+        let leave = |identity: &mut Identity| match identity {
+            Identity::Private { of, .. } => of.replace(task).is_none(),
+            Identity::File { .. } | Identity::Aside { .. } => false,
+        };
+        for (page, _) in state.records.values_mut().flat_map(|record| &mut record.pages) {
+            if leave(&mut page.identity) {
+                page.spot.of = Some(task);
+            }
+        }
+        for (mut identity, mut pinned) in std::mem::take(&mut state.pages) {
+            if leave(&mut identity) {
+                pinned.inherited = true;
+                pinned.spots.iter_mut().for_each(|spot| spot.of = Some(task));
+                self.map(&state.processes, pinned.frame, pinned.spots.first().copied());
+            }
+            state.pages.insert(identity, pinned);
+        }
+    }
+
+    /// Another process has calls made.
+    pub(super) fn admit(&self, task: Task, other: &Arc<OtherProcess>) {
+        lock(&self.state).processes.insert(task, Arc::clone(other));
+    }
+
+    /// Another process unmaps memory, or ends: what devices have of it is copied while it is there. Whoever calls this waits for
+    /// accesses under way afterwards.
+    pub(super) fn retire(&self, task: Task, range: &Range<u64>) {
+        let state = &mut *lock(&self.state);
+        let Some(process) = state.processes.get(&task) else { return };
+        for pinned in state.pages.values_mut().filter(|pinned| pinned.left.is_none()) {
+            let reached = pinned.spots.first().filter(|spot| spot.of == Some(task));
+            let Some(Spot { address, .. }) = reached.filter(|spot| range.contains(&spot.address)) else {
+                continue;
+            };
+            let (page, mut bytes) = (OwnPage::new(), [0; FRAME as usize]);
+            if process.read(*address, &mut bytes).is_err() && pinned.inherited {
+                // It was killed. What is known of the page is older.
+                let old = NonNull::new(ptr::with_exposed_provenance_mut(*address as usize));
+                // SAFETY: it was a page of this process when it became a copy, in which nothing is unmapped.
+                let old = old.map(|old| unsafe { FramePointer::new(old) });
+                // A page of a copy is always there.
+                let _read = old.map(|old| old.read(0, &mut bytes));
+            }
+            // The page is this function's, and there.
+            let _written = page.pointer().write(0, &bytes);
+            self.table.set(pinned.frame - self.frames.start, Place::At(page.0));
+            self.elsewhere.write().unwrap_or_else(PoisonError::into_inner).remove(&pinned.frame);
+            pinned.left = Some(page);
+        }
+    }
+
+    /// Another process has ended.
+    pub(super) fn forget(&self, task: Task) {
+        lock(&self.state).processes.remove(&task);
     }
 
     /// No frame is moved meanwhile.
@@ -214,7 +296,7 @@ impl Foreign {
         }
         for &Within { frame, address, .. } in reached() {
             let now = moves.iter().find_map(|moved| moved.address(address));
-            self.map(frame, Some(now.unwrap_or(address)));
+            self.map(&state.processes, frame, Some(Spot { of: None, address: now.unwrap_or(address) }));
         }
         answer
     }
@@ -241,7 +323,7 @@ impl Foreign {
         let state = lock(&self.state);
         let page = state.records.get(&record).and_then(|record| record.pages.get(page as usize));
         let pinned = page.and_then(|(page, _)| state.pages.get(&page.identity));
-        pinned.map_or(0, |pinned| pinned.addresses.len() as u64)
+        pinned.map_or(0, |pinned| pinned.spots.len() as u64)
     }
 
     /// The frame of a page, if it is pinned.
@@ -251,34 +333,35 @@ impl Foreign {
 
     fn hold(&self, state: &mut State, page: Page) -> Option<u64> {
         if let Some(pinned) = state.pages.get_mut(&page.identity) {
-            pinned.addresses.push(page.address);
+            pinned.spots.push(page.spot);
             return Some(pinned.frame);
         }
         let frame = self.unused(state)?;
-        state.pages.insert(page.identity, Pinned { frame, addresses: vec![page.address] });
-        self.map(frame, Some(page.address));
+        let pinned = Pinned { frame, spots: vec![page.spot], inherited: false, left: None };
+        state.pages.insert(page.identity, pinned);
+        self.map(&state.processes, frame, Some(page.spot));
         Some(frame)
     }
 
     /// True if the page stays pinned, and is somewhere else now.
     fn let_go(&self, state: &mut State, (page, held): (Page, u64)) -> bool {
         let Entry::Occupied(mut entry) = state.pages.entry(page.identity) else { return false };
-        let Pinned { frame, addresses } = entry.get_mut();
+        let Pinned { frame, spots, left, .. } = entry.get_mut();
         if *frame != held {
             return false;
         }
-        let Some(at) = addresses.iter().position(|&address| address == page.address) else { return false };
-        addresses.swap_remove(at);
+        let Some(at) = spots.iter().position(|spot| *spot == page.spot) else { return false };
+        spots.swap_remove(at);
         // Elsewhere it is not reached: it stays where it is.
-        if at != 0 {
+        if !spots.is_empty() && (at != 0 || left.is_some()) {
             return false;
         }
-        let left = addresses.first().copied();
-        self.map(*frame, left);
-        if left.is_none() {
+        let next = spots.first().copied();
+        self.map(&state.processes, *frame, next);
+        if next.is_none() {
             entry.remove();
         }
-        left.is_some_and(|address| address != page.address)
+        next.is_some_and(|spot| spot != page.spot)
     }
 
     fn unused(&self, state: &mut State) -> Option<u64> {
@@ -295,11 +378,27 @@ impl Foreign {
         }
     }
 
-    /// Says at which address a frame is from now on.
-    fn map(&self, frame: u64, address: Option<u64>) {
-        let start =
-            address.and_then(|address| NonNull::new(ptr::with_exposed_provenance_mut(address as usize)));
-        self.table.set(frame - self.frames.start, start.map_or(Place::Nowhere, Place::At));
+    /// Says where a frame is from now on.
+    fn map(&self, processes: &HashMap<Task, Arc<OtherProcess>>, frame: u64, spot: Option<Spot>) {
+        let number = frame - self.frames.start;
+        let before = self.table.get(number);
+        let place = match spot {
+            None => Place::Nowhere,
+            Some(Spot { of: None, address }) => {
+                let start = NonNull::new(ptr::with_exposed_provenance_mut(address as usize));
+                start.map_or(Place::Nowhere, Place::At)
+            }
+            Some(Spot { of: Some(task), address }) => {
+                let there = processes.get(&task).map(|process| (Arc::clone(process), address));
+                let mut elsewhere = self.elsewhere.write().unwrap_or_else(PoisonError::into_inner);
+                there.map(|there| elsewhere.insert(frame, there));
+                Place::Elsewhere
+            }
+        };
+        self.table.set(number, place);
+        if before == Place::Elsewhere && place != Place::Elsewhere {
+            self.elsewhere.write().unwrap_or_else(PoisonError::into_inner).remove(&frame);
+        }
     }
 }
 
@@ -309,11 +408,11 @@ impl State {
         let records = self.records.values().filter(|record| record.overlaps(range));
         let pages = records.flat_map(|record| &record.pages);
         let mut pinned: Vec<Within> = pages
-            .filter(|(page, _)| range.contains(&page.address))
-            .filter_map(|&(Page { address, identity }, frame)| {
+            .filter(|(page, _)| page.spot.of.is_none() && range.contains(&page.spot.address))
+            .filter_map(|&(Page { spot, identity }, frame)| {
                 let held = self.pages.get(&identity).filter(|held| held.frame == frame)?;
-                let at = held.addresses.iter().position(|&other| other == address)?;
-                Some(Within { address, frame, is_reached: at == 0 })
+                let at = held.spots.iter().position(|&other| other == spot)?;
+                Some(Within { address: spot.address, frame, is_reached: at == 0 })
             })
             .collect();
         pinned.sort_unstable();
@@ -333,8 +432,8 @@ impl State {
                     && entry.get().frame == *frame
                 {
                     let mut pinned = entry.remove();
-                    let there = pinned.addresses.iter_mut().filter(|address| **address == page.address);
-                    there.for_each(|address| *address = now.address);
+                    let there = pinned.spots.iter_mut().filter(|spot| **spot == page.spot);
+                    there.for_each(|spot| *spot = now.spot);
                     self.pages.insert(now.identity, pinned);
                 }
                 *page = now;
@@ -344,6 +443,39 @@ impl State {
                 record.find_hull();
             }
         }
+    }
+}
+
+/// A page of memory of the machine's own.
+#[derive(Debug)]
+struct OwnPage(NonNull<u8>);
+
+// SAFETY: the memory belongs to this value alone, and is reached through raw pointers; nothing about it is tied to a thread.
+unsafe impl Send for OwnPage {}
+
+impl OwnPage {
+    const LAYOUT: Layout = match Layout::from_size_align(FRAME as usize, FRAME as usize) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a page"),
+    };
+
+    /// A page of zeroes.
+    fn new() -> Self {
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc_zeroed(Self::LAYOUT) };
+        OwnPage(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(Self::LAYOUT)))
+    }
+
+    fn pointer(&self) -> FramePointer<'_> {
+        // SAFETY: a whole page, which is there as long as this value.
+        unsafe { FramePointer::new(self.0) }
+    }
+}
+
+impl Drop for OwnPage {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`, with the same layout; the last pin of the frame is gone.
+        unsafe { dealloc(self.0.as_ptr(), Self::LAYOUT) };
     }
 }
 
@@ -367,10 +499,13 @@ mod tests {
     #[test]
     fn a_pin_that_fails_moves_no_frame() {
         let foreign = Foreign::new(0, 2);
-        let page = |address, number| Page { address, identity: Identity::Private { page: number } };
+        let page = |address, number| {
+            let identity = Identity::Private { of: None, page: number };
+            Page { spot: Spot { of: None, address }, identity }
+        };
         let address = || match foreign.table.get(0) {
             Place::At(start) => Some(start.addr().get()),
-            Place::Nowhere | Place::Moving => None,
+            Place::Nowhere | Place::Moving | Place::Elsewhere => None,
         };
         let pin = |pages: &[Page]| foreign.pin(pages.to_vec(), None);
         let first = pin(&[page(0x1000, 7)]).expect("room");

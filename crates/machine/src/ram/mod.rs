@@ -26,13 +26,17 @@ mod table;
 #[expect(unsafe_code, reason = "it maps memory of its own")]
 mod tests;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use subsystem::Task;
 use sys::{Memory, MemoryOptions, PageSize};
 use uapi::Errno;
 
+use crate::process::OtherProcess;
+
 pub(crate) use access::{FramePointer, Gone};
-pub(crate) use accounts::Accounts;
+pub(crate) use accounts::{Accounts, Space};
 use arena::Arena;
 pub(crate) use arena::Known;
 pub use aside::Fate;
@@ -41,6 +45,7 @@ use foreign::Foreign;
 pub(crate) use layout::Layout;
 pub use layout::LayoutKind;
 pub(crate) use pins::Pin;
+use process::Owner;
 pub(crate) use spans::Spans;
 
 /// Bytes in a frame.
@@ -86,7 +91,7 @@ pub(crate) enum RamError {
 }
 
 /// The bytes of a frame, if it has any.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Found<'a> {
     /// Here they are.
     Here(FramePointer<'a>),
@@ -161,19 +166,26 @@ impl Ram {
     /// The physical address of a virtual one, as pagemap tells it: known for machine RAM that the program has, and for
     /// foreign memory while it is pinned.
     #[must_use]
-    pub(crate) fn physical_address(&self, address: usize) -> Option<u64> {
+    pub(crate) fn physical_address(&self, task: Task, address: usize) -> Option<u64> {
         let address = address as u64;
-        let frame = match self.arena.frame_of(address) {
-            Some(frame) => self.arena.is_given(frame).then_some(frame),
-            None => self.foreign.frame_of(process::identity(address)?),
+        let foreign = |owner| self.foreign.frame_of(process::identity(owner, address)?);
+        let frame = match self.accounts.space(task) {
+            Space::Gone => None,
+            Space::There(process) => foreign(Owner::Other(task, &process)),
+            Space::Here => match self.arena.frame_of(address) {
+                Some(frame) => self.arena.is_given(frame).then_some(frame),
+                None => foreign(Owner::This),
+            },
         };
         frame.map(|frame| self.layout.run_at(frame).0 + address % FRAME)
     }
 
     /// The same, told to the program, which may give it to devices if the memory stays where it is.
-    pub(crate) fn tell_physical_address(&self, address: usize) -> Option<u64> {
-        let told = self.arena.frame_of(address as u64).is_none_or(|frame| self.arena.tell(frame));
-        self.physical_address(address).filter(|_| told)
+    pub(crate) fn tell_physical_address(&self, task: Task, address: usize) -> Option<u64> {
+        let own = matches!(self.accounts.space(task), Space::Here);
+        let frame = self.arena.frame_of(address as u64).filter(|_| own);
+        let told = frame.is_none_or(|frame| self.arena.tell(frame));
+        self.physical_address(task, address).filter(|_| told)
     }
 
     /// What the program knows of a frame.
@@ -202,6 +214,30 @@ impl Ram {
     /// Until this is dropped, no frame is moved. What devices do by their ports is waited for, and needs no such hold.
     pub(crate) fn hold_still(&self) -> impl Drop {
         self.foreign.hold_still()
+    }
+
+    /// The process that had this memory so far is another one from now on: this one is its copy.
+    pub(crate) fn leave(&self, task: Task, other: &Arc<OtherProcess>) {
+        self.accounts.move_to(task, other);
+        self.foreign.leave(task, other);
+    }
+
+    /// Another process has calls made.
+    pub(crate) fn admit(&self, task: Task, other: &Arc<OtherProcess>) {
+        self.accounts.move_to(task, other);
+        self.foreign.admit(task, other);
+    }
+
+    /// It has ended, after [`Ram::retire`].
+    pub(crate) fn forget(&self, task: Task) {
+        self.foreign.forget(task);
+        self.accounts.exit(task);
+        self.accounts.put(task);
+    }
+
+    /// Another process ends, or unmaps memory: what devices have of it, they keep.
+    pub(crate) fn retire(&self, task: Task, range: &Range<u64>) {
+        self.foreign.retire(task, range);
     }
 
     /// Whether a frame is machine RAM that somebody holds: memory that exists, whoever may use it.

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use subsystem::{PinError, Run, Source};
 
-use super::process::{self, Identity, OwnMapping};
+use super::accounts::Space;
+use super::process::{self, Identity, OwnMapping, Owner};
 use super::{FRAME, FramePointer, Gone, Ram, backings};
 
 /// Pinned memory: for machine RAM the first frame, for foreign memory the number of a record.
@@ -39,11 +40,12 @@ impl Ram {
     pub(crate) fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
         match source {
             Source::User { task, address } => {
-                if !self.accounts.is_alive(task) {
-                    return Err(PinError::Fault);
-                }
                 let range = bytes(address, first, pages).ok_or(PinError::Fault)?;
-                self.pin_addresses(&range, write)
+                match self.accounts.space(task) {
+                    Space::Gone => Err(PinError::Fault),
+                    Space::Here => self.pin_addresses(&range, write),
+                    Space::There(process) => self.pin_foreign(Owner::Other(task, &process), &range, write),
+                }
             }
             Source::File { backing, offset } => {
                 let file = self.backings.get(backing).ok_or(PinError::Unsuitable)?;
@@ -67,7 +69,11 @@ impl Ram {
         if range.start < own.end && own.start < range.end {
             return Err(PinError::Fault);
         }
-        let pages = process::pages(range, write)?;
+        self.pin_foreign(Owner::This, range, write)
+    }
+
+    fn pin_foreign(&self, owner: Owner<'_>, range: &Range<u64>, write: bool) -> Result<Pin, PinError> {
+        let pages = process::pages(owner, range, write)?;
         self.foreign.pin(pages, None).map(|record| Pin(record | FOREIGN))
     }
 
@@ -269,13 +275,13 @@ mod tests {
     #[test]
     fn a_limited_device_gets_low_memory() {
         for kind in KINDS {
-            let (ram, _) = ram(kind);
+            let (ram, task) = ram(kind);
             let options =
                 MemoryOptions { length: 64 << 10, page_size: PageSize::Base, highest: (1 << 28) - 1 };
             let memory = ram.allocate(&options).expect("the low zone has room");
             for page in 0..16 {
                 let address = memory.start().as_ptr() as usize + page * 4096;
-                assert!(ram.physical_address(address + 4095).expect("ours") < 1 << 28);
+                assert!(ram.physical_address(task, address + 4095).expect("ours") < 1 << 28);
             }
             let error =
                 ram.allocate(&MemoryOptions { highest: 4095, ..options }).expect_err("nothing is there");
@@ -294,7 +300,7 @@ mod tests {
         drop(first);
         assert_eq!(ram.run(pin, 0, 1).address, physical);
         assert_eq!(ram.pin(source, 0, 1, true), Err(PinError::Fault), "it is not the program's any more");
-        assert_eq!(ram.physical_address(address as usize), None);
+        assert_eq!(ram.physical_address(task, address as usize), None);
         let (_other, elsewhere) = memory(&ram, 4096, PageSize::Base);
         assert_ne!(elsewhere, address);
         ram.unpin(pin, 0, 1, || ());
@@ -385,7 +391,10 @@ mod tests {
         let pin = ram.pin(source, 0, 3, true).expect("heap");
         let part = ram.pin(source, 1, 1, false).expect("heap");
         assert_eq!(ram.run(part, 0, 1), ram.run(pin, 1, 1));
-        assert_eq!(ram.physical_address(address as usize + 4096 + 5), Some(ram.run(part, 0, 1).address + 5));
+        assert_eq!(
+            ram.physical_address(task, address as usize + 4096 + 5),
+            Some(ram.run(part, 0, 1).address + 5)
+        );
         let frame = ram.layout().frame_at(ram.run(part, 0, 1).address).expect("a frame");
         let mut byte = [0];
         ram.frame(frame).expect("pinned").read(0, &mut byte).expect("mapped");
@@ -393,7 +402,7 @@ mod tests {
 
         ram.unpin(pin, 0, 1, || ());
         ram.unpin(pin, 1, 2, || ());
-        assert!(ram.frame(frame).is_some() && ram.physical_address(address as usize).is_none());
+        assert!(ram.frame(frame).is_some() && ram.physical_address(task, address as usize).is_none());
         ram.unpin(part, 0, 1, || ());
         assert!(ram.frame(frame).is_none());
     }

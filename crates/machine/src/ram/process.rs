@@ -8,16 +8,18 @@ use std::ptr;
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
-use subsystem::{PinError, UserMemory as _};
+use subsystem::{PinError, Task, UserMemory as _};
 
 use super::FRAME;
-use crate::process::ProcessMemory;
+use crate::process::{OtherProcess, ProcessMemory};
 
 /// Which memory a page is, however it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Identity {
     /// Memory of its own, at this page of the address space.
     Private {
+        /// Whose address space; `None`: this process's.
+        of: Option<Task>,
         /// Page number of the virtual address.
         page: u64,
     },
@@ -41,7 +43,7 @@ impl Identity {
     /// The page that follows so many others.
     fn after(mut self, pages: u64) -> Self {
         match &mut self {
-            Identity::Private { page } | Identity::File { page, .. } | Identity::Aside { page } => {
+            Identity::Private { page, .. } | Identity::File { page, .. } | Identity::Aside { page } => {
                 *page += pages
             }
         }
@@ -49,38 +51,70 @@ impl Identity {
     }
 }
 
-/// A page of this process and what it is.
+/// Whose address space.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner<'a> {
+    /// This process's.
+    This,
+    /// Another one's.
+    Other(Task, &'a OtherProcess),
+}
+
+impl Owner<'_> {
+    fn task(self) -> Option<Task> {
+        match self {
+            Owner::This => None,
+            Owner::Other(task, _) => Some(task),
+        }
+    }
+}
+
+/// A virtual address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    /// Which other process's; `None`: this one's.
+    pub(super) of: Option<Task>,
+    pub(super) address: u64,
+}
+
+/// A page of a process and what it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page {
-    /// Its virtual address.
-    pub(super) address: u64,
+    pub(super) spot: Spot,
     /// What it is.
     pub(super) identity: Identity,
 }
 
 /// What the page at an address is, if anything is mapped there.
-pub(super) fn identity(address: u64) -> Option<Identity> {
+pub(super) fn identity(owner: Owner<'_>, address: u64) -> Option<Identity> {
     let start = address / FRAME * FRAME;
-    Some(areas(&(start..start.checked_add(FRAME)?)).ok()?.first()?.identity)
+    Some(areas_of(owner, &(start..start.checked_add(FRAME)?)).ok()?.first()?.identity)
 }
 
 /// Makes the pages of a range present, writable ones for `write`, and says what each one is. The range is page-aligned.
-pub(super) fn pages(range: &Range<u64>, write: bool) -> Result<Vec<Page>, PinError> {
+///
+/// Those of another process are present when they are reached; that a device may write there is what their mapping says.
+pub(super) fn pages(owner: Owner<'_>, range: &Range<u64>, write: bool) -> Result<Vec<Page>, PinError> {
     let mut pages = Vec::new();
     pages.try_reserve_exact(((range.end - range.start) / FRAME) as usize).map_err(|_| PinError::NoMemory)?;
-    for area in gapless(range)? {
+    for area in gapless(owner, range)? {
         if !(if write { area.writable } else { area.readable }) {
             return Err(PinError::Fault);
         }
-        populate(&area.range, write)?;
-        add_pages(&mut pages, &area.range, area.identity);
+        match owner {
+            Owner::This => populate(&area.range, write)?,
+            Owner::Other(_, process) if process.touch(&area.range, FRAME) => {}
+            Owner::Other(..) => return Err(PinError::Fault),
+        }
+        add_pages(&mut pages, owner.task(), &area.range, area.identity);
     }
     Ok(pages)
 }
 
-fn add_pages(pages: &mut Vec<Page>, range: &Range<u64>, first: Identity) {
+fn add_pages(pages: &mut Vec<Page>, of: Option<Task>, range: &Range<u64>, first: Identity) {
     let addresses = range.clone().step_by(FRAME as usize);
-    pages.extend((0..).zip(addresses).map(|(at, address)| Page { address, identity: first.after(at) }));
+    let page = |(at, address)| Page { spot: Spot { of, address }, identity: first.after(at) };
+    pages.extend((0..).zip(addresses).map(page));
 }
 
 /// Makes pages present as a fault would. Refused where a fault would end in a signal.
@@ -174,7 +208,7 @@ impl OwnMapping {
         pages
             .try_reserve_exact(((self.mapped.end - self.mapped.start) / FRAME) as usize)
             .map_err(|_| PinError::NoMemory)?;
-        add_pages(&mut pages, &self.mapped, first);
+        add_pages(&mut pages, None, &self.mapped, first);
         Ok(pages)
     }
 }
@@ -269,23 +303,30 @@ impl Area {
     }
 }
 
-/// What is mapped in a range.
+/// What this process has mapped in a range.
 pub(super) fn areas(range: &Range<u64>) -> Result<Vec<Area>, PinError> {
-    let maps = std::fs::read("/proc/self/maps").map_err(|_| PinError::NoMemory)?;
+    areas_of(Owner::This, range)
+}
+
+fn areas_of(owner: Owner<'_>, range: &Range<u64>) -> Result<Vec<Area>, PinError> {
+    let maps = match owner {
+        Owner::This => std::fs::read("/proc/self/maps").map_err(|_| PinError::NoMemory)?,
+        Owner::Other(_, process) => process.proc_file(format_args!("maps")).map_err(|_| PinError::Fault)?,
+    };
     let maps = String::from_utf8_lossy(&maps);
-    Ok(maps.lines().filter_map(|line| parse(line, range)).collect())
+    Ok(maps.lines().filter_map(|line| parse(line, range, owner.task())).collect())
 }
 
 /// What is mapped in a range, without a gap: a fault otherwise.
-fn gapless(range: &Range<u64>) -> Result<Vec<Area>, PinError> {
-    let areas = areas(range)?;
+fn gapless(owner: Owner<'_>, range: &Range<u64>) -> Result<Vec<Area>, PinError> {
+    let areas = areas_of(owner, range)?;
     let ends =
         areas.iter().try_fold(range.start, |at, area| (area.range.start == at).then_some(area.range.end));
     if ends == Some(range.end) { Ok(areas) } else { Err(PinError::Fault) }
 }
 
 /// The part of a range that a line of `/proc/self/maps` is about, see proc_pid_maps(5).
-fn parse(line: &str, range: &Range<u64>) -> Option<Area> {
+fn parse(line: &str, range: &Range<u64>, of: Option<Task>) -> Option<Area> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let (start, end) = (hex(start)?, hex(end)?);
@@ -299,7 +340,7 @@ fn parse(line: &str, range: &Range<u64>) -> Option<Area> {
     let device = fs::makedev(hex(major)? as u32, hex(minor)? as u32);
     let inode = fields.next()?.parse().ok()?;
     let identity = if sharing == b'p' {
-        Identity::Private { page: part.start / FRAME }
+        Identity::Private { of, page: part.start / FRAME }
     } else {
         Identity::File { device, inode, page: offset / FRAME }
     };
@@ -321,14 +362,14 @@ mod tests {
 ";
 
     fn parse_all(range: Range<u64>) -> Vec<Area> {
-        MAPS.lines().filter_map(|line| parse(line, &range)).collect()
+        MAPS.lines().filter_map(|line| parse(line, &range, None)).collect()
     }
 
     #[test]
     fn maps_are_read() {
         let areas = parse_all(0x13000..0x16000);
         let file = Identity::File { device: fs::makedev(0, 1), inode: 5, page: 3 };
-        let private = Identity::Private { page: 0x13 };
+        let private = Identity::Private { of: None, page: 0x13 };
         assert_eq!(
             areas,
             [

@@ -18,10 +18,14 @@ pub(super) enum Place {
     Moving,
     /// Mapped at an address.
     At(NonNull<u8>),
+    /// In another process.
+    Elsewhere,
 }
 
 /// What the table has for a frame that is being moved: no address of a page.
 const MOVING: *mut u8 = ptr::without_provenance_mut(1);
+/// And for one in another process.
+const ELSEWHERE: *mut u8 = ptr::without_provenance_mut(2);
 
 /// The place of each frame, by number. It is looked up without a lock, and grows by chunks.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Table {
         match start.and_then(|start| NonNull::new(start.load(Ordering::Acquire))) {
             None => Place::Nowhere,
             Some(start) if start.as_ptr() == MOVING => Place::Moving,
+            Some(start) if start.as_ptr() == ELSEWHERE => Place::Elsewhere,
             Some(start) => Place::At(start),
         }
     }
@@ -59,6 +64,7 @@ impl Table {
         let start = match place {
             Place::Nowhere => null_mut(),
             Place::Moving => MOVING,
+            Place::Elsewhere => ELSEWHERE,
             Place::At(start) => start.as_ptr(),
         };
         chunk[(frame % CHUNK) as usize].store(start, Ordering::Release);

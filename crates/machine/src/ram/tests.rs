@@ -98,7 +98,7 @@ fn the_zero_page_is_never_pinned() {
     let before = setup.physical(pin, 0);
     // SAFETY: the test's own mapping.
     unsafe { mapping.0.write_volatile(7) };
-    assert_eq!(setup.ram.physical_address(mapping.0 as usize), Some(before));
+    assert_eq!(setup.ram.physical_address(setup.task, mapping.0 as usize), Some(before));
     let again = setup.pin(&mapping, 1, true).expect("writable");
     assert_eq!(setup.physical(again, 0), before);
 }
@@ -118,7 +118,7 @@ fn shared_pages_are_one_page() {
         assert_eq!(setup.physical(in_a, page), setup.physical(in_b, page));
         assert_ne!(setup.physical(in_a, page), setup.physical(in_copy, page));
         let address = b.0 as usize + page as usize * FRAME as usize;
-        assert_eq!(setup.ram.physical_address(address), Some(setup.physical(in_a, page)));
+        assert_eq!(setup.ram.physical_address(setup.task, address), Some(setup.physical(in_a, page)));
     }
     assert_eq!(setup.physical(in_file, 2), setup.physical(in_a, 3));
 }

@@ -99,7 +99,7 @@ fn a_frame_that_moves_is_accessed_where_it_is() {
     explore(|| {
         let place = |number| Place::At(NonNull::new(without_provenance_mut(number)).expect("not null"));
         let shared = Arc::new((Gate::new(), Table::new(1), [Page::default(), Page::default()]));
-        shared.1.set(0, place(2));
+        shared.1.set(0, place(0x2000));
         let device = thread::spawn({
             let shared = Arc::clone(&shared);
             move || {
@@ -107,8 +107,8 @@ fn a_frame_that_moves_is_accessed_where_it_is() {
                 for _ in 0..2 {
                     let _inside = gate.enter();
                     match table.get(0) {
-                        found if found == place(2) => before.access(),
-                        found if found == place(3) => after.access(),
+                        found if found == place(0x2000) => before.access(),
+                        found if found == place(0x3000) => after.access(),
                         found => assert_eq!(found, Place::Moving),
                     }
                 }
@@ -119,7 +119,7 @@ fn a_frame_that_moves_is_accessed_where_it_is() {
         gate.quiesce();
         before.take_away();
         after.take_away();
-        table.set(0, place(3));
+        table.set(0, place(0x3000));
         device.join().unwrap();
     });
 }
@@ -132,7 +132,7 @@ fn a_frame_that_has_moved_is_not_accessed_where_it_was() {
             let start = |number| NonNull::<u8>::new(without_provenance_mut(number));
             let place = move |number| start(number).map_or(Place::Nowhere, Place::At);
             let shared = Arc::new((Gate::new(), Table::new(1), Page::default()));
-            shared.1.set(0, place(2));
+            shared.1.set(0, place(0x2000));
             let device = thread::spawn({
                 let shared = Arc::clone(&shared);
                 move || {

@@ -1,21 +1,13 @@
 //! Reading and writing.
 
-use std::collections::HashMap;
 use std::ffi::{c_int, c_long, c_void};
-use std::os::fd::AsFd as _;
 use std::slice;
-use std::sync::{LazyLock, Mutex, PoisonError};
 
 use libc::{iovec, off_t, size_t, ssize_t};
-use machine::File;
-use sys::Sys as _;
 
-use super::on_file;
+use super::{File, on_file};
 use crate::raw::{Answer, raw, reply, waiting};
 use crate::state::State;
-
-/// Where files of the machine are read next, by the inode of their placeholder.
-static POSITIONS: LazyLock<Mutex<HashMap<u64, u64>>> = LazyLock::new(Mutex::default);
 
 /// A piece of the program's memory, and the direction.
 #[derive(Clone, Copy)]
@@ -33,28 +25,29 @@ impl Piece {
         }
     }
 
-    /// Does it at an offset of a file.
-    fn at(self, state: &State, file: &File, offset: u64) -> Answer {
+    /// Does it at an offset of a file, or where that is read next.
+    fn at(self, state: &State, file: &File, offset: Option<u64>) -> Answer {
         // What goes through here is a register, a line, or a piece of configuration space; more may be asked for.
-        let mut bytes = vec![0; self.length().min(1 << 20)];
+        let length = self.length().min(1 << 20);
         let done = match self {
-            Piece::Read(to, _) => state
-                .machine
-                .pread(file, &mut bytes, offset)
-                .and_then(|count| copy_out(to, &bytes[..count]).map(|()| count).ok_or_else(|| fault(file))),
-            Piece::Write(from, _) => copy_in(from, &mut bytes)
-                .ok_or_else(|| fault(file))
-                .and_then(|()| state.machine.pwrite(file, &bytes, offset)),
+            Piece::Read(to, _) => {
+                let bytes = state.read(file.key, offset, length as u64)?;
+                copy_out(to, &bytes).map(|()| bytes.len())
+            }
+            Piece::Write(from, _) => {
+                let mut bytes = vec![0; length];
+                match copy_in(from, &mut bytes) {
+                    Some(()) => Some(state.write(file.key, offset, &bytes)? as usize),
+                    None => None,
+                }
+            }
         };
-        done.map_err(|error| {
+        done.ok_or_else(|| {
+            let error = sys::Error::new("read or write", file.path.display(), uapi::Errno::EFAULT);
             state.refused(&error);
-            error.errno().raw()
+            libc::EFAULT
         })
     }
-}
-
-fn fault(file: &File) -> sys::Error {
-    sys::Error::new("read or write", format_args!("{file:?}"), uapi::Errno::EFAULT)
 }
 
 /// Copies to the program's memory; `None` if it may not be written there.
@@ -83,16 +76,7 @@ fn own_pid() -> i32 {
 
 /// Does a piece at an offset, or where the file is read next.
 fn transfer(number: c_int, piece: Piece, offset: Option<u64>) -> Option<Answer> {
-    on_file(number, |state, file| {
-        let inode = rustix::fs::fstat(file.as_fd()).map_or(0, |stat| stat.st_ino);
-        let positions = || POSITIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = offset.unwrap_or_else(|| positions().get(&inode).copied().unwrap_or(0));
-        let count = piece.at(state, file, at)?;
-        if offset.is_none() {
-            positions().insert(inode, at + count as u64);
-        }
-        Ok(count)
-    })
+    on_file(number, |state, file| piece.at(state, &file, offset))
 }
 
 /// Does one piece after the other until one is short.
@@ -321,23 +305,9 @@ flagged! {
     pwritev64v2, to_take, SYS_pwritev2;
 }
 
-/// Moves where an attribute is read next; a node has no such place.
+/// Moves where an attribute is read next.
 fn seek(number: c_int, offset: off_t, whence: c_int) -> Answer {
-    let sought = on_file(number, |_, file| {
-        let is_node = file.path().starts_with("/dev") || !file.path().is_absolute();
-        let inode = rustix::fs::fstat(file.as_fd()).map_or(0, |stat| stat.st_ino);
-        let mut positions = POSITIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = positions.get(&inode).copied().unwrap_or(0) as off_t;
-        let base = match whence {
-            _ if is_node => return Err(libc::ESPIPE),
-            libc::SEEK_SET => 0,
-            libc::SEEK_CUR => now,
-            _ => return Err(libc::EINVAL),
-        };
-        let to = base.checked_add(offset).filter(|to| *to >= 0).ok_or(libc::EINVAL)?;
-        positions.insert(inode, to as u64);
-        Ok(to as usize)
-    });
+    let sought = on_file(number, |state, file| state.seek_to(file.key, offset, whence).map(|to| to as usize));
     // SAFETY: nothing but numbers is passed.
     sought.unwrap_or_else(|| unsafe { raw!(SYS_lseek, number, offset, whence) })
 }

@@ -26,30 +26,18 @@ pub(crate) unsafe fn ioctl_on(number: c_int, command: c_ulong, argument: *mut c_
         descriptors::set(number, Kind::Machine);
     }
     let answered = on_file(number, |state, file| {
-        let command = command as u32;
-        // SAFETY: the program has promised what the command expects; an address that it may not use is refused.
-        let answer = descriptors::lend(number, |fd| unsafe {
-            sys::Sys::ioctl_raw(&state.machine, fd, command, argument)
-        });
-        match answer {
-            Some(Ok(value)) => {
-                state.made(format_args!("ioctl {command:#x} on {}: {value}", file.path().display()));
-                opened(command, value);
-                Ok(value as usize)
-            }
-            Some(Err(error)) => {
-                state.refused(&error);
-                Err(error.errno().raw())
-            }
-            None => Err(libc::EBADF),
-        }
+        let (command, argument) = (command as u32, argument.expose_provenance() as u64);
+        let value = state.ioctl(file.key, number, command, argument)?;
+        state.made(format_args!("ioctl {command:#x} on {}: {value}", file.path.display()));
+        opened(command, value);
+        Ok(value as usize)
     });
     // SAFETY: as above.
     answered.unwrap_or_else(|| unsafe { raw!(SYS_ioctl, number, command, argument, 0, 0, filter::MARK) })
 }
 
 /// Remembers a descriptor that a call has opened.
-fn opened(command: u32, value: u32) {
+fn opened(command: u32, value: u64) {
     let answers_a_descriptor =
         [uapi::vfio::VFIO_GROUP_GET_DEVICE_FD, uapi::vfio::VFIO_DEVICE_FEATURE].contains(&command);
     if answers_a_descriptor && value > 0 {

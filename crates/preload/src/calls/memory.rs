@@ -5,9 +5,9 @@ use std::ops::Range;
 
 use libc::{off_t, size_t};
 use machine::Fate;
-use sys::Mapping;
 
 use super::on_file;
+use crate::call::Part;
 use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw, reply, reply_int};
 use crate::state::{self, State};
@@ -50,6 +50,14 @@ fn traps() -> Option<&'static crate::traps::Traps> {
     state::existing().map(|state| &state.traps).filter(|traps| !is_inside() && !traps.is_empty())
 }
 
+/// Mapped registers are elsewhere, or gone, and with them perhaps the last hold on a file of the machine.
+fn registers_went() {
+    if let Some(state) = state::existing() {
+        // A machine that is gone needs to know nothing.
+        let _told = state.mapped(state.traps.regions()).and_then(|()| state.closed());
+    }
+}
+
 /// Maps a file, which for one of the machine are registers: addresses without access, for which the trap answers.
 unsafe fn map(
     address: *mut c_void,
@@ -72,29 +80,23 @@ unsafe fn map(
     }
     let mapped = if flags & libc::MAP_ANONYMOUS == 0 {
         on_file(number, |state, file| {
-            let mapping = Mapping {
+            let part = Part {
                 offset: offset as u64,
-                length,
+                length: length as u64,
                 writable: protection & libc::PROT_WRITE != 0,
                 executable: protection & libc::PROT_EXEC != 0,
                 shared: flags & libc::MAP_TYPE != libc::MAP_PRIVATE,
             };
-            let place = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_32BIT);
-            let reserved = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | place;
             // Refused before anything that was there is replaced.
-            let refused = |error: sys::Error| {
-                state.refused(&error);
-                error.errno().raw()
-            };
-            drop(sys::Sys::map_region(&state.machine, file, mapping).map_err(refused)?);
+            let region = state.map(file.key, part)?;
+            let place = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE | libc::MAP_32BIT);
+            let flags = libc::MAP_SHARED | libc::MAP_NORESERVE | place;
+            // Addresses of the placeholder: the kernel counts the mapping as it counts descriptors.
             // SAFETY: what the program says to be replaced is replaced, by addresses that nobody can reach.
-            let start = unsafe { raw!(SYS_mmap, address, length, libc::PROT_NONE, reserved, -1, 0) }?;
-            let addresses = pages(start, length);
-            state.traps.remove(&addresses);
-            let range = addresses.start as u64..addresses.end as u64;
-            let registers = state.machine.map_region_at(file, mapping, range).map_err(refused)?;
-            state.traps.add(addresses, registers, protection);
-            state.made(format_args!("mmap {offset:#x} of {}: {start:#x}", file.path().display()));
+            let start = unsafe { raw!(SYS_mmap, address, length, libc::PROT_NONE, flags, number, offset) }?;
+            state.traps.add(pages(start, length), region, protection);
+            state.mapped(state.traps.regions())?;
+            state.made(format_args!("mmap {offset:#x} of {}: {start:#x}", file.path.display()));
             Ok(start)
         })
     } else {
@@ -113,6 +115,7 @@ unsafe fn map(
         {
             let _inside = Inside::enter();
             traps.remove(&pages(start, length));
+            registers_went();
         }
         Ok(start)
     })
@@ -196,12 +199,11 @@ pub unsafe extern "C-unwind" fn munmap(address: *mut c_void, length: size_t) -> 
     // SAFETY: as the program has promised.
     let answer = unsafe { raw!(SYS_munmap, address, length) };
     if answer.is_ok()
-        && let (Some(traps), Some(state)) = (traps(), state::existing())
+        && let Some(traps) = traps()
     {
         let _inside = Inside::enter();
         traps.remove(&addresses);
-        state.machine.release_closed();
-        state.settle();
+        registers_went();
     }
     reply_int(answer)
 }
@@ -246,11 +248,10 @@ pub unsafe extern "C-unwind" fn mremap(
     // SAFETY: as the program has promised.
     let move_it = || unsafe { raw!(SYS_mremap, address, length, wanted, flags, other) };
     let answer = move_pinned(&from, wanted, (flags, other), move_it);
-    if let (Ok(start), Some(traps), Some(state)) = (answer, traps(), state::existing()) {
+    if let (Ok(start), Some(traps)) = (answer, traps()) {
         let _inside = Inside::enter();
         traps.move_to(&from, &pages(start, wanted));
-        state.machine.release_closed();
-        state.settle();
+        registers_went();
     }
     std::ptr::with_exposed_provenance_mut(reply(answer) as usize)
 }

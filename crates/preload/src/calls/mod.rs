@@ -22,7 +22,11 @@ mod stream;
 mod thread;
 mod walk;
 
-use std::ffi::c_int;
+use std::ffi::{OsString, c_int};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
+
+use machine::FileKey;
 
 use crate::descriptors::{self, Kind};
 use crate::inside::{Inside, is_inside};
@@ -31,24 +35,28 @@ use crate::state::{self, State};
 /// Does work on the machine's file behind a descriptor; `None` if it is none.
 fn on_file<R>(
     number: c_int,
-    work: impl FnOnce(&'static State, &machine::File) -> Result<R, c_int>,
+    work: impl FnOnce(&'static State, File) -> Result<R, c_int>,
 ) -> Option<Result<R, c_int>> {
     if descriptors::kind(number) != Kind::Machine || is_inside() {
         return None;
     }
     let state = state::existing()?;
     let _inside = Inside::enter()?;
-    let found = descriptors::lend(number, |descriptor| {
-        let path = state.machine.bare_path(descriptor)?;
-        let own = descriptor.try_clone_to_owned().ok()?;
-        sys::Sys::adopt(&state.machine, own, &path).ok()
+    let key = descriptors::lend(number, |descriptor| FileKey::of(descriptor).ok());
+    let found = key.flatten().and_then(|key| {
+        let path = OsString::from_vec(state.path_of(key).ok()?);
+        Some(File { key, path: path.into() })
     });
-    let Some(Some(file)) = found else {
+    let Some(file) = found else {
         descriptors::set(number, Kind::Host);
         return None;
     };
-    let done = work(state, &file);
-    drop(file);
-    state.settle();
-    Some(done)
+    Some(work(state, file))
+}
+
+/// A file of the machine.
+struct File {
+    key: FileKey,
+    /// Where it was opened.
+    path: PathBuf,
 }

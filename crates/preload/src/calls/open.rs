@@ -4,7 +4,6 @@ use std::ffi::{c_char, c_int};
 use std::path::Path;
 
 use libc::{AT_FDCWD, mode_t};
-use sys::Access;
 
 use crate::descriptors::{self, Kind};
 use crate::filter;
@@ -55,18 +54,9 @@ fn open_file(state: &State, path: &Path, flags: c_int) -> Answer {
     if flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL {
         return Err(libc::EEXIST);
     }
-    let access = match flags & libc::O_ACCMODE {
-        libc::O_RDONLY => Access::Read,
-        libc::O_WRONLY => Access::Write,
-        _ => Access::ReadWrite,
-    };
+    let access = flags & libc::O_ACCMODE;
     let _inside = Inside::enter();
-    let opened = state.machine.open_bare(path, access);
-    state.settle();
-    let descriptor = opened.map_err(|error| {
-        state.refused(&error);
-        error.errno().raw()
-    })?;
+    let descriptor = state.open(path, access != libc::O_WRONLY, access != libc::O_RDONLY)?;
     state.used();
     filter::install(state.settings);
     let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);

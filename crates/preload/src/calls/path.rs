@@ -3,10 +3,10 @@
 use std::ffi::{CStr, c_char, c_int, c_uint};
 
 use libc::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, size_t, ssize_t, stat as Stat, statx as Statx};
-use machine::TreeEntry;
 
 use super::next::next;
 use super::on_file;
+use crate::call::Entry;
 use crate::inside::Inside;
 use crate::paths::{self, Place, place, without_root};
 use crate::raw::{Answer, raw, reply, reply_int};
@@ -23,11 +23,10 @@ struct Node {
 /// The node at a path of the machine; `None` if it is an attribute.
 fn node(state: &State, path: &std::path::Path) -> Option<Node> {
     let _inside = Inside::enter();
-    let entry = |entry: TreeEntry<'_>| match entry {
-        TreeEntry::Node { mode, major, minor } => Some(Node { mode, major, minor }),
+    match state.look_up(path, true) {
+        Ok(Entry::Node { mode, major, minor }) => Some(Node { mode, major, minor }),
         _ => None,
-    };
-    state.machine.look_up(path, true, entry).ok().flatten()
+    }
 }
 
 /// Makes a call on a path, with the directory and the path that are to be looked at; the node that is there.
@@ -51,7 +50,7 @@ unsafe fn on_path(
 
 /// The node behind a descriptor.
 fn node_behind(number: c_int) -> Option<Node> {
-    on_file(number, |state, file| node(state, file.path()).ok_or(0))?.ok()
+    on_file(number, |state, file| node(state, &file.path).ok_or(0))?.ok()
 }
 
 /// # Safety
@@ -226,7 +225,7 @@ unsafe fn read_link(directory: c_int, path: *const c_char, to: *mut c_char, size
 fn described(link: &[u8]) -> Option<Vec<u8>> {
     let number = link.rsplit(|byte| *byte == b'/').next()?;
     let number: c_int = str::from_utf8(number).ok()?.parse().ok()?;
-    let name = on_file(number, |_, file| Ok(file.path().as_os_str().as_encoded_bytes().to_vec()))?;
+    let name = on_file(number, |_, file| Ok(file.path.into_os_string().into_encoded_bytes()))?;
     name.ok()
 }
 

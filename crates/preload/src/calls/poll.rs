@@ -33,9 +33,7 @@ fn wait(timeout: Option<Duration>, mut ask: impl FnMut(Option<Duration>) -> Answ
 pub(crate) fn turn() -> Option<Duration> {
     let state = state::existing().filter(|_| !is_inside())?;
     let _inside = Inside::enter();
-    let slice = state.machine.take_turns();
-    state.settle();
-    slice
+    state.turn().ok().flatten()
 }
 
 fn as_timespec(duration: Duration) -> timespec {
@@ -283,7 +281,7 @@ pub unsafe extern "C-unwind" fn epoll_ctl(
 ) -> c_int {
     // SAFETY: as the program has promised.
     let ask = || unsafe { raw!(SYS_epoll_ctl, epoll, operation, number, event) };
-    let refused = on_file(number, |_, file| if file.path().is_absolute() { Err(libc::EPERM) } else { Ok(0) });
+    let refused = on_file(number, |_, file| if file.path.is_absolute() { Err(libc::EPERM) } else { Ok(0) });
     reply_int(match refused {
         Some(Err(errno)) => Err(errno),
         _ => ask(),

@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::status::Status;
+use crate::kept::Kept;
 
 /// Bytes of a logical block.
 pub(crate) const BLOCK_BYTES: u64 = 512;
@@ -49,7 +50,7 @@ enum Medium {
 
 #[derive(Debug)]
 struct Image {
-    file: File,
+    file: Kept<File>,
     writable: bool,
     /// What a transfer passes through; as long as the longest one so far.
     window: Vec<u8>,
@@ -92,7 +93,10 @@ impl Namespace {
             return Err(NamespaceError::NotBlocks { path: path.to_owned(), length });
         }
         lock(&file, writable, path)?;
-        Ok(Namespace { medium: Medium::Image(Image { file, writable, window: Vec::new() }), length })
+        Ok(Namespace {
+            medium: Medium::Image(Image { file: Kept::new(file), writable, window: Vec::new() }),
+            length,
+        })
     }
 
     /// All bytes, of a namespace in memory.

@@ -1,0 +1,258 @@
+//! The calls on a machine, as data: the process that has the machine makes them, its own and those of the processes that share it.
+
+use std::ffi::{OsStr, c_int};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use machine::{BareFile, BareRegion, FileKey, Machine, TreeEntry};
+use serde::{Deserialize, Serialize};
+use sys::{Access, Mapping, Width};
+
+use crate::state::State;
+
+/// A call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request<'a> {
+    /// What a path leads to.
+    LookUp { path: &'a [u8], follow: bool },
+    /// A directory or a file of the tree.
+    Open { path: &'a [u8], read: bool, write: bool },
+    /// The path that a file was opened at.
+    PathOf(FileKey),
+    /// An ioctl on the descriptor of this number.
+    Ioctl { file: FileKey, number: c_int, command: u32, argument: u64 },
+    /// Reads at an offset, or where the file is read next.
+    Read { file: FileKey, offset: Option<u64>, length: u64 },
+    /// Writes likewise.
+    Write { file: FileKey, offset: Option<u64>, bytes: &'a [u8] },
+    /// Moves where an attribute is read next.
+    Seek { file: FileKey, offset: i64, whence: c_int },
+    /// Maps a BAR.
+    Map { file: FileKey, part: Part },
+    /// Where the process has mapped BARs.
+    Mapped(Vec<(Range<u64>, BareRegion)>),
+    /// A load from a mapped register of so many bytes.
+    Load { region: BareRegion, offset: u64, bytes: u8 },
+    /// A store to one.
+    Store { region: BareRegion, offset: u64, bytes: u8, value: u64 },
+    /// Devices that work inside calls get their turn.
+    Turn,
+    /// Files whose last descriptor is closed are released.
+    Closed,
+}
+
+/// [`Mapping`], as it is passed on.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) writable: bool,
+    pub(crate) executable: bool,
+    pub(crate) shared: bool,
+}
+
+/// What a path of the machine stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Entry {
+    /// A directory, a link, or a file whose text stays the same: the folder has it.
+    Shown,
+    Attribute,
+    Node {
+        mode: u32,
+        major: u32,
+        minor: u32,
+    },
+}
+
+/// The answer of a call that was not refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done,
+    Value(u64),
+    Bytes(Vec<u8>),
+    Entry(Entry),
+    Region(BareRegion),
+    /// How long a wait may be until the next turn of devices that work inside calls, if there are such.
+    Turn(Option<Duration>),
+    /// A descriptor, which is passed beside.
+    #[serde(skip)]
+    Descriptor(OwnedFd),
+}
+
+/// An errno.
+pub(crate) type Refused = c_int;
+
+impl State {
+    /// Makes a call of a process on the machine as that process has it.
+    pub(crate) fn make(&self, machine: &Machine, request: &Request<'_>) -> Result<Answer, Refused> {
+        let refused = |error: sys::Error| {
+            self.refused(&error);
+            error.errno().raw()
+        };
+        let file = |key: FileKey| machine.bare_file(key).ok_or(libc::EBADF);
+        Ok(match *request {
+            Request::LookUp { path, follow } => {
+                let entry = machine.look_up(as_path(path), follow, |entry| match entry {
+                    TreeEntry::Directory | TreeEntry::Link(_) | TreeEntry::Text(..) => Entry::Shown,
+                    TreeEntry::Attribute(_) => Entry::Attribute,
+                    TreeEntry::Node { mode, major, minor } => Entry::Node { mode, major, minor },
+                });
+                Answer::Entry(entry.map_err(|error| error.errno().raw())?)
+            }
+            Request::Open { path, read, write } => {
+                let access = match (read, write) {
+                    (_, false) => Access::Read,
+                    (false, true) => Access::Write,
+                    (true, true) => Access::ReadWrite,
+                };
+                Answer::Descriptor(machine.open_bare(as_path(path), access).map_err(refused)?)
+            }
+            Request::PathOf(key) => Answer::Bytes(file(key)?.path().as_os_str().as_bytes().to_vec()),
+            Request::Ioctl { file: key, number, command, argument } => {
+                // SAFETY: the program has promised what the command expects; an address that it may not use is refused.
+                let value = unsafe { machine.bare_ioctl(&file(key)?, number, command, argument) };
+                Answer::Value(u64::from(value.map_err(refused)?))
+            }
+            Request::Read { file: key, offset, length } => {
+                let mut bytes = vec![0; length as usize];
+                let read = |offset| machine.bare_read(&file(key)?, &mut bytes, offset).map_err(refused);
+                let count = self.at(key, offset, read)?;
+                bytes.truncate(count);
+                Answer::Bytes(bytes)
+            }
+            Request::Write { file: key, offset, bytes } => {
+                let write = |offset| machine.bare_write(&file(key)?, bytes, offset).map_err(refused);
+                Answer::Value(self.at(key, offset, write)? as u64)
+            }
+            Request::Seek { file: key, offset, whence } => {
+                Answer::Value(self.seek((key, &file(key)?), offset, whence)?)
+            }
+            Request::Map { file: key, part } => {
+                let Part { offset, length, writable, executable, shared } = part;
+                let mapping = Mapping { offset, length: length as usize, writable, executable, shared };
+                Answer::Region(machine.bare_map(&file(key)?, mapping).map_err(refused)?)
+            }
+            Request::Mapped(ref mapped) => {
+                machine.set_mapped(mapped);
+                Answer::Done
+            }
+            Request::Load { region, offset, bytes } => {
+                let value = machine.register_read(&region, offset, width(bytes)?);
+                Answer::Value(value.map_err(|_| libc::EIO)?)
+            }
+            Request::Store { region, offset, bytes, value } => {
+                machine.register_write(&region, offset, width(bytes)?, value).map_err(|_| libc::EIO)?;
+                Answer::Done
+            }
+            Request::Turn => Answer::Turn(machine.take_turns()),
+            Request::Closed => {
+                machine.release_closed();
+                Answer::Done
+            }
+        })
+    }
+
+    /// Reads or writes at an offset, or where the file is read next, which is further on then.
+    fn at(
+        &self,
+        file: FileKey,
+        offset: Option<u64>,
+        work: impl FnOnce(u64) -> Result<usize, Refused>,
+    ) -> Result<usize, Refused> {
+        if let Some(offset) = offset {
+            return work(offset);
+        }
+        let positions = || self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = positions().get(&file).copied().unwrap_or(0);
+        let count = work(at)?;
+        positions().insert(file, at + count as u64);
+        Ok(count)
+    }
+
+    /// Moves where an attribute is read next; a node has no such place.
+    fn seek(&self, (key, file): (FileKey, &BareFile), offset: i64, whence: c_int) -> Result<u64, Refused> {
+        let is_node = file.path().starts_with("/dev") || !file.path().is_absolute();
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = positions.get(&key).copied().unwrap_or(0).cast_signed();
+        let base = match whence {
+            _ if is_node => return Err(libc::ESPIPE),
+            libc::SEEK_SET => 0,
+            libc::SEEK_CUR => now,
+            _ => return Err(libc::EINVAL),
+        };
+        let to = base.checked_add(offset).and_then(|to| u64::try_from(to).ok()).ok_or(libc::EINVAL)?;
+        positions.insert(key, to);
+        Ok(to)
+    }
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+fn width(bytes: u8) -> Result<Width, Refused> {
+    match bytes {
+        1 => Ok(Width::U8),
+        2 => Ok(Width::U16),
+        4 => Ok(Width::U32),
+        8 => Ok(Width::U64),
+        _ => Err(libc::EINVAL),
+    }
+}
+
+/// The calls, as the functions of libc make them. An answer of another kind than the call's comes from no machine.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $result:ty = $request:expr, $pattern:pat => $value:expr;)*) => {
+        impl State {$(
+            $(#[$doc])*
+            pub(crate) fn $name(&self, $($argument: $type),*) -> Result<$result, Refused> {
+                match self.ask(&$request)? {
+                    $pattern => Ok($value),
+                    _ => Err(libc::EIO),
+                }
+            }
+        )*}
+    };
+}
+
+calls! {
+    /// What a path leads to.
+    look_up(path: &Path, follow: bool) -> Entry
+        = Request::LookUp { path: path.as_os_str().as_bytes(), follow }, Answer::Entry(entry) => entry;
+    /// Opens a path, for reading or writing or both.
+    open(path: &Path, read: bool, write: bool) -> OwnedFd
+        = Request::Open { path: path.as_os_str().as_bytes(), read, write }, Answer::Descriptor(file) => file;
+    /// The path that a file was opened at.
+    path_of(file: FileKey) -> Vec<u8> = Request::PathOf(file), Answer::Bytes(path) => path;
+    /// Makes an ioctl on the descriptor of a number.
+    ioctl(file: FileKey, number: c_int, command: u32, argument: u64) -> u64
+        = Request::Ioctl { file, number, command, argument }, Answer::Value(value) => value;
+    /// Reads at an offset, or where the file is read next.
+    read(file: FileKey, offset: Option<u64>, length: u64) -> Vec<u8>
+        = Request::Read { file, offset, length }, Answer::Bytes(bytes) => bytes;
+    /// Writes likewise.
+    write(file: FileKey, offset: Option<u64>, bytes: &[u8]) -> u64
+        = Request::Write { file, offset, bytes }, Answer::Value(count) => count;
+    /// Moves where an attribute is read next.
+    seek_to(file: FileKey, offset: i64, whence: c_int) -> u64
+        = Request::Seek { file, offset, whence }, Answer::Value(to) => to;
+    /// Maps a BAR.
+    map(file: FileKey, part: Part) -> BareRegion
+        = Request::Map { file, part }, Answer::Region(region) => region;
+    /// Says where this process has mapped BARs.
+    mapped(all: Vec<(Range<u64>, BareRegion)>) -> () = Request::Mapped(all), Answer::Done => ();
+    /// Loads from a mapped register.
+    load(region: BareRegion, offset: u64, width: Width) -> u64
+        = Request::Load { region, offset, bytes: width.bytes() as u8 }, Answer::Value(value) => value;
+    /// Stores to one.
+    store(region: BareRegion, offset: u64, width: Width, value: u64) -> ()
+        = Request::Store { region, offset, bytes: width.bytes() as u8, value }, Answer::Done => ();
+    /// Gives devices that work inside calls their turn.
+    turn() -> Option<Duration> = Request::Turn, Answer::Turn(slice) => slice;
+    /// Has files released whose last descriptor is closed.
+    closed() -> () = Request::Closed, Answer::Done => ();
+}

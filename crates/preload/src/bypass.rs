@@ -11,12 +11,14 @@
 //! Ioctls of libraries come to the same handler (`filter`).
 
 use std::arch::naked_asm;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 use std::slice;
 use std::sync::OnceLock;
 
 use libc::{dl_phdr_info, siginfo_t, ucontext_t};
+use sys::guarded;
 
 use crate::calls::{numbered, poll};
 use crate::filter;
@@ -189,20 +191,50 @@ fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<
         }
         // Programs fall back to what was there before it.
         libc::SYS_clone3 => Some(Err(libc::ENOSYS)),
-        // Signals are to end them, unless a device needs its turn meanwhile.
+        // Signals are to end them.
         libc::SYS_recvmsg | libc::SYS_recvmmsg => None,
-        libc::SYS_poll
-        | libc::SYS_ppoll
-        | libc::SYS_select
-        | libc::SYS_epoll_wait
-        | libc::SYS_epoll_pwait
-            if poll::turn().is_none() =>
-        {
-            None
-        }
+        libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait => wait(number, arguments, None, context),
+        libc::SYS_ppoll => wait(number, arguments, Some(3), context),
+        libc::SYS_epoll_pwait => wait(number, arguments, Some(4), context),
         // SAFETY: as the program has promised to the kernel.
         _ => unsafe { numbered::call(number, arguments) },
     }
+}
+
+thread_local! {
+    /// The signals that end a wait which this thread makes in the handler, where none comes in.
+    static ENDING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Waits in the handler if a device needs its turn meanwhile. One of the arguments may be where a mask is, for as long as it waits.
+fn wait(number: i64, mut arguments: [usize; 6], mask: Option<usize>, context: &ucontext_t) -> Option<Answer> {
+    poll::turn()?;
+    // SAFETY: the first word has the signals that there are.
+    let interrupted = unsafe { *(&raw const context.uc_sigmask).cast::<u64>() };
+    let place = mask.map_or(0, |at| std::mem::take(&mut arguments[at]));
+    let mut blocked = interrupted.to_ne_bytes();
+    // SAFETY: a fault is recovered from.
+    if place != 0 && unsafe { guarded::read(place as u64, &mut blocked) }.is_err() {
+        return Some(Err(libc::EFAULT));
+    }
+    ENDING.set(!u64::from_ne_bytes(blocked));
+    // SAFETY: as the program has promised to the kernel.
+    let answer = unsafe { numbered::call(number, arguments) };
+    ENDING.set(0);
+    // What is open for as long as it waits only comes in if it waits outside, where it is over at once.
+    answer.filter(|answer| place == 0 || *answer != Err(libc::EINTR))
+}
+
+/// Whether a signal has come that ends a wait in the handler.
+pub(crate) fn is_interrupted() -> bool {
+    let ending = ENDING.get();
+    let mut pending = 0_u64;
+    // SAFETY: a set of the size that the kernel has.
+    if ending == 0 || unsafe { raw!(SYS_rt_sigpending, &raw mut pending, size_of::<u64>()) }.is_err() {
+        return false;
+    }
+    let ends = |signal: &c_int| pending & ending & signals::set_of(&[*signal]) != 0;
+    (1..=64).filter(ends).any(|signal| !signals::is_ignored(signal))
 }
 
 /// What a function of the ABI may use below its stack pointer.

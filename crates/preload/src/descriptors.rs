@@ -14,7 +14,7 @@ pub(crate) enum Kind {
     Host = 0,
     /// A file of the machine.
     Machine = 1,
-    /// A directory of the machine's tree.
+    /// A directory of the machine's tree, or the root.
     Directory = 2,
 }
 

@@ -20,7 +20,7 @@ pub(crate) enum Place {
     Machine { state: &'static State, path: PathBuf, shown: CString },
 }
 
-/// Whether the working directory is in the folder of the tree.
+/// Whether the working directory is in the folder of the tree, or the root, which is above it.
 static IN_TREE: AtomicBool = AtomicBool::new(false);
 
 /// What a path leads to. It starts at a directory if it is relative; a link at its end is followed if `follow`.
@@ -66,14 +66,13 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
 
 /// Whether a path may lead to the machine: it goes through a directory in which it has something.
 fn may_lead_to_machine(path: &Path) -> bool {
-    let bytes = path.as_os_str().as_bytes();
-    let first: &[&[u8]] = &[b"/dev", b"/sys", b"/proc"];
-    first.iter().any(|first| bytes.strip_prefix(*first).is_some_and(|rest| matches!(rest, [] | [b'/', ..])))
-        || path.components().any(|component| component.as_os_str() == "..")
-        || bytes.starts_with(b"//")
+    let mut names = path.components().map(|component| component.as_os_str());
+    let first = names.nth(1);
+    let tops = ["dev", "sys", "proc", ".."].map(OsStr::new);
+    first.is_some_and(|first| tops.contains(&first)) || names.any(|name| name == "..")
 }
 
-/// The path in the machine of a directory of the tree.
+/// The path in the machine of a directory of the tree, or of the root.
 fn base(directory: c_int) -> Option<PathBuf> {
     let link = match directory {
         libc::AT_FDCWD if IN_TREE.load(Ordering::Relaxed) => "/proc/self/cwd".to_owned(),
@@ -82,9 +81,8 @@ fn base(directory: c_int) -> Option<PathBuf> {
         _ => return None,
     };
     let real = rustix::fs::readlink(link.as_str(), Vec::new()).ok()?.into_bytes();
-    let below =
-        Path::new(OsStr::from_bytes(&real)).strip_prefix(&state::settings()?.root).ok()?.to_path_buf();
-    Some(Path::new("/").join(below))
+    let path = if real == b"/" { &real } else { without_root(&real)? };
+    Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// A path without `..`, as far as names alone tell.
@@ -134,9 +132,9 @@ pub(crate) unsafe fn strip_root(path: *mut c_char) {
     }
 }
 
-/// Looks whether the working directory is in the tree from now on.
+/// Looks whether the working directory is in the tree or above it from now on.
 pub(crate) fn look_where_we_are() {
     let here = rustix::fs::readlink("/proc/self/cwd", Vec::new()).map(CString::into_bytes);
-    let inside = here.is_ok_and(|here| without_root(&here).is_some());
+    let inside = here.is_ok_and(|here| here == b"/" || without_root(&here).is_some());
     IN_TREE.store(inside, Ordering::Relaxed);
 }

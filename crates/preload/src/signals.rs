@@ -79,6 +79,16 @@ pub(crate) unsafe fn kernel_action(signal: c_int, new: Option<&Action>) -> Resul
     Ok(old)
 }
 
+/// Whether a signal that is let in does nothing.
+pub(crate) fn is_ignored(signal: c_int) -> bool {
+    let by_default = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
+    // SAFETY: nothing is set.
+    match unsafe { kernel_action(signal, None) } {
+        Ok(action) => action.handler == SIG_IGN || action.handler == SIG_DFL && by_default.contains(&signal),
+        Err(_) => true,
+    }
+}
+
 /// Puts the handler of faults before the program's.
 pub(crate) fn take_over() {
     // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.

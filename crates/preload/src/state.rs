@@ -10,11 +10,11 @@ use std::{env, fs};
 use machine::{FileKey, Machine};
 
 use crate::call::{Answer, Refused, Request};
-use crate::fork;
 use crate::report::{Kind, Report};
 use crate::signals;
 use crate::traps::Traps;
 use crate::tree;
+use crate::{fork, paths};
 
 /// What `ioasis run` passes on in the environment.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ pub(crate) fn set_up() {
         let report = Report::new(pipe, is_set("IOASIS_RUN_EXPLAIN"), is_set("IOASIS_RUN_TRACE"));
         report.tell(Kind::Loaded, process());
         let _first = SETTINGS.set(Settings { machine, root, report });
+        paths::look_where_we_are();
     }
 }
 

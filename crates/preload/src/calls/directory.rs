@@ -23,7 +23,8 @@ pub unsafe extern "C-unwind" fn opendir(path: *const c_char) -> *mut DIR {
         Place::Host => path,
     };
     let opened = next!(c"opendir", fn(*const c_char) -> *mut DIR, (path), std::ptr::null_mut());
-    if !opened.is_null() && matches!(shown, Place::Shown(_)) {
+    // SAFETY: what could be opened is a string.
+    if !opened.is_null() && (matches!(shown, Place::Shown(_)) || unsafe { CStr::from_ptr(path) } == c"/") {
         // SAFETY: it is open.
         descriptors::set(unsafe { libc::dirfd(opened) }, Kind::Directory);
     }

@@ -81,6 +81,9 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
             libc::SYS_ioctl if !ioctl::may_be_ours(first as c_int, second as u64) => return None,
             libc::SYS_open => with!(open::open; first, second, third),
             libc::SYS_openat => with!(open::openat; first, second, third, fourth),
+            libc::SYS_openat2 => {
+                open::openat2(first as c_int, FromWord::from_word(second), FromWord::from_word(third), fourth)
+            }
             libc::SYS_creat => with!(open::creat; first, second),
             libc::SYS_close => with!(descriptor::close; first),
             libc::SYS_close_range => with!(descriptor::close_range; first, second, third),

@@ -1,9 +1,10 @@
 //! Opening by path.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::path::Path;
 
-use libc::{AT_FDCWD, mode_t};
+use libc::{AT_FDCWD, mode_t, open_how};
+use sys::guarded;
 
 use crate::descriptors::{self, Kind};
 use crate::filter;
@@ -20,9 +21,17 @@ use crate::state::State;
 pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> Answer {
     // SAFETY: as the caller has promised.
     let place = unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) };
-    // SAFETY: the kernel checks the path.
-    open_in(place, flags, mode)
-        .unwrap_or_else(|| unsafe { waiting!(SYS_openat, directory, path, flags, mode) })
+    open_in(place, flags, mode).unwrap_or_else(|| {
+        // SAFETY: the kernel checks the path, which is a string if it could be opened.
+        unsafe {
+            let opened = waiting!(SYS_openat, directory, path, flags, mode)?;
+            if CStr::from_ptr(path) == c"/" {
+                // Paths from there on may lead to the tree.
+                descriptors::set(opened as c_int, Kind::Directory);
+            }
+            Ok(opened)
+        }
+    })
 }
 
 /// Opens what is at a place of the machine; `None` if it is the host's.
@@ -67,6 +76,39 @@ fn open_file(state: &State, path: &Path, flags: c_int) -> Answer {
     }
     descriptors::set(number, Kind::Machine);
     Ok(number as usize)
+}
+
+/// `openat2(2)`. In the tree there are no limits to what a path leads through: ENOSYS, upon which programs do without them.
+///
+/// # Safety
+///
+/// As for the system call.
+pub(super) unsafe fn openat2(
+    directory: c_int,
+    path: *const c_char,
+    how: *const open_how,
+    size: usize,
+) -> Answer {
+    // SAFETY: the kernel checks all of it.
+    let on_host = || unsafe { raw!(SYS_openat2, directory, path, how, size) };
+    let mut wanted = [0; size_of::<open_how>()];
+    // What is not there, or of another size, the kernel refuses.
+    // SAFETY: a fault is recovered from.
+    if size != wanted.len() || unsafe { guarded::read(how.expose_provenance() as u64, &mut wanted) }.is_err()
+    {
+        return on_host();
+    }
+    // SAFETY: three numbers, of which any bytes are some.
+    let [flags, mode, resolve] = unsafe { std::mem::transmute::<[u8; 24], [u64; 3]>(wanted) };
+    // SAFETY: as the program has promised.
+    if matches!(unsafe { place(directory, path, flags & libc::O_NOFOLLOW as u64 == 0) }, Place::Host) {
+        return on_host();
+    }
+    if resolve != 0 {
+        return Err(libc::ENOSYS);
+    }
+    // SAFETY: as the program has promised.
+    unsafe { open_at(directory, path, flags as c_int, mode as mode_t) }
 }
 
 macro_rules! opens {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
 use super::on_file;
+use crate::bypass;
 use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
@@ -25,6 +26,9 @@ fn wait(timeout: Option<Duration>, mut ask: impl FnMut(Option<Duration>) -> Answ
         let answer = ask(Some(left.map_or(slice, |left| left.min(slice))));
         if answer != Ok(0) || left == Some(Duration::ZERO) {
             return answer;
+        }
+        if bypass::is_interrupted() {
+            return Err(libc::EINTR);
         }
     }
 }

@@ -1,17 +1,20 @@
-//! `nftw` and `ftw` from paths of the tree on: libc's walk by calls of its own, and would see the folder.
+//! `nftw` and `ftw` from paths of the tree on, or from above it: libc's walk by calls of its own, and would see the folder or the host.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd as _;
 
 use libc::{AT_FDCWD, stat as Stat};
+use rustix::fs::{Mode, OFlags};
 
-use super::directory::opendir;
+use super::directory::{chdir, fchdir, opendir};
 use super::listing::{closedir, readdir};
 use super::next::next;
 use super::path::{lstat, stat};
 use crate::paths::{Place, place};
 use crate::raw::reply_int;
+use crate::state;
 
 /// Where an entry is: where its name begins in the path, and how deep.
 #[repr(C)]
@@ -49,6 +52,8 @@ struct Walk<V> {
     flags: c_int,
     /// The file system that it began on.
     device: Option<u64>,
+    /// The working directory at the beginning, if it changes.
+    start: Option<c_int>,
     /// The directories that links led to, so that none is walked twice.
     seen: HashSet<(u64, u64)>,
 }
@@ -60,11 +65,24 @@ impl<V: FnMut(&CStr, &Stat, c_int, Where) -> c_int> Walk<V> {
 
     fn tell(&mut self, path: &CStr, stat: &Stat, kind: c_int, level: c_int) -> c_int {
         let base = path.to_bytes().iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        if self.has(CHANGE_DIRECTORY) && !self.go_to(&path.to_bytes()[..base]) {
+            return -1;
+        }
         (self.visit)(path, stat, kind, Where { base: base as c_int, level })
+    }
+
+    /// Goes to a directory, by way of where the walk began.
+    fn go_to(&self, directory: &[u8]) -> bool {
+        let (Some(start), Ok(directory)) = (self.start, CString::new(directory)) else { return false };
+        // SAFETY: the path is a string.
+        fchdir(start) == 0 && (directory.is_empty() || unsafe { chdir(directory.as_ptr()) } == 0)
     }
 
     /// Walks from a path on. What a visit has answered to end it, or 0.
     fn go(&mut self, path: &CStr, level: c_int) -> c_int {
+        if self.has(CHANGE_DIRECTORY) && !self.go_to(b"") {
+            return -1;
+        }
         let Some((stat, kind)) = self.look(path) else {
             // SAFETY: a `stat` may be all zero.
             return self.tell(path, &unsafe { std::mem::zeroed() }, UNKNOWN, level);
@@ -135,13 +153,24 @@ impl<V: FnMut(&CStr, &Stat, c_int, Where) -> c_int> Walk<V> {
     }
 }
 
-/// Whether a path leads to the tree.
+/// Whether a path leads to the tree, or to the root, which is above it.
 unsafe fn is_shown(path: *const c_char) -> bool {
     // SAFETY: as the program has promised.
-    !matches!(unsafe { place(AT_FDCWD, path, true) }, Place::Host)
+    if !matches!(unsafe { place(AT_FDCWD, path, true) }, Place::Host) {
+        return true;
+    }
+    if path.is_null() || state::settings().is_none() {
+        return false;
+    }
+    // SAFETY: as above.
+    let found = rustix::fs::stat(unsafe { CStr::from_ptr(path) });
+    let same = |found: rustix::fs::Stat, root: rustix::fs::Stat| {
+        (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino)
+    };
+    found.and_then(|found| Ok(same(found, rustix::fs::stat("/")?))).unwrap_or(false)
 }
 
-/// `nftw(3)`; not with `FTW_CHDIR` in the tree
+/// `nftw(3)`
 ///
 /// # Safety
 ///
@@ -161,9 +190,6 @@ pub unsafe extern "C-unwind" fn nftw(
             (path, visit, descriptors, flags),
             -1
         );
-    }
-    if flags & CHANGE_DIRECTORY != 0 {
-        return reply_int(Err(libc::ENOTSUP));
     }
     // SAFETY: as the program has promised.
     let visit = |path: &CStr, stat: &Stat, kind, mut place| unsafe {
@@ -229,5 +255,16 @@ unsafe fn walk(
 ) -> c_int {
     // SAFETY: as the caller has promised.
     let path = unsafe { CStr::from_ptr(path) };
-    Walk { visit, flags, device: None, seen: HashSet::new() }.go(path, 0)
+    let start = if flags & CHANGE_DIRECTORY == 0 {
+        None
+    } else {
+        match rustix::fs::open(".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(start) => Some(start),
+            Err(errno) => return reply_int(Err(errno.raw_os_error())),
+        }
+    };
+    let number = start.as_ref().map(|start| start.as_raw_fd());
+    let answer = Walk { visit, flags, start: number, device: None, seen: HashSet::new() }.go(path, 0);
+    let _back = number.map(|number| fchdir(number));
+    answer
 }

@@ -94,6 +94,36 @@ int main(void) {
     need(itself(SYS_read, pipes[0], (long)&one, 1, 0, 0, 0) == -1 && errno == EINTR);
     need(setitimer(ITIMER_REAL, &never, NULL) == 0);
 
+    // So is one in which a device gets its turns; a mask is for as long as it waits.
+    int node = open("/dev/iommu", O_RDWR | O_CLOEXEC);
+    struct pollfd entry = {.fd = pipes[0], .events = POLLIN};
+    sigset_t alarms;
+    sigemptyset(&alarms);
+    sigaddset(&alarms, SIGALRM);
+    handled = 0;
+    need(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    need(poll(&entry, 1, -1) == -1 && errno == EINTR && handled > 0);
+    need(sigprocmask(SIG_BLOCK, &alarms, NULL) == 0);
+    handled = 0;
+    need(itself(SYS_poll, (long)&entry, 1, 50, 0, 0, 0) == 0 && handled == 0);
+    uint64_t open_mask = 0;
+    need(itself(SYS_ppoll, (long)&entry, 1, 0, (long)&open_mask, 8, 0) == -1 && errno == EINTR && handled > 0);
+    need(itself(SYS_ppoll, (long)&entry, 1, 0, 8, 8, 0) == -1 && errno == EFAULT);
+    need(setitimer(ITIMER_REAL, &never, NULL) == 0 && sigprocmask(SIG_UNBLOCK, &alarms, NULL) == 0);
+    signal(SIGALRM, SIG_IGN);
+    need(setitimer(ITIMER_REAL, &often, NULL) == 0 && itself(SYS_poll, (long)&entry, 1, 50, 0, 0, 0) == 0);
+    need(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    close(node);
+
+    // A path with limits to what it leads through.
+    struct { uint64_t flags, mode, resolve; } how = {O_RDWR | O_CLOEXEC, 0, 0};
+    node = itself(SYS_openat2, AT_FDCWD, (long)"/dev/iommu", (long)&how, sizeof how, 0, 0);
+    need(node >= 0 && ioctl(node, 0x3b81, &(struct { uint32_t size, flags, id; }){12}) == 0);
+    close(node);
+    how.resolve = 4;
+    need(itself(SYS_openat2, AT_FDCWD, (long)"/dev/iommu", (long)&how, sizeof how, 0, 0) == -1 && errno == ENOSYS);
+    need(close(itself(SYS_openat2, AT_FDCWD, (long)"/etc/passwd", (long)&(uint64_t[]){0, 0, 4}, sizeof how, 0, 0)) == 0);
+
     // By number, by way of libc.
     int number = syscall(SYS_openat, AT_FDCWD, "/dev/iommu", O_RDWR);
     struct { uint32_t size, flags, id; } alloc = {.size = 12};

@@ -43,6 +43,23 @@ static int visit_device(const char *path, const struct stat *stat, int kind, str
     return 0;
 }
 
+static int here;
+
+static int visit_here(const char *path, const struct stat *known, int kind, struct FTW *where) {
+    struct stat found;
+    need(lstat(path + where->base, &found) == 0 && found.st_ino == known->st_ino && kind <= FTW_D, "a name, from its directory");
+    need(strncmp(path, "devices", 7) == 0, path);
+    here++;
+    return 0;
+}
+
+static int visit_root(const char *path, const struct stat *known, int kind, struct FTW *where) {
+    (void)known;
+    if (strcmp(path, "./dev/iommu") == 0)
+        return 7;
+    return kind == FTW_D && where->level == 1 && strcmp(path, "./dev") != 0 ? FTW_SKIP_SUBTREE : FTW_CONTINUE;
+}
+
 static int visit_plain(const char *path, const struct stat *stat, int kind) {
     (void)stat;
     return kind == FTW_F && strcmp(path, "/sys/bus/pci/devices/0000:42:00.0/vendor") == 0 ? 7 : 0;
@@ -73,6 +90,15 @@ int main(void) {
     need(nodes >= 1 && directories == 2, "what nftw saw");
     need(nftw("/sys/devices/pci0000:42/0000:42:00.0", visit_device, 8, FTW_PHYS | FTW_DEPTH) == 0 && links >= 2, "nftw of links");
     need(ftw("/sys/bus/pci/devices/0000:42:00.0", visit_plain, 8) == 7, "ftw ends where it is told to");
+
+    need(chdir("/dev/vfio") == 0 && nftw("devices", visit_here, 8, FTW_PHYS | FTW_CHDIR) == 0 && here == 2, "nftw that goes along");
+    need(strcmp(getcwd(NULL, 0), "/dev/vfio") == 0 && chdir("/") == 0, "back again");
+    need(nftw(".", visit_root, 8, FTW_PHYS | FTW_ACTIONRETVAL) == 7, "nftw from the root");
+
+    int root = open("/", O_RDONLY | O_DIRECTORY), iommu_below = openat(root, "dev/iommu", O_RDWR);
+    need(iommu_below >= 0 && access("dev/iommu", R_OK) == 0 && access("./dev//iommu", R_OK) == 0, "from the root");
+    close(iommu_below);
+    close(root);
 
     // Kinds of entries, of the machine and of the host, and what is below the directory's descriptor.
     DIR *dev = opendir("/dev");

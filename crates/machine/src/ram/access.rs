@@ -160,8 +160,8 @@ macro_rules! words {
                 match &self.start {
                     // SAFETY: within the mapped frame and aligned, as just shown.
                     Start::Kept(start) => unsafe { <$atomic>::from_ptr(word(*start, offset)) }.store(value, Ordering::Release),
-                    // SAFETY: likewise; or a fault is recovered from.
                     Start::OfProgram(start) => {
+                        // SAFETY: likewise; or a fault is recovered from.
                         if !unsafe { guarded::$store(word(*start, offset), value) } {
                             return Err(Gone);
                         }

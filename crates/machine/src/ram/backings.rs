@@ -15,9 +15,11 @@ use crate::kept::Kept;
 /// `TMPFS_MAGIC` and `HUGETLBFS_MAGIC`: the file systems whose files are memory, memfds among them.
 const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x9584_58f6];
 
-/// The files that are held, by number.
+/// The files that are held, by number, and the last number.
 #[derive(Debug, Default)]
-pub(super) struct Backings(Mutex<(u32, HashMap<u32, Arc<Kept<OwnedFd>>>)>);
+pub(super) struct Backings(Mutex<(u32, Files)>);
+
+type Files = HashMap<u32, Arc<Kept<OwnedFd>>>;
 
 impl Ram {
     /// Takes a reference to a file, whatever it is, to be asked for memory later. The errno is that of `dup(2)`.

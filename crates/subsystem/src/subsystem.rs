@@ -8,7 +8,7 @@
 //!    every device of a bus takes part;
 //! 2. a group: opening it, what it has joined;
 //! 3. the lock of a device set: opening, binding, attaching;
-//! 4. a container, or within iommufd: objects of a context, an IOAS, its pages;
+//! 4. a container, or within iommufd: objects of a context, an IOAS, its pages, the unit of the self-tests;
 //! 5. a device: its interrupts and the shadow of its configuration space;
 //! 6. a device: whether its memory answers (read for each access to a BAR);
 //! 7. a physical function: who may use its virtual ones;
@@ -213,6 +213,12 @@ impl<H: Host> Subsystem<H> {
             Ok(FileKind::Iommufd(context)) => Some(SharedId::Context(*context)),
             Ok(FileKind::Container(number)) => Some(SharedId::Container(*number)),
             Ok(FileKind::DmaBuf(_)) => None,
+            Ok(FileKind::TestAccess { context, access }) => {
+                if let Ok(shared) = tables.context(*context) {
+                    shared.object.test_access_closed(&self.host, *access);
+                }
+                Some(SharedId::Context(*context))
+            }
             Ok(FileKind::FaultQueue { context, queue }) => {
                 if let Ok(shared) = tables.context(*context) {
                     shared.object.fault_queue_closed(*queue);

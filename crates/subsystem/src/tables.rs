@@ -316,11 +316,27 @@ impl<H: Host> Tables<H> {
         let files = &mut self.files;
         shared.object.fault_queue_alloc(host, ctx, argument, |queue, give| {
             let kind = FileKind::FaultQueue { context, queue };
-            let file = File { access: Access::READ_WRITE, kind };
-            let key = files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
-            give(FileId(key)).inspect_err(|_| {
-                files.remove(key);
-            })
+            open_given(files, host, kind, give)
+        })?;
+        shared.hold();
+        Ok(0)
+    }
+
+    /// `CREATE_ACCESS` of `IOMMU_TEST_CMD` on an iommufd file: opens a file for the new access, and gives the caller a
+    /// descriptor of it.
+    pub(crate) fn open_test_access(
+        &mut self,
+        host: &H,
+        ctx: &CallCtx<'_, H>,
+        iommufd: FileId,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let FileKind::Iommufd(context) = self.file(iommufd)?.kind else { return Err(rules::FILE_CLOSED) };
+        let shared = self.contexts.get(context).ok_or(rules::FILE_CLOSED)?;
+        let files = &mut self.files;
+        shared.object.test_access_new(host, ctx, argument, |access, give| {
+            let kind = FileKind::TestAccess { context, access };
+            open_given(files, host, kind, give)
         })?;
         shared.hold();
         Ok(0)
@@ -390,6 +406,20 @@ impl<H: Host> Tables<H> {
         device.registration = device.registration.saturating_sub(1);
         (device.registration == 0).then_some(device.identity.function)
     }
+}
+
+/// Opens a file that `give` gives the caller a descriptor of. All or nothing.
+fn open_given(
+    files: &mut Slab<File>,
+    alloc: &impl Alloc,
+    kind: FileKind,
+    give: &mut dyn FnMut(FileId) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    let file = File { access: Access::READ_WRITE, kind };
+    let key = files.insert(alloc, file).map_err(|_| rules::NO_MEMORY)?;
+    give(FileId(key)).inspect_err(|_| {
+        files.remove(key);
+    })
 }
 
 fn no_index(error: IdError) -> Refusal {

@@ -63,6 +63,7 @@ errnos! {
     ENOSYS = 38, "not implemented by this kernel";
     ELOOP = 40, "too many symbolic links";
     EOVERFLOW = 75, "value too large";
+    EBADE = 52, "invalid exchange";
     EBADFD = 77, "file descriptor in bad state";
     EMSGSIZE = 90, "message too long";
     EOPNOTSUPP = 95, "operation not supported";

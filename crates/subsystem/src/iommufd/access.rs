@@ -13,32 +13,48 @@ use super::device::DeviceObject;
 use super::domain::Stretch;
 use super::link::Linker;
 use super::objects::{Object, Objects};
+use super::placement::is_aligned;
 use crate::mem::{Entry, List, OutOfMemory};
 use crate::rules::iommufd as rule;
 use crate::{Function, Host, Refusal, RwLock, Transfer};
 
 /// The object of an access.
 pub(super) struct Access {
-    /// The device whose driver has it.
-    pub(super) function: Function,
+    pub(super) owner: Owner,
     /// The IOAS that it is attached to.
-    ioas: Option<u32>,
+    pub(super) ioas: Option<u32>,
+    /// The number that a test's next call to pin gets.
+    pub(super) next_item: u32,
+}
+
+/// Who has an access.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The driver of an emulated device, which is told what is pinned, and when it goes.
+    Driver(Function),
+    /// A self-test, which has nothing of what it pins.
+    Test {
+        /// Whether it pins at all.
+        pins: bool,
+    },
 }
 
 /// An access that is attached to an IOAS.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Attached {
+pub(super) struct Attached {
     /// The id of its object.
-    access: u32,
-    function: Function,
+    pub(super) access: u32,
+    pub(super) owner: Owner,
 }
 
 /// Pages that a driver has pinned with one call: IOVAs `first` to `last`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Pinned {
-    access: u32,
-    first: u64,
-    last: u64,
+pub(super) struct Pinned {
+    pub(super) access: u32,
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// The number of the call, where the driver tells them apart.
+    pub(super) item: u32,
 }
 
 /// The accesses that are attached to an IOAS, and what they have pinned.
@@ -48,8 +64,22 @@ pub(super) struct Accesses {
 }
 
 impl Access {
-    pub(super) fn new(function: Function) -> Self {
-        Access { function, ioas: None }
+    pub(super) fn new(owner: Owner) -> Self {
+        Access { owner, ioas: None, next_item: 0 }
+    }
+}
+
+impl Owner {
+    /// What IOVA, length and address of a mapping must be a multiple of.
+    fn alignment(self) -> u64 {
+        if self == (Owner::Test { pins: false }) { 1 } else { PAGE }
+    }
+
+    /// It has nothing of what is mapped from `first` to `last` any more, when this returns.
+    fn unmap<H: Host>(self, host: &H, first: u64, last: u64) {
+        if let Owner::Driver(function) = self {
+            host.dma_unmap(function, first, last);
+        }
     }
 }
 
@@ -61,6 +91,16 @@ impl Accesses {
     /// Whether none is attached.
     pub(super) fn is_empty(&self) -> bool {
         self.attached.is_empty()
+    }
+
+    /// What IOVA, length and address of a mapping must be a multiple of.
+    pub(super) fn alignment(&self) -> u64 {
+        self.attached.iter().map(|attached| attached.owner.alignment()).fold(1, u64::max)
+    }
+
+    /// What an access has pinned with the call of a number.
+    pub(super) fn item(&self, access: u32, item: u32) -> Option<Pinned> {
+        self.pinned.iter().find(|pinned| (pinned.access, pinned.item) == (access, item)).copied()
     }
 
     /// Whether pages of an area are pinned.
@@ -89,7 +129,7 @@ impl<H: Host> Context<H> {
         if access.ioas == Some(ioas) {
             return Ok(());
         }
-        let attached = Attached { access: id, function: access.function };
+        let attached = Attached { access: id, owner: access.owner };
         self.with_areas(host, new, |areas, linker| areas.add_access(linker.host, attached))?;
         self.detach_access(host, objects, id);
         if let Some(access) = objects.access_mut(id) {
@@ -119,7 +159,13 @@ impl<H: Host> Context<H> {
     ) -> Result<(), Refusal> {
         let last = last_of(iova, pages.checked_mul(PAGE).ok_or(rule::ACCESS_WRAPS)?)?;
         self.with_access(host, device, |attached, areas, linker| {
-            areas.pin_pages(linker, attached, iova, last, write)
+            let pinned = Pinned { access: attached.access, first: iova, last, item: 0 };
+            areas.pin_pages(linker, pinned, write)?;
+            if let Owner::Driver(function) = attached.owner {
+                let mut pages = areas.pinned_stretches(linker, pinned).map(Stretch::mapping);
+                host.pages_pinned(function, &mut pages);
+            }
+            Ok(())
         })
     }
 
@@ -128,7 +174,7 @@ impl<H: Host> Context<H> {
         let Ok(last) = last_of(iova, pages.saturating_mul(PAGE)) else { return };
         // An access that is not attached has nothing pinned.
         let _nothing = self.with_access(host, device, |attached, areas, linker| {
-            areas.unpin(linker, Pinned { access: attached.access, first: iova, last });
+            areas.unpin(linker, Pinned { access: attached.access, first: iova, last, item: 0 });
             Ok(())
         });
     }
@@ -156,7 +202,7 @@ impl<H: Host> Context<H> {
     ) -> Result<(), Refusal> {
         self.objects.read(|objects| {
             let access = objects.access(device.id).ok_or(rule::ACCESS_DETACHED)?;
-            let attached = Attached { access: device.id, function: access.function };
+            let attached = Attached { access: device.id, owner: access.owner };
             let ioas = objects.ioas(access.ioas.ok_or(rule::ACCESS_DETACHED)?)?;
             self.with_areas(host, ioas, |areas, linker| f(attached, areas, linker))
         })
@@ -164,19 +210,19 @@ impl<H: Host> Context<H> {
 }
 
 /// The last IOVA of a range that a driver reaches.
-fn last_of(iova: u64, length: u64) -> Result<u64, Refusal> {
+pub(super) fn last_of(iova: u64, length: u64) -> Result<u64, Refusal> {
     iova.checked_add(length.checked_sub(1).ok_or(rule::ACCESS_LENGTH)?).ok_or(rule::ACCESS_WRAPS)
 }
 
 impl<H: Host> Objects<H> {
-    fn access(&self, id: u32) -> Option<&Access> {
+    pub(super) fn access(&self, id: u32) -> Option<&Access> {
         match self.get(id) {
             Some(Object::Access(access)) => Some(access),
             _ => None,
         }
     }
 
-    fn access_mut(&mut self, id: u32) -> Option<&mut Access> {
+    pub(super) fn access_mut(&mut self, id: u32) -> Option<&mut Access> {
         match self.get_mut(id) {
             Some(Object::Access(access)) => Some(access),
             _ => None,
@@ -187,7 +233,7 @@ impl<H: Host> Objects<H> {
 impl<H: Host> Areas<H> {
     fn add_access(&mut self, host: &H, attached: Attached) -> Result<(), Refusal> {
         self.accesses.attached.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-        self.check_alignment(PAGE)?;
+        self.check_alignment(attached.owner.alignment())?;
         self.accesses.attached.push_reserved(attached);
         Ok(())
     }
@@ -198,23 +244,24 @@ impl<H: Host> Areas<H> {
             return;
         };
         if let Some(gone) = self.accesses.attached.remove(at) {
-            linker.host.dma_unmap(gone.function, 0, u64::MAX);
+            gone.owner.unmap(linker.host, 0, u64::MAX);
         }
         self.unpin_where(linker, |pinned| pinned.access == access);
     }
 
-    fn pin_pages(
+    /// Pins what is mapped at some IOVAs, for an access.
+    pub(super) fn pin_pages(
         &mut self,
         linker: &mut Linker<'_, H>,
-        attached: Attached,
-        first: u64,
-        last: u64,
+        pinned: Pinned,
         write: bool,
     ) -> Result<(), Refusal> {
+        let Pinned { first, last, .. } = pinned;
         self.accesses.pinned.reserve(linker.host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         let mut next = Some(first);
         for area in self.covered(first, last) {
-            let pinned = check_access(linker, &area, write)
+            let pinned = check_whole_pages(&area, last)
+                .and_then(|()| check_access(linker, &area, write))
                 .and_then(|()| linker.records.pin(linker.host, area.value.record, area.value.span(&area)));
             if let Err(refusal) = pinned {
                 self.unpin_before(linker, first, area.first);
@@ -226,15 +273,20 @@ impl<H: Host> Areas<H> {
             self.unpin_before(linker, first, gap);
             return Err(rule::ACCESS_UNMAPPED);
         }
-        self.accesses.pinned.push_reserved(Pinned { access: attached.access, first, last });
-        let linker = &*linker;
-        let mut pages =
-            self.covered(first, last).flat_map(|area| linker.stretches(area)).map(Stretch::mapping);
-        linker.host.pages_pinned(attached.function, &mut pages);
+        self.accesses.pinned.push_reserved(pinned);
         Ok(())
     }
 
-    fn unpin(&mut self, linker: &mut Linker<'_, H>, pinned: Pinned) {
+    /// What was pinned.
+    pub(super) fn pinned_stretches<'a>(
+        &'a self,
+        linker: &'a Linker<'_, H>,
+        pinned: Pinned,
+    ) -> impl Iterator<Item = Stretch<H::Pin>> + 'a {
+        self.covered(pinned.first, pinned.last).flat_map(|area| linker.stretches(area))
+    }
+
+    pub(super) fn unpin(&mut self, linker: &mut Linker<'_, H>, pinned: Pinned) {
         if let Some(at) = self.accesses.pinned.iter().position(|other| *other == pinned) {
             self.accesses.pinned.remove(at);
             self.unpin_range(linker, pinned.first, pinned.last);
@@ -245,7 +297,7 @@ impl<H: Host> Areas<H> {
     pub(super) fn take_back(&mut self, linker: &mut Linker<'_, H>, area: &Entry<Area>) {
         if self.accesses.has_pinned(area) {
             for attached in self.accesses.attached.iter() {
-                linker.host.dma_unmap(attached.function, area.first, area.last);
+                attached.owner.unmap(linker.host, area.first, area.last);
             }
             self.unpin_where(linker, |pinned| pinned.overlaps(area.first, area.last));
         }
@@ -272,7 +324,7 @@ impl<H: Host> Areas<H> {
         }
     }
 
-    fn transfer(
+    pub(super) fn transfer(
         &self,
         linker: &mut Linker<'_, H>,
         first: u64,
@@ -288,6 +340,14 @@ impl<H: Host> Areas<H> {
         }
         if done < bytes.length() { Err(rule::ACCESS_UNMAPPED) } else { Ok(()) }
     }
+}
+
+/// Checks that a part of an area begins with a page, and, unless it ends at `last`, ends with one.
+fn check_whole_pages(area: &Entry<Area>, last: u64) -> Result<(), Refusal> {
+    let begins = is_aligned(area.value.offset, PAGE);
+    let length = area.last.saturating_sub(area.first).saturating_add(1);
+    let ends = area.last == last || is_aligned(area.value.offset.saturating_add(length), PAGE);
+    if begins && ends { Ok(()) } else { Err(rule::ACCESS_PAGES) }
 }
 
 /// Checks that a driver may reach an area.

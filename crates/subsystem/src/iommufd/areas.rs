@@ -70,7 +70,7 @@ impl<H: Host> Areas<H> {
 
     /// What IOVA, length and address of a mapping must be a multiple of.
     pub(super) fn alignment(&self) -> u64 {
-        let least = if self.accesses.is_empty() && self.huge_pages { 1 } else { PAGE };
+        let least = if self.huge_pages { self.accesses.alignment() } else { PAGE };
         self.tables.iter().map(|table| table.geometry.granule()).fold(least, u64::max)
     }
 

@@ -1,6 +1,6 @@
 //! Devices of a context: bound to it, and who is in one iommu_group with whom.
 
-use super::access::Access;
+use super::access::{Access, Owner};
 use super::context::Context;
 use super::objects::{Object, Objects};
 use super::unit::{Group, Unit};
@@ -119,7 +119,7 @@ impl<H: Host> Context<H> {
         self.objects.write(|objects| {
             let iommu = match binding {
                 Binding::Emulated => {
-                    let id = objects.insert(host, Object::Access(Access::new(function)))?;
+                    let id = objects.insert(host, Object::Access(Access::new(Owner::Driver(function))))?;
                     return Ok(DeviceObject { id });
                 }
                 Binding::Noiommu => None,

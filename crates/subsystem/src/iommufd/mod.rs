@@ -43,7 +43,7 @@ mod pinned;
 mod placement;
 mod records;
 mod reserved;
-mod selftest;
+pub(crate) mod selftest;
 mod span;
 mod unit;
 

@@ -109,6 +109,7 @@ rules! {
     ACCESS_LENGTH = EINVAL, "access.length", "a length is not 0";
     ACCESS_WRAPS = EOVERFLOW, "access.wraps", "the range ends below 2^64";
     ACCESS_UNMAPPED = ENOENT, "access.unmapped", "all of the range is mapped, without gaps";
+    ACCESS_PAGES = EINVAL, "access.pages", "what is pinned are whole pages, but for the end of the last";
     ACCESS_RIGHTS = EPERM, "access.rights", "all of the range is mapped for reading, or for writing, as it is reached";
     ACCESS_BAR = EINVAL, "access.bar", "what is reached in software is memory, not a BAR behind a dma-buf";
 
@@ -179,6 +180,16 @@ rules! {
     TEST_MAP = EINVAL, "test.map", "the page table translates each IOVA to the memory that the test expects there";
     TEST_REFS = EIO, "test.refs", "each page is pinned as often as the test expects";
     TEST_CACHE = EINVAL, "test.cache", "the entry of the device's cache is there, and holds what the test expects";
+    TEST_ACCESS = EBADFD, "test.access", "the descriptor is that of an access";
+    TEST_ACCESS_FLAGS = EOPNOTSUPP, "test.access-flags", "the flags are known";
+    TEST_ACCESS_DESCRIPTOR = ENOMEM, "test.access-descriptor", "the caller has room for another descriptor";
+    TEST_ACCESS_PINS = EOPNOTSUPP, "test.access-pins", "an access pins pages that was made to pin pages";
+    TEST_ACCESS_LENGTH = ENOMEM, "test.access-length", "at most 16 MiB are reached at a time";
+    TEST_ACCESS_ITEM = ENOENT, "test.access-item", "what is given back was pinned by the access, and not taken back meanwhile";
+    TEST_PAGES = EBADE, "test.pages", "each page that was pinned is the one that the test expects";
+    TEST_FILE_IOCTL = ENOTTY, "test.file-ioctl", "the file of an access knows no ioctl";
+    TEST_FILE_READ = EINVAL, "test.file-read", "the file of an access is neither read nor written";
+    TEST_FILE_MAP = ENODEV, "test.file-map", "the file of an access is not mapped";
     TEST_MEMORY_LIMIT = EINVAL, "test.memory-limit", "the limit is at least 12";
 
     // As a container.

@@ -2,6 +2,7 @@
 
 use uapi::Errno;
 use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
+use uapi::iommufd_test::IOMMU_TEST_CMD;
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE, VFIO_DEVICE_PCI_HOT_RESET, VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER,
 };
@@ -9,7 +10,8 @@ use uapi::vfio::{
 use super::Subsystem;
 use crate::ctx::{CallCtx, Polling};
 use crate::host::{Host, RwLock as _};
-use crate::iommufd::fault_queue;
+use crate::iommufd::{fault_queue, selftest};
+use crate::kconfig::Symbol;
 use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::Tables;
 use crate::vfio::device::Device;
@@ -28,6 +30,13 @@ impl<H: Host> Subsystem<H> {
         match command {
             IOMMU_FAULT_QUEUE_ALLOC if self.is_iommufd(file) => {
                 self.tables.write(|tables| tables.open_fault_queue(&self.host, ctx, file, argument))
+            }
+            IOMMU_TEST_CMD
+                if let Some(on_file) = selftest::on_file(ctx, argument)
+                    && self.kconfig.has(Symbol::IommufdTest)
+                    && self.is_iommufd(file) =>
+            {
+                self.test_access(ctx, file, on_file, argument)
             }
             VFIO_GROUP_GET_DEVICE_FD if let Some(minor) = self.group_of(file) => {
                 self.open_group_device(ctx, minor, argument)
@@ -72,6 +81,7 @@ impl<H: Host> Subsystem<H> {
                 tables.container(*number)?.object.ioctl(&call)
             }
             FileKind::DmaBuf(_) => Err(rules::DMA_BUF_IOCTL),
+            FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_IOCTL),
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_IOCTL),
         }
     }
@@ -85,6 +95,27 @@ impl<H: Host> Subsystem<H> {
             _ => None,
         });
         device.filter(|_| pci::dma_buf::is_asked(ctx, argument))
+    }
+
+    /// An operation of `IOMMU_TEST_CMD` that opens the file of an access, or works on one.
+    fn test_access(
+        &self,
+        ctx: &CallCtx<'_, H>,
+        iommufd: FileId,
+        on_file: selftest::OnFile,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let selftest::OnFile::Uses(descriptor) = on_file else {
+            return self.tables.write(|tables| tables.open_test_access(&self.host, ctx, iommufd, argument));
+        };
+        let file = ctx.files.ours(descriptor).ok().flatten().ok_or(iommufd_rules::TEST_ACCESS)?;
+        self.tables.read(|tables| match tables.file(file)?.kind {
+            FileKind::TestAccess { context, access } => {
+                let context = &tables.context(context)?.object;
+                context.test_access(&self.host, ctx, access, argument).map(|()| 0)
+            }
+            _ => Err(iommufd_rules::TEST_ACCESS),
+        })
     }
 
     fn is_iommufd(&self, file: FileId) -> bool {
@@ -167,6 +198,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
                 FileKind::Device(file) => bound(tables, file)?.driver.read(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
+                FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_READ),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
@@ -225,6 +257,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.driver.write(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
+                FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_READ),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
             }
         })
@@ -251,6 +284,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
                 FileKind::Device(file) => bound(tables, file)?.driver.map(&self.host, request),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
+                FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_MAP),
                 FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_MAP),
             }
         })
@@ -265,9 +299,11 @@ impl<H: Host> Subsystem<H> {
                 _ => Err(rules::DMA_BUF_SEEK),
             },
             FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
-            FileKind::Iommufd(_) | FileKind::Device(_) | FileKind::Group(_) | FileKind::Container(_) => {
-                Err(rules::FILE_SEEK)
-            }
+            FileKind::Iommufd(_)
+            | FileKind::Device(_)
+            | FileKind::Group(_)
+            | FileKind::Container(_)
+            | FileKind::TestAccess { .. } => Err(rules::FILE_SEEK),
         })
     }
 

@@ -100,6 +100,13 @@ pub(crate) enum FileKind {
     Container(u32),
     /// A part of a BAR.
     DmaBuf(Export),
+    /// An access of a self-test of IOMMUFD. It keeps its context.
+    TestAccess {
+        /// The context's number.
+        context: u32,
+        /// The access's identifier there.
+        access: u32,
+    },
     /// A fault queue. It keeps its context.
     FaultQueue {
         /// The context's number.

@@ -40,6 +40,7 @@ mod rules;
 mod software_dma;
 mod software_dma_container;
 mod software_dma_dirty;
+mod test_access;
 mod token;
 mod type1;
 mod vga;

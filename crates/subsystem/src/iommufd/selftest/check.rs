@@ -58,7 +58,7 @@ impl<H: Host> Context<H> {
 }
 
 /// Runs `f` with memory of the caller pinned, and the offset of its first byte in the pin.
-fn with_memory<H: Host>(
+pub(super) fn with_memory<H: Host>(
     call: &Call<'_, H>,
     address: u64,
     length: u64,

@@ -4,6 +4,7 @@
 //!
 //! Its devices do nothing by themselves. Its page tables are kept here, and what they translate to can be asked.
 
+mod access;
 mod check;
 mod device;
 mod domain;
@@ -18,6 +19,7 @@ use super::domain::Geometry;
 use crate::mem::{IdError, IdMap};
 use crate::rules::iommufd as rule;
 use crate::{Host, Refusal};
+pub(crate) use access::{OnFile, on_file};
 pub(super) use device::Selftest;
 use domain::MockDomain;
 

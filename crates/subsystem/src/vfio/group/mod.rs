@@ -267,6 +267,7 @@ impl<H: Host> Group<H> {
                 FileKind::Device(_)
                 | FileKind::Group(_)
                 | FileKind::DmaBuf(_)
+                | FileKind::TestAccess { .. }
                 | FileKind::FaultQueue { .. } => {
                     return Err(rules::SET_CONTAINER_OTHER);
                 }

@@ -1,6 +1,7 @@
 //! The calls on a machine, as data: the process that has the machine makes them, its own and those of the processes that share it.
 
 use std::ffi::{OsStr, c_int};
+use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -43,6 +44,25 @@ pub(crate) enum Request<'a> {
     Turn,
     /// Files whose last descriptor is closed are released.
     Closed,
+}
+
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Request::LookUp { path, .. } => write!(f, "a look at {}", as_path(path).display()),
+            Request::Open { path, .. } => write!(f, "open {}", as_path(path).display()),
+            Request::PathOf(_) => f.write_str("a look at a descriptor"),
+            Request::Ioctl { number, command, .. } => write!(f, "ioctl {command:#x} on descriptor {number}"),
+            Request::Read { .. } => f.write_str("read"),
+            Request::Write { .. } => f.write_str("write"),
+            Request::Seek { .. } => f.write_str("lseek"),
+            Request::Map { .. } | Request::Mapped(_) => f.write_str("mmap or munmap"),
+            Request::Load { offset, .. } => write!(f, "a load from the register at {offset:#x}"),
+            Request::Store { offset, .. } => write!(f, "a store to the register at {offset:#x}"),
+            Request::Turn => f.write_str("a wait"),
+            Request::Closed => f.write_str("close"),
+        }
+    }
 }
 
 /// [`Mapping`], as it is passed on.

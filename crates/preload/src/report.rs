@@ -1,6 +1,6 @@
 //! What `ioasis run` is told: a line each, through a pipe.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::fd::RawFd;
 
 use crate::raw::raw;
@@ -36,14 +36,34 @@ impl Report {
     }
 
     /// Tells a line. Nobody who listens any more is no reason to stop.
-    pub(crate) fn tell(&self, kind: Kind, words: impl std::fmt::Display) {
-        let mut line = String::new();
-        if write!(line, "{}{words}", kind as u8 as char).is_err() {
-            return;
+    pub(crate) fn tell(&self, kind: Kind, words: impl fmt::Display) {
+        let mut line = Line { bytes: [0; LINE], length: 0 };
+        // What does not fit is cut off.
+        let _whole = write!(line, "{}{words}", kind as u8 as char);
+        line.bytes[line.length] = b'\n';
+        // SAFETY: the bytes are those of a live array. A pipe takes a line whole or makes the caller wait.
+        let _told = unsafe { raw!(SYS_write, self.pipe, line.bytes.as_ptr(), line.length + 1) };
+    }
+}
+
+/// How long a line may be.
+const LINE: usize = 2048;
+
+/// A line that takes no memory: the allocator may be what has failed.
+struct Line {
+    bytes: [u8; LINE],
+    length: usize,
+}
+
+impl fmt::Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // One byte is left for the end of the line.
+        let room = &mut self.bytes[self.length..LINE - 1];
+        let count = text.len().min(room.len());
+        for (into, byte) in room.iter_mut().zip(text.bytes()) {
+            *into = if byte == b'\n' { b' ' } else { byte };
         }
-        let mut line = line.replace('\n', " ");
-        line.push('\n');
-        // SAFETY: the bytes are those of a live string. A short pipe of its own takes a line whole or makes the caller wait.
-        let _told = unsafe { raw!(SYS_write, self.pipe, line.as_ptr(), line.len()) };
+        self.length += count;
+        if count == text.len() { Ok(()) } else { Err(fmt::Error) }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, SIGSYS, siginfo_t, sigset_t, ucontext_t};
 use sys::guarded;
 
+use crate::crash;
 use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw};
 use crate::state;
@@ -153,7 +154,7 @@ pub(crate) fn program_action(signal: c_int, new: Option<Action>) -> Action {
 /// The end of a handler.
 #[unsafe(naked)]
 unsafe extern "C" fn restore() {
-    naked_asm!("mov eax, 15", "syscall")
+    naked_asm!("mov rax, 15", "syscall")
 }
 
 /// Ends a handler of the program, whose frame is where its stack pointer is.
@@ -163,7 +164,7 @@ unsafe extern "C" fn restore() {
 /// The frame is there.
 #[unsafe(naked)]
 pub(crate) unsafe extern "C" fn return_from(frame: usize) -> ! {
-    naked_asm!("mov rsp, rdi", "mov eax, 15", "syscall")
+    naked_asm!("mov rsp, rdi", "mov rax, 15", "syscall")
 }
 
 /// An access of the program, or of a guarded copy, has faulted.
@@ -188,6 +189,7 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
         Some(Err(Signal::Segv(address))) => pass_on(SIGSEGV, info, context, Some(address)),
         Some(Err(Signal::Bus(address))) => pass_on(SIGBUS, info, context, Some(address)),
         Some(Err(Signal::Stuck)) => die(libc::SIGABRT),
+        None if info.si_code > 0 && is_inside() => crash::ended_by(signal, address),
         None => pass_on(signal, info, context, None),
     }
 }

@@ -14,7 +14,7 @@ use crate::report::{Kind, Report};
 use crate::signals;
 use crate::traps::Traps;
 use crate::tree;
-use crate::{fork, paths};
+use crate::{crash, fork, paths};
 
 /// What `ioasis run` passes on in the environment.
 #[derive(Debug)]
@@ -100,6 +100,7 @@ fn build(settings: &'static Settings) -> Option<State> {
 impl State {
     /// Makes a call of this process.
     pub(crate) fn ask(&self, request: &Request<'_>) -> Result<Answer, Refused> {
+        let _under_way = crash::UnderWay::new(request);
         let answer = self.make(&self.machine, request);
         // From a look at something nothing follows.
         if !matches!(request, Request::LookUp { .. } | Request::PathOf(_)) {
@@ -167,6 +168,6 @@ impl State {
 
     /// A path of the machine, as the folder has it.
     pub(crate) fn shown_path(&self, path: &Path) -> PathBuf {
-        self.settings.root.join(path.strip_prefix("/").unwrap_or(path))
+        tree::inside(&self.settings.root, path)
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn show(machine: &Machine, root: &Path) -> io::Result<()> {
     directories.iter().try_for_each(|directory| join(root, directory, &there))
 }
 
-fn inside(root: &Path, path: &Path) -> PathBuf {
+/// Where the folder has a path of the machine.
+pub(crate) fn inside(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
 

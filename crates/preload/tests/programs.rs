@@ -147,6 +147,11 @@ fn refusals_are_explained() {
     let output = under.run(&["--explain"], &[&drive, "/dev/vfio/devices/vfio0"]);
     says(&output, "there and back\n");
     assert!(String::from_utf8_lossy(&output.stderr).contains("get-pa.no-page-table"), "{output:?}");
+    let output = under.run(&["--explain"], &["cat", "/dev/vfio/devices/vfio7"]);
+    fails(
+        &output,
+        "open /dev/vfio/devices/vfio7: ENOENT (no such file or directory): the machine has no such node; it has /dev/iommu, ",
+    );
 }
 
 #[test]

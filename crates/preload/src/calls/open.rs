@@ -1,6 +1,8 @@
 //! Opening by path.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use libc::{AT_FDCWD, mode_t, open_how};
@@ -11,7 +13,9 @@ use crate::filter;
 use crate::inside::Inside;
 use crate::paths::{Place, place};
 use crate::raw::{Answer, raw, reply_int, waiting};
-use crate::state::State;
+use crate::report::Kind as Line;
+use crate::state::{self, State};
+use crate::tree;
 
 /// Opens a path, of the machine or of the host.
 ///
@@ -21,7 +25,7 @@ use crate::state::State;
 pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> Answer {
     // SAFETY: as the caller has promised.
     let place = unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) };
-    open_in(place, flags, mode).unwrap_or_else(|| {
+    let opened = open_in(place, flags, mode).unwrap_or_else(|| {
         // SAFETY: the kernel checks the path, which is a string if it could be opened.
         unsafe {
             let opened = waiting!(SYS_openat, directory, path, flags, mode)?;
@@ -31,7 +35,37 @@ pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int
             }
             Ok(opened)
         }
-    })
+    });
+    if opened == Err(libc::ENOENT) {
+        // SAFETY: the kernel has found it to be a string.
+        explain_missing(unsafe { CStr::from_ptr(path) });
+    }
+    opened
+}
+
+/// Tells of a node that the machine does not have, if that is asked for.
+fn explain_missing(path: &CStr) {
+    let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+    if !path.starts_with("/dev/iommu") && !path.starts_with("/dev/vfio") {
+        return;
+    }
+    let Some(settings) = state::settings().filter(|settings| settings.report.explains) else { return };
+    let Some(_inside) = Inside::enter() else { return };
+    let mut nodes = Vec::new();
+    for folder in ["/dev", "/dev/vfio", "/dev/vfio/devices"].map(Path::new) {
+        let shown = tree::inside(&settings.root, folder);
+        let entries = fs::read_dir(shown).into_iter().flatten().flatten();
+        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        nodes.extend(files.map(|file| folder.join(file.file_name()).display().to_string()));
+    }
+    nodes.sort_unstable();
+    let (path, nodes) = (path.display(), nodes.join(", "));
+    settings.report.tell(
+        Line::Call,
+        format_args!(
+            "open {path}: ENOENT (no such file or directory): the machine has no such node; it has {nodes}"
+        ),
+    );
 }
 
 /// Opens what is at a place of the machine; `None` if it is the host's.

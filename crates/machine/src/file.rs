@@ -10,21 +10,22 @@
 //! descriptors ([`Machine::open_bare`](crate::Machine::open_bare)). What the machine keeps tells it when the last duplicate is
 //! gone, in whatever process:
 //!
-//! * The placeholder of a file that programs wait for is one end of a pair of sockets, whose other end is hung up then. Like the
-//!   kernel's fault queue it is ready for writing, for `poll` and `epoll`.
+//! * The placeholder of a file that programs wait for is the reading end of a pipe, which the other end learns of then. While the
+//!   file has something to read there is a byte in it, for `poll` and `epoll`; one that is always ready for writing is open for
+//!   that, too.
 //! * Any other one is a memfd, with a lock that goes with the last duplicate.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, flock, fstat, memfd_create};
+use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use subsystem::{FileId, Polling};
 use sys::Access;
@@ -83,6 +84,8 @@ pub(crate) struct Files {
     known: Mutex<HashMap<FileKey, Known>>,
     /// How many of them have bare descriptors. Mostly none: then nobody has to look whether one was closed.
     bare: AtomicUsize,
+    /// Held while it is shown what files have to read; taken before any other lock.
+    showing: Mutex<()>,
 }
 
 /// An open file, as its inode finds it.
@@ -95,8 +98,8 @@ enum Known {
 
 /// What the machine keeps of the placeholder of such a file, to see that the program has closed it.
 enum Watch {
-    /// The other end of a pair of sockets.
-    Socket(Kept<UnixStream>),
+    /// The writing end of a pipe, and whether there is a byte in it.
+    Pipe { end: Kept<OwnedFd>, filled: bool },
     /// The same memfd, opened once more.
     Locked(Kept<OwnedFd>),
 }
@@ -130,7 +133,7 @@ impl Files {
         give: &mut dyn FnMut(OwnedFd) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let (placeholder, watch) = match polling {
-            Polling::State => Watch::socket(),
+            Polling::State { writable } => Watch::pipe(writable),
             Polling::None => Watch::locked(),
         }
         .map_err(errno)?;
@@ -156,6 +159,31 @@ impl Files {
     /// Whether there are any that the program may close without a word.
     pub(crate) fn are_installed(&self) -> bool {
         self.bare.load(Ordering::Relaxed) > 0
+    }
+
+    /// Shows of each file that programs wait for whether it has something to read, as `is_readable` says. Called with no lock
+    /// held.
+    pub(crate) fn show_readable(&self, is_readable: impl Fn(FileId) -> bool) {
+        if !self.are_installed() {
+            return;
+        }
+        // Whoever shows what is so now has asked after whoever showed something before.
+        let _order = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited_for = |known: &Known| match known {
+            Known::Bare { opened: Opened::Installed(file), watch: Watch::Pipe { .. }, .. } => Some(*file),
+            Known::Bare { .. } | Known::Opened { .. } => None,
+        };
+        let files: Vec<_> =
+            self.lock().iter().filter_map(|(inode, known)| Some((*inode, waited_for(known)?))).collect();
+        for (inode, file) in files {
+            let readable = is_readable(file);
+            if let Some(Known::Bare { opened: Opened::Installed(now), watch, .. }) =
+                self.lock().get_mut(&inode)
+                && *now == file
+            {
+                watch.show(readable);
+            }
+        }
     }
 
     /// Forgets the files of which the program has closed the last bare descriptor; those of the subsystem are to be released.
@@ -193,17 +221,37 @@ fn errno(error: std::io::Error) -> Errno {
 
 impl Watch {
     /// A placeholder that programs can wait for, and what tells that it is closed.
-    fn socket() -> std::io::Result<(OwnedFd, Self)> {
-        let (placeholder, other_end) = UnixStream::pair()?;
-        placeholder.set_nonblocking(true)?;
-        Ok((placeholder.into(), Watch::Socket(Kept::new(other_end))))
+    fn pipe(writable: bool) -> std::io::Result<(OwnedFd, Self)> {
+        let (placeholder, end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let watch = Watch::Pipe { end: Kept::new(end), filled: false };
+        if !writable {
+            return Ok((placeholder, watch));
+        }
+        Ok((again(&placeholder, OFlags::RDWR | OFlags::NONBLOCK)?, watch))
+    }
+
+    /// Shows whether the file has something to read.
+    fn show(&mut self, readable: bool) {
+        let Watch::Pipe { end, filled } = self else { return };
+        if *filled == readable {
+            return;
+        }
+        // An end that reads and writes: one that writes alone sends the program SIGPIPE if it has closed its own.
+        let both = again(end, OFlags::RDWR | OFlags::NONBLOCK);
+        let done = both.and_then(|both| match readable {
+            true => rustix::io::write(both, &[0]),
+            false => rustix::io::read(both, &mut [0]),
+        });
+        // If the host has no descriptor left, the next call tries again.
+        if done.is_ok() {
+            *filled = readable;
+        }
     }
 
     /// A placeholder that they cannot wait for, and what tells that it is closed.
     fn locked() -> std::io::Result<(OwnedFd, Self)> {
         let placeholder = memfd_create("ioasis", MemfdFlags::CLOEXEC)?;
-        let path = format!("/proc/self/fd/{}", placeholder.as_raw_fd());
-        let again = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let again = again(&placeholder, OFlags::RDWR)?;
         flock(&placeholder, FlockOperation::LockExclusive)?;
         Ok((placeholder, Watch::Locked(Kept::new(again))))
     }
@@ -211,14 +259,20 @@ impl Watch {
     /// Whether the program has no descriptor of the placeholder any more.
     fn is_over(&self) -> bool {
         match self {
-            Watch::Socket(socket) => {
-                let mut polled = [PollFd::new(&**socket, PollFlags::empty())];
+            Watch::Pipe { end, .. } => {
+                let mut polled = [PollFd::new(&**end, PollFlags::empty())];
                 let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-                poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+                poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::ERR)
             }
             Watch::Locked(file) => flock(file, FlockOperation::NonBlockingLockExclusive).is_ok(),
         }
     }
+}
+
+/// Opens what a descriptor stands for once more.
+fn again(descriptor: impl AsFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
 }
 
 impl FileKey {

@@ -167,6 +167,7 @@ impl Machine {
             }
         };
         shared.settle();
+        shared.files.show_readable(|file| shared.subsystem.poll(file).read);
         answer
     }
 }

@@ -139,14 +139,23 @@ impl State {
             }
             Request::Read { file: key, offset, length } => {
                 let mut bytes = vec![0; length as usize];
-                let read = |offset| machine.bare_read(&file(key)?, &mut bytes, offset).map_err(refused);
-                let count = self.at(key, offset, read)?;
+                let file = file(key)?;
+                let count = if offset.is_none() && machine.is_stream(&file) {
+                    machine.bare_read_stream(&file, &mut bytes).map_err(refused)?
+                } else {
+                    self.at(key, offset, |at| machine.bare_read(&file, &mut bytes, at).map_err(refused))?
+                };
                 bytes.truncate(count);
                 Answer::Bytes(bytes)
             }
             Request::Write { file: key, offset, bytes } => {
-                let write = |offset| machine.bare_write(&file(key)?, bytes, offset).map_err(refused);
-                Answer::Value(self.at(key, offset, write)? as u64)
+                let file = file(key)?;
+                let count = if offset.is_none() && machine.is_stream(&file) {
+                    machine.bare_write_stream(&file, bytes).map_err(refused)?
+                } else {
+                    self.at(key, offset, |at| machine.bare_write(&file, bytes, at).map_err(refused))?
+                };
+                Answer::Value(count as u64)
             }
             Request::Seek { file: key, offset, whence } => {
                 Answer::Value(self.seek((key, &file(key)?), offset, whence)?)

@@ -88,7 +88,10 @@ impl dyn UserMemory + '_ {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polling {
     /// It has one: `poll(2)` tells it, and `epoll(7)` takes the file.
-    State,
+    State {
+        /// Whether it is always ready for writing; else it never is.
+        writable: bool,
+    },
     /// It has none: `poll(2)` finds it ready for everything, and `epoll(7)` refuses it with EPERM.
     None,
 }

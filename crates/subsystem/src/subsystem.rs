@@ -219,9 +219,9 @@ impl<H: Host> Subsystem<H> {
                 }
                 Some(SharedId::Context(*context))
             }
-            Ok(FileKind::FaultQueue { context, queue }) => {
+            Ok(FileKind::Queue { context, queue }) => {
                 if let Ok(shared) = tables.context(*context) {
-                    shared.object.fault_queue_closed(*queue);
+                    shared.object.queue_closed(*queue);
                 }
                 Some(SharedId::Context(*context))
             }

@@ -303,19 +303,19 @@ impl<H: Host> Tables<H> {
         Ok(FileId(id))
     }
 
-    /// `IOMMU_FAULT_QUEUE_ALLOC` on an iommufd file: opens a file for the new queue, and gives the caller a descriptor of it.
-    pub(crate) fn open_fault_queue(
+    /// A command on an iommufd file that makes a queue: opens a file for it, and gives the caller a descriptor of that.
+    pub(crate) fn open_queue(
         &mut self,
         host: &H,
         ctx: &CallCtx<'_, H>,
         iommufd: FileId,
-        argument: u64,
+        call: (u32, u64),
     ) -> Result<u32, Refusal> {
         let FileKind::Iommufd(context) = self.file(iommufd)?.kind else { return Err(rules::FILE_CLOSED) };
         let shared = self.contexts.get(context).ok_or(rules::FILE_CLOSED)?;
         let files = &mut self.files;
-        shared.object.fault_queue_alloc(host, ctx, argument, |queue, give| {
-            let kind = FileKind::FaultQueue { context, queue };
+        shared.object.queue_alloc(host, ctx, call, &mut |queue, give| {
+            let kind = FileKind::Queue { context, queue };
             open_given(files, host, kind, give)
         })?;
         shared.hold();
@@ -356,7 +356,7 @@ impl<H: Host> Tables<H> {
         let file = File { access: Access::READ_WRITE, kind: FileKind::DmaBuf(export) };
         let key = self.files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
         let mut descriptor = 0;
-        let installed = ctx.files.install(FileId(key), Polling::State, &mut |fd| {
+        let installed = ctx.files.install(FileId(key), Polling::State { writable: true }, &mut |fd| {
             descriptor = fd;
             Ok(())
         });

@@ -25,7 +25,7 @@ use crate::{machine, machine_of};
 pub(crate) const OUT_OF_REACH: &[(Refusal, &str)] = &[
     (rule::OBJECTS_EXHAUSTED, "it would take 2^31 objects"),
     (rule::DEVICE_GONE, "a device file keeps its object for as long as calls on it are under way"),
-    (rule::FAULT_QUEUE_DESCRIPTOR, "it takes a process that has no descriptor left, and so no test in it"),
+    (rule::QUEUE_DESCRIPTOR, "it takes a process that has no descriptor left, and so no test in it"),
     (rule::ACCESS_DETACHED, DRIVERS),
     (rule::ACCESS_LENGTH, DRIVERS),
     (rule::ACCESS_WRAPS, DRIVERS),
@@ -296,14 +296,14 @@ fn fault_queues(bench: &Bench) -> Vec<Broken> {
     let count = |answer: Result<usize>| answer.map(|count| count as u32);
     let mut broken = vec![
         (rule::FAULT_QUEUE_FLAGS, bench.call(IommuFaultAlloc { flags: 1, ..IommuFaultAlloc::new() })),
-        (rule::FAULT_QUEUE_POSITION, count(machine.pread(&queue, &mut [0; 40], 0))),
+        (rule::QUEUE_POSITION, count(machine.pread(&queue, &mut [0; 40], 0))),
         (rule::FAULT_QUEUE_READ_SIZE, count(machine.read_stream(&queue, &mut [0; 39]))),
         (rule::FAULT_QUEUE_WRITE_SIZE, count(machine.write_stream(&queue, &[0; 7]))),
         (rule::FAULT_QUEUE_CODE, count(respond(99))),
         (rule::FAULT_QUEUE_COOKIE, count(respond(IOMMUFD_PAGE_RESP_SUCCESS))),
-        (rule::FAULT_QUEUE_IOCTL, call(machine, &queue, &mut IommuIoasAlloc::new())),
-        (rule::FAULT_QUEUE_MAP, machine.map_region(&queue, Mapping::registers(0, 4096)).map(|_| 0)),
-        (rule::DESTROY_FAULT_QUEUE_OPEN, destroy()),
+        (rule::QUEUE_IOCTL, call(machine, &queue, &mut IommuIoasAlloc::new())),
+        (rule::QUEUE_MAP, machine.map_region(&queue, Mapping::registers(0, 4096)).map(|_| 0)),
+        (rule::DESTROY_QUEUE_OPEN, destroy()),
     ];
     let flags = IOMMU_HWPT_FAULT_ID_VALID;
     let naming = IommuHwptAlloc { flags, fault_id: alloc.out_fault_id, ..bench.hwpt_alloc() };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use subsystem::Function;
 use sys::{Access, Error, Mapping, MmioError, Result, Width};
 
+use super::calls::node;
 use super::{Machine, registers};
 use crate::bus::PciFunction;
 use crate::file::{BareFile, FileKey, Files, Opened};
@@ -79,6 +80,22 @@ impl Machine {
     /// `pwrite(2)`
     pub fn bare_write(&self, file: &BareFile, bytes: &[u8], offset: u64) -> Result<usize> {
         self.write_at(file.opened(), file.path(), bytes, offset)
+    }
+
+    /// Whether a file is read and written without positions.
+    #[must_use]
+    pub fn is_stream(&self, file: &BareFile) -> bool {
+        node(file.opened()).is_some_and(|file| self.shared.subsystem.is_stream(file))
+    }
+
+    /// `read(2)` of such a file.
+    pub fn bare_read_stream(&self, file: &BareFile, bytes: &mut [u8]) -> Result<usize> {
+        self.stream_read(file.opened(), file.path(), bytes)
+    }
+
+    /// `write(2)` to such a file.
+    pub fn bare_write_stream(&self, file: &BareFile, bytes: &[u8]) -> Result<usize> {
+        self.stream_write(file.opened(), file.path(), bytes)
     }
 
     /// `ioctl(2)` on the descriptor of this number.

@@ -342,7 +342,7 @@ impl Machine {
 }
 
 /// The file of the subsystem behind an open file; `None` for an attribute.
-fn node(open: &Open) -> Option<FileId> {
+pub(super) fn node(open: &Open) -> Option<FileId> {
     match open.opened() {
         Opened::Node(file) | Opened::Installed(file) => Some(*file),
         Opened::Text(_) | Opened::Live(_) => None,
@@ -350,6 +350,20 @@ fn node(open: &Open) -> Option<FileId> {
 }
 
 impl Machine {
+    /// `read(2)` of a file without positions, or at the start of another one.
+    pub(super) fn stream_read(&self, open: &Open, path: &Path, bytes: &mut [u8]) -> Result<usize> {
+        let Some(id) = node(open) else { return self.read_at(open, path, bytes, 0) };
+        self.call(&NoMemory, |subsystem, ctx| subsystem.read_stream(ctx, id, bytes))
+            .map_err(|refusal| refused("read", path.display(), refusal))
+    }
+
+    /// `write(2)` to a file without positions, or at the start of another one.
+    pub(super) fn stream_write(&self, open: &Open, path: &Path, bytes: &[u8]) -> Result<usize> {
+        let Some(id) = node(open) else { return self.write_at(open, path, bytes, 0) };
+        self.call(&NoMemory, |subsystem, ctx| subsystem.write_stream(ctx, id, bytes))
+            .map_err(|refusal| refused("write", path.display(), refusal))
+    }
+
     /// The file of the subsystem behind an open file.
     pub(super) fn node_of(&self, file: &File) -> Option<FileId> {
         node(file.opened())

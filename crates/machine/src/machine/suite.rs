@@ -4,13 +4,12 @@ use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
 use subsystem::Whence;
-use sys::{Access, Creds, Error, Result, Suite, Sys};
+use sys::{Access, Creds, Error, Result, Suite};
 use uapi::Errno;
 
 use super::calls::Target;
 use super::{Caller, Machine, refused};
 use crate::file::File;
-use crate::process::NoMemory;
 use crate::spec::CAPABILITIES;
 
 /// What comes back of another process.
@@ -83,15 +82,11 @@ impl Suite for Machine {
     }
 
     fn read_stream(&self, file: &File, bytes: &mut [u8]) -> Result<usize> {
-        let Some(id) = self.node_of(file) else { return self.pread(file, bytes, 0) };
-        self.call(&NoMemory, |subsystem, ctx| subsystem.read_stream(ctx, id, bytes))
-            .map_err(|refusal| refused("read", file.path().display(), refusal))
+        self.stream_read(file.opened(), file.path(), bytes)
     }
 
     fn write_stream(&self, file: &File, bytes: &[u8]) -> Result<usize> {
-        let Some(id) = self.node_of(file) else { return self.pwrite(file, bytes, 0) };
-        self.call(&NoMemory, |subsystem, ctx| subsystem.write_stream(ctx, id, bytes))
-            .map_err(|refusal| refused("write", file.path().display(), refusal))
+        self.stream_write(file.opened(), file.path(), bytes)
     }
 
     /// An attribute is gone to wherever it is asked, and read from where each read says.

@@ -3,12 +3,14 @@
 use std::io::SeekFrom;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use machine::{File, Machine};
 use rustix::event::epoll;
 use rustix::io::{FdFlags, fcntl_getfd};
 use sys::{Readiness, Result, Suite, Sys};
 use uapi::iommufd::*;
+use uapi::iommufd_test::*;
 use uapi::vfio::VfioDeviceAttachIommufdPt;
 use uapi::{Command, Errno};
 use zerocopy::IntoBytes;
@@ -89,7 +91,7 @@ fn nothing_queued_is_writable_only_for_whoever_waits() {
     let iommufd = open(&machine, "/dev/iommu").unwrap();
     let queue = adopt(&machine, fault_queue(&machine, &iommufd).1);
     assert_eq!(machine.poll(&queue).unwrap(), Readiness::OUT);
-    let no_time = Some(std::time::Duration::ZERO);
+    let no_time = Some(Duration::ZERO);
     assert_eq!(machine.wait(&[queue.as_fd()], no_time).unwrap(), [false]);
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
     let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT;
@@ -98,6 +100,55 @@ fn nothing_queued_is_writable_only_for_whoever_waits() {
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&now)).unwrap();
     assert_eq!(events.iter().map(|event| event.flags).collect::<Vec<_>>(), [epoll::EventFlags::OUT]);
+}
+
+/// A device of the kernel's self-tests that faults, on a page table that names a queue: the queue, and the device.
+fn faulting(machine: &Machine, iommufd: &File) -> (File, u32) {
+    let mut ioas = IommuIoasAlloc::new();
+    call(machine, iommufd, &mut ioas);
+    let mut make = IommuTestCmd { op: IOMMU_TEST_OP_MOCK_DOMAIN, id: ioas.out_ioas_id, ..Command::new() };
+    call(machine, iommufd, &mut make);
+    let device = make.get::<IommuTestMockDomainFlags>();
+    let (fault_id, fd) = fault_queue(machine, iommufd);
+    let flags = IOMMU_HWPT_FAULT_ID_VALID;
+    let (dev_id, pt_id) = (device.out_idev_id, ioas.out_ioas_id);
+    let mut table = IommuHwptAlloc { flags, dev_id, pt_id, fault_id, ..Command::new() };
+    call(machine, iommufd, &mut table);
+    let mut replace =
+        IommuTestCmd { op: IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id: device.out_stdev_id, ..Command::new() };
+    replace.put(&IommuTestMockDomainReplace { pt_id: table.out_hwpt_id });
+    call(machine, iommufd, &mut replace);
+    (adopt(machine, fd), dev_id)
+}
+
+fn call<T: Command>(machine: &Machine, iommufd: &File, argument: &mut T) {
+    // SAFETY: no argument here holds an address.
+    unsafe { machine.ioctl_typed(iommufd, argument) }.expect("a call that is allowed");
+}
+
+#[test]
+fn whoever_waits_for_a_fault_wakes_up() {
+    let options = ["DEBUG_KERNEL", "FAULT_INJECTION", "RUNTIME_TESTING_MENU", "IOMMUFD_TEST"];
+    let spec = format!("[kconfig]\n{}", options.map(|option| format!("CONFIG_{option} = 'y'\n")).concat());
+    let machine = Machine::from_spec(spec.parse().expect("a machine file")).expect("a machine");
+    let iommufd = open(&machine, "/dev/iommu").unwrap();
+    let (queue, dev_id) = faulting(&machine, &iommufd);
+    let ready = |timeout| machine.wait(&[queue.as_fd()], Some(timeout)).unwrap() == [true];
+    assert!(!ready(Duration::ZERO));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| ready(Duration::from_secs(60)));
+        let mut fault = IommuTestCmd { op: IOMMU_TEST_OP_TRIGGER_IOPF, ..Command::new() };
+        fault.put(&IommuTestTriggerIopf { dev_id, addr: 0x1000, ..Default::default() });
+        call(&machine, &iommufd, &mut fault);
+        assert!(waiter.join().unwrap(), "it was not woken");
+    });
+    assert_eq!(machine.poll(&queue).unwrap(), Readiness::IN | Readiness::OUT);
+    let mut fault = IommuHwptPgfault::default();
+    assert_eq!(machine.read_stream(&queue, fault.as_mut_bytes()).unwrap(), 40);
+    assert_eq!((fault.dev_id, fault.addr), (dev_id, 0x1000));
+    assert!(!ready(Duration::ZERO), "nothing is left to read");
+    let response = IommuHwptPageResponse { cookie: fault.cookie, code: IOMMUFD_PAGE_RESP_SUCCESS };
+    assert_eq!(machine.write_stream(&queue, response.as_bytes()).unwrap(), 8);
 }
 
 #[test]
@@ -113,10 +164,12 @@ fn the_queue_keeps_its_context_and_not_the_machine() {
     let iommufd = open(&machine, "/dev/iommu").unwrap();
     let (_, fd) = fault_queue(&machine, &iommufd);
     drop((iommufd, machine));
-    let mut hung_up = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::empty())];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut hung_up, Some(&now)).unwrap();
-    assert!(hung_up[0].revents().contains(rustix::event::PollFlags::HUP), "the machine is gone");
+    let own = rustix::fs::stat(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap().st_ino;
+    let ends = std::fs::read_dir("/proc/self/fd").unwrap().filter(|entry| {
+        let path = entry.as_ref().unwrap().path();
+        rustix::fs::stat(path).is_ok_and(|stat| stat.st_ino == own)
+    });
+    assert_eq!(ends.count(), 1, "the machine is gone");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use super::{File, on_file};
 use crate::raw::{Answer, raw, reply, waiting};
 use crate::state::State;
 
+/// So much is done at most by one call: about a megabyte, a multiple of what queues hold.
+const MOST: usize = 40 << 15;
+
 /// A piece of the program's memory, and the direction.
 #[derive(Clone, Copy)]
 enum Piece {
@@ -28,7 +31,7 @@ impl Piece {
     /// Does it at an offset of a file, or where that is read next.
     fn at(self, state: &State, file: &File, offset: Option<u64>) -> Answer {
         // What goes through here is a register, a line, or a piece of configuration space; more may be asked for.
-        let length = self.length().min(1 << 20);
+        let length = self.length().min(MOST);
         let done = match self {
             Piece::Read(to, _) => {
                 let bytes = state.read(file.key, offset, length as u64)?;

@@ -3,6 +3,8 @@
 //! An access is the object by which an emulated device is bound. It is attached to an IOAS itself, not to a page table. Its
 //! driver may have pages pinned there, and copy to and from what is mapped.
 //!
+//! The kernel has accesses of its own, too: for memory that hardware uses by its physical address.
+//!
 //! Before an area goes, every driver that is attached is told, and what was pinned of it is taken back: so no driver keeps
 //! an unmap from succeeding. (In Linux it is the driver that unpins; one that does not has the unmap fail with EDEADLOCK.)
 
@@ -15,7 +17,7 @@ use super::link::Linker;
 use super::objects::{Object, Objects};
 use super::placement::is_aligned;
 use crate::mem::{Entry, List, OutOfMemory};
-use crate::rules::iommufd as rule;
+use crate::rules::{guest, iommufd as rule};
 use crate::{Function, Host, Refusal, RwLock, Transfer};
 
 /// The object of an access.
@@ -37,6 +39,8 @@ pub(super) enum Owner {
         /// Whether it pins at all.
         pins: bool,
     },
+    /// The kernel itself, for hardware: what it has pinned does not go.
+    Kernel,
 }
 
 /// An access that is attached to an IOAS.
@@ -101,6 +105,13 @@ impl Accesses {
     /// What an access has pinned with the call of a number.
     pub(super) fn item(&self, access: u32, item: u32) -> Option<Pinned> {
         self.pinned.iter().find(|pinned| (pinned.access, pinned.item) == (access, item)).copied()
+    }
+
+    /// Whether the kernel itself has pages of an area pinned.
+    pub(super) fn keep(&self, area: &Entry<Area>) -> bool {
+        let mut kept = self.pinned.iter().filter(|pinned| pinned.overlaps(area.first, area.last));
+        let of_kernel = |access| Attached { access, owner: Owner::Kernel };
+        kept.any(|pinned| self.attached.iter().any(|attached| *attached == of_kernel(pinned.access)))
     }
 
     /// Whether pages of an area are pinned.
@@ -177,6 +188,26 @@ impl<H: Host> Context<H> {
             areas.unpin(linker, Pinned { access: attached.access, first: iova, last, item: 0 });
             Ok(())
         });
+    }
+
+    /// Has the pages from `first` to `last` kept in place, for hardware that finds them by the physical address of the first
+    /// one. They stay mapped until the access is detached.
+    pub(super) fn keep_pages(
+        &self,
+        host: &H,
+        objects: &Objects<H>,
+        access: u32,
+        (first, last): (u64, u64),
+    ) -> Result<(), Refusal> {
+        let ioas = objects.access(access).and_then(|access| access.ioas).ok_or(rule::ACCESS_DETACHED)?;
+        self.with_areas(host, objects.ioas(ioas)?, |areas, linker| {
+            let pinned = Pinned { access, first, last, item: 0 };
+            areas.pin_pages(linker, pinned, false)?;
+            match areas.are_in_one_piece(linker, pinned) {
+                true => Ok(()),
+                false => Err(guest::HW_QUEUE_SCATTERED),
+            }
+        })
     }
 
     /// Copies for the driver of an emulated device. What was copied before a refusal stays.
@@ -284,6 +315,24 @@ impl<H: Host> Areas<H> {
         pinned: Pinned,
     ) -> impl Iterator<Item = Stretch<H::Pin>> + 'a {
         self.covered(pinned.first, pinned.last).flat_map(|area| linker.stretches(area))
+    }
+
+    /// Whether pinned pages are neighbours in physical memory.
+    fn are_in_one_piece(&self, linker: &Linker<'_, H>, pinned: Pinned) -> bool {
+        let mut next = None;
+        self.pinned_stretches(linker, pinned).map(Stretch::mapping).all(|mapping| {
+            let mut done = 0;
+            while let Some(left) = mapping.pages.checked_sub(done).filter(|left| *left > 0) {
+                let run = linker.host.run(mapping.pin, mapping.first.saturating_add(done), left);
+                if next.is_some_and(|next| next != run.address) {
+                    return false;
+                }
+                let pages = run.pages.max(1);
+                next = Some(run.address.wrapping_add(pages.wrapping_mul(PAGE)));
+                done = done.saturating_add(pages);
+            }
+            true
+        })
     }
 
     pub(super) fn unpin(&mut self, linker: &mut Linker<'_, H>, pinned: Pinned) {

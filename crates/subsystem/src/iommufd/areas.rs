@@ -8,7 +8,7 @@ use super::records::{RecordId, Records};
 use super::reserved::Reserved;
 use super::span::Span;
 use crate::mem::{Entry, IntervalMap, List, OutOfMemory};
-use crate::rules::iommufd as rule;
+use crate::rules::{guest, iommufd as rule};
 use crate::{Host, Refusal, Rights, Run};
 
 /// A mapping: a slice of a record at an IOVA.
@@ -268,6 +268,9 @@ impl<H: Host> Areas<H> {
         let mut at = Some(first);
         while let Some(area) = at.and_then(|at| self.areas.at_or_after(at)).filter(|area| area.first <= last)
         {
+            if self.accesses.keep(&area) {
+                return Err(guest::UNMAP_KEPT);
+            }
             if area.first < first || area.last > last {
                 return Err(rule::UNMAP_PARTIAL);
             }
@@ -281,12 +284,9 @@ impl<H: Host> Areas<H> {
         Ok(())
     }
 
-    /// Unmaps everything; how many bytes that was.
-    pub(super) fn unmap_all(&mut self, linker: &mut Linker<'_, H>) -> u64 {
-        let mut bytes = 0;
-        let unmapped = self.unmap(linker, 0, u64::MAX, &mut bytes);
-        debug_assert!(unmapped.is_ok(), "an area reaches beyond the whole");
-        bytes
+    /// Unmaps everything, as [`Areas::unmap`] does; counts how many `bytes` that was.
+    pub(super) fn unmap_all(&mut self, linker: &mut Linker<'_, H>, bytes: &mut u64) -> Result<(), Refusal> {
+        self.unmap(linker, 0, u64::MAX, bytes)
     }
 
     /// Has areas end at an IOVA and begin behind it, so that what is on one side of it can be unmapped alone.

@@ -6,12 +6,14 @@
 use super::areas::Areas;
 use super::context::Context;
 use super::device::{Attachment, Device, DeviceObject, NO_PASID};
-use super::domain::Domain;
+use super::domain::{Domain, Geometry};
+use super::fault_queue::Via;
 use super::hwpt::{Hwpt, Origin, Plan};
+use super::nested::Nested;
 use super::objects::{Object, Objects};
 use super::unit::Unit;
 use crate::mem::OutOfMemory;
-use crate::rules::iommufd as rule;
+use crate::rules::{guest, iommufd as rule};
 use crate::{Host, Mutex, Refusal, RwLock};
 
 /// A device under a PASID.
@@ -46,7 +48,7 @@ impl<H: Host> Context<H> {
         let slot = Slot { device, pasid };
         objects.device(device).ok_or(rule::DEVICE_GONE)?;
         match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
-            Object::Hwpt(_) => self.change(host, objects, slot, pt_id).map(|()| pt_id),
+            Object::Hwpt(_) | Object::Nested(_) => self.change(host, objects, slot, pt_id).map(|()| pt_id),
             Object::Ioas(_) => self.attach_to_ioas(host, objects, slot, pt_id),
             _ => Err(rule::ATTACH_TYPE),
         }
@@ -56,10 +58,7 @@ impl<H: Host> Context<H> {
     ///
     /// Refused as [`Context::attach`] refuses it.
     pub fn page_table(&self, pt_id: u32) -> Result<(), Refusal> {
-        self.objects.read(|objects| match objects.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
-            Object::Hwpt(_) | Object::Ioas(_) => Ok(()),
-            _ => Err(rule::ATTACH_TYPE),
-        })
+        self.objects.read(|objects| objects.check_page_table(pt_id))
     }
 
     /// Detaches a device, under a PASID or none, if it is attached.
@@ -71,7 +70,7 @@ impl<H: Host> Context<H> {
     }
 
     pub(super) fn detach_locked(&self, host: &H, objects: &mut Objects<H>, device: u32, pasid: u32) {
-        if let Some(hwpt) = leave(host, objects, Slot { device, pasid }) {
+        if let Some(hwpt) = self.leave(host, objects, Slot { device, pasid }) {
             self.put_hwpt(host, objects, hwpt);
         }
     }
@@ -96,11 +95,10 @@ impl<H: Host> Context<H> {
                 done => return done.map(|()| id),
             }
         }
-        let id = self.new_hwpt(
-            host,
-            objects,
-            Plan { ioas, device: slot.device, origin: Origin::Attach, flags: 0 },
-        )?;
+        let unit = objects.device(slot.device).and_then(Device::unit);
+        let geometry = unit.map_or(Ok(Geometry::UNTRANSLATED), |unit| unit.geometry(None))?;
+        let plan = Plan { ioas, device: slot.device, origin: Origin::Attach, flags: 0, geometry };
+        let id = self.new_hwpt(host, objects, plan)?;
         // A device that is attached already stays so until the new page table is filled.
         let replaces = objects.device(slot.device).and_then(|device| device.table(slot.pasid)).is_some();
         let done = if replaces {
@@ -108,7 +106,7 @@ impl<H: Host> Context<H> {
         } else {
             self.change(host, objects, slot, id).and_then(|()| {
                 self.link_hwpt(host, objects, id).inspect_err(|_| {
-                    leave(host, objects, slot);
+                    self.leave(host, objects, slot);
                 })
             })
         };
@@ -120,124 +118,161 @@ impl<H: Host> Context<H> {
         match objects.device(slot.device).and_then(|device| device.table(slot.pasid)) {
             Some(before) if before == id => Ok(()),
             Some(before) => {
-                replace(host, objects, slot, before, id)?;
+                self.replace(host, objects, slot, before, id)?;
                 self.put_hwpt(host, objects, before);
                 Ok(())
             }
-            None => enter(host, objects, slot, id),
+            None => self.enter(host, objects, slot, id),
         }
     }
-}
 
-/// Attaches a device that is not attached yet.
-fn enter<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot, id: u32) -> Result<(), Refusal> {
-    let device = objects.device_mut(slot.device).ok_or(rule::DEVICE_GONE)?;
-    device.attached.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-    let (first, window) = (group_table(objects, slot).is_none(), window(objects, slot));
-    if group_table(objects, slot).is_some_and(|before| before != id) {
-        return Err(rule::ATTACH_GROUP);
-    }
-    let hwpt = objects.hwpt(id).ok_or(rule::ATTACH_UNKNOWN)?;
-    let areas = &objects.ioas(hwpt.ioas)?.areas;
-    if let Some(window) = window {
-        areas.with(|areas| areas.keep_free(host, window, slot.device, rule::ATTACH_RESERVED))?;
-    }
-    if first {
-        if let Err(refusal) = check_suits(objects, slot, hwpt, rule::ATTACH_NOIOMMU_TABLE) {
+    /// Attaches a device that is not attached yet.
+    fn enter(&self, host: &H, objects: &mut Objects<H>, slot: Slot, id: u32) -> Result<(), Refusal> {
+        let device = objects.device_mut(slot.device).ok_or(rule::DEVICE_GONE)?;
+        device.attached.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
+        let (first, window) = (group_table(objects, slot).is_none(), window(objects, slot));
+        if group_table(objects, slot).is_some_and(|before| before != id) {
+            return Err(rule::ATTACH_GROUP);
+        }
+        let areas = &objects.ioas(objects.paging(id).ok_or(rule::ATTACH_UNKNOWN)?.ioas)?.areas;
+        if let Some(window) = window {
+            areas.with(|areas| areas.keep_free(host, window, slot.device, rule::ATTACH_RESERVED))?;
+        }
+        if first
+            && let Err(refusal) = check_suits(objects, slot, id, rule::ATTACH_NOIOMMU_TABLE)
+                .and_then(|()| self.translate(host, objects, slot, Some(id)))
+        {
             if window.is_some() {
                 areas.with(|areas| areas.reserved.remove(slot.device));
             }
             return Err(refusal);
         }
-        translate(host, objects, slot, Some(hwpt.domain));
-    }
-    if let Some(device) = objects.device_mut(slot.device) {
-        device.attached.push_reserved(Attachment { pasid: slot.pasid, hwpt: id });
-    }
-    if let Some(hwpt) = objects.hwpt_mut(id) {
-        hwpt.users = hwpt.users.saturating_add(1);
-    }
-    Ok(())
-}
-
-/// Moves a device that is attached, and with it all of its iommu_group, from one page table to another.
-fn replace<H: Host>(
-    host: &H,
-    objects: &mut Objects<H>,
-    slot: Slot,
-    before: u32,
-    id: u32,
-) -> Result<(), Refusal> {
-    let window = window(objects, slot);
-    let old = objects.hwpt(before).ok_or(rule::ATTACH_UNKNOWN)?;
-    let new = objects.hwpt(id).ok_or(rule::ATTACH_UNKNOWN)?;
-    let (from, to) = (&objects.ioas(old.ioas)?.areas, &objects.ioas(new.ioas)?.areas);
-    let members = || objects.siblings(slot.device).filter(|(_, device)| device.table(slot.pasid).is_some());
-    let give_up = |areas: &H::Mutex<Areas<H>>| {
-        areas.with(|areas| members().for_each(|(member, _)| areas.reserved.remove(member)));
-    };
-    let moves = window.filter(|_| old.ioas != new.ioas);
-    let kept = moves.map_or(Ok(()), |window| {
-        to.with(|areas| {
-            members().try_for_each(|(member, _)| areas.keep_free(host, window, member, rule::ATTACH_RESERVED))
-        })
-    });
-    // Linux finds out too late for the errno of a first attach.
-    if let Err(refusal) = kept.and_then(|()| check_suits(objects, slot, new, rule::REPLACE_NOIOMMU_TABLE)) {
-        if window.is_some() {
-            give_up(to);
+        let guest = objects.guest(slot.device, id);
+        if let Some(device) = objects.device_mut(slot.device) {
+            device.attached.push_reserved(Attachment { pasid: slot.pasid, hwpt: id, guest });
         }
-        return Err(refusal);
+        objects.hold_table(id, 1);
+        Ok(())
     }
-    translate(host, objects, slot, Some(new.domain));
-    if moves.is_some() {
-        give_up(from);
-    }
-    let mut moved = 0_u32;
-    objects.for_each_sibling(slot.device, |device| {
-        if let Some(attachment) = device.attached.iter_mut().find(|it| it.pasid == slot.pasid) {
-            attachment.hwpt = id;
-            moved = moved.saturating_add(1);
-        }
-    });
-    if let Some(old) = objects.hwpt_mut(before) {
-        old.users = old.users.saturating_sub(moved);
-    }
-    if let Some(new) = objects.hwpt_mut(id) {
-        new.users = new.users.saturating_add(moved);
-    }
-    Ok(())
-}
 
-/// Detaches a device; the page table that it was attached to.
-fn leave<H: Host>(host: &H, objects: &mut Objects<H>, slot: Slot) -> Option<u32> {
-    let device = objects.device_mut(slot.device)?;
-    let at = device.attached.iter().position(|attachment| attachment.pasid == slot.pasid)?;
-    let id = device.attached.remove(at)?.hwpt;
-    if group_table(objects, slot).is_none() {
-        translate(host, objects, slot, None);
-    }
-    let hwpt = objects.hwpt_mut(id)?;
-    hwpt.users = hwpt.users.saturating_sub(1);
-    let ioas = hwpt.ioas;
-    if slot.pasid == NO_PASID
-        && let Ok(ioas) = objects.ioas(ioas)
-    {
-        ioas.areas.with(|areas| areas.reserved.remove(slot.device));
-    }
-    Some(id)
-}
-
-/// Has the DMA of a device and its iommu_group go through a domain. No device of the host has DMA with a PASID, and none of
-/// the self-tests has any.
-fn translate<H: Host>(host: &H, objects: &Objects<H>, slot: Slot, domain: Option<Domain<H>>) {
-    let Some(Unit::Host(iommu)) = objects.device(slot.device).and_then(Device::unit) else { return };
-    if slot.pasid == NO_PASID {
-        let domain = domain.and_then(|domain| match domain {
-            Domain::Host(domain) => Some(domain),
-            Domain::Mock(_) => None,
+    /// Moves a device that is attached, and with it all of its iommu_group, from one page table to another.
+    fn replace(
+        &self,
+        host: &H,
+        objects: &mut Objects<H>,
+        slot: Slot,
+        before: u32,
+        id: u32,
+    ) -> Result<(), Refusal> {
+        let window = window(objects, slot);
+        let old = objects.paging(before).ok_or(rule::ATTACH_UNKNOWN)?;
+        let new = objects.paging(id).ok_or(rule::ATTACH_UNKNOWN)?;
+        let (from, to) = (&objects.ioas(old.ioas)?.areas, &objects.ioas(new.ioas)?.areas);
+        let members =
+            || objects.siblings(slot.device).filter(|(_, device)| device.table(slot.pasid).is_some());
+        let give_up = |areas: &H::Mutex<Areas<H>>| {
+            areas.with(|areas| members().for_each(|(member, _)| areas.reserved.remove(member)));
+        };
+        let moves = window.filter(|_| old.ioas != new.ioas);
+        let kept = moves.map_or(Ok(()), |window| {
+            to.with(|areas| {
+                members()
+                    .try_for_each(|(member, _)| areas.keep_free(host, window, member, rule::ATTACH_RESERVED))
+            })
         });
-        host.group_attach(iommu.group, domain);
+        // Linux finds out too late for the errno of a first attach.
+        let done = kept
+            .and_then(|()| check_suits(objects, slot, id, rule::REPLACE_NOIOMMU_TABLE))
+            .and_then(|()| self.translate(host, objects, slot, Some(id)));
+        if let Err(refusal) = done {
+            if window.is_some() {
+                give_up(to);
+            }
+            return Err(refusal);
+        }
+        if moves.is_some() {
+            give_up(from);
+        }
+        objects.end_attachment(slot, before);
+        let guest = objects.guest(slot.device, id);
+        let mut moved = 0_u32;
+        objects.for_each_sibling(slot.device, |device| {
+            if let Some(attachment) = device.attached.iter_mut().find(|it| it.pasid == slot.pasid) {
+                (attachment.hwpt, attachment.guest) = (id, guest);
+                moved = moved.saturating_add(1);
+            }
+        });
+        objects.put_table(before, moved);
+        objects.hold_table(id, moved);
+        Ok(())
+    }
+
+    /// Detaches a device; the page table that it was attached to.
+    fn leave(&self, host: &H, objects: &mut Objects<H>, slot: Slot) -> Option<u32> {
+        let device = objects.device_mut(slot.device)?;
+        let at = device.attached.iter().position(|attachment| attachment.pasid == slot.pasid)?;
+        let id = device.attached.remove(at)?.hwpt;
+        if group_table(objects, slot).is_none() {
+            let blocked = self.translate(host, objects, slot, None);
+            debug_assert!(blocked.is_ok(), "a unit keeps a device attached");
+            objects.end_attachment(slot, id);
+        }
+        objects.put_table(id, 1);
+        if slot.pasid == NO_PASID
+            && let Some(paging) = objects.paging(id)
+            && let Ok(ioas) = objects.ioas(paging.ioas)
+        {
+            ioas.areas.with(|areas| areas.reserved.remove(slot.device));
+        }
+        Some(id)
+    }
+
+    /// Has the DMA of a device and its iommu_group go through a page table, or through none. No device of the host has DMA
+    /// with a PASID, and none of the self-tests has any.
+    fn translate(
+        &self,
+        host: &H,
+        objects: &Objects<H>,
+        slot: Slot,
+        table: Option<u32>,
+    ) -> Result<(), Refusal> {
+        match objects.device(slot.device).and_then(Device::unit) {
+            Some(Unit::Host(iommu)) if slot.pasid == NO_PASID => {
+                let domain = table.and_then(|table| match objects.paging(table)?.domain {
+                    Domain::Host(domain) => Some(domain),
+                    Domain::Mock(_) => None,
+                });
+                host.group_attach(iommu.group, domain);
+                Ok(())
+            }
+            Some(Unit::Mock(device)) => {
+                self.mock.with(|mock| mock.set_pasid(device, slot.pasid, table.is_some()))
+            }
+            Some(Unit::Host(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl<H: Host> Objects<H> {
+    /// Checks that an id is one that a device can be attached to.
+    pub(super) fn check_page_table(&self, pt_id: u32) -> Result<(), Refusal> {
+        match self.get(pt_id).ok_or(rule::ATTACH_UNKNOWN)? {
+            Object::Hwpt(_) | Object::Nested(_) | Object::Ioas(_) => Ok(()),
+            _ => Err(rule::ATTACH_TYPE),
+        }
+    }
+
+    /// The vIOMMU that a page table is of, and what its guest calls a device.
+    fn guest(&self, device: u32, table: u32) -> Option<(u32, u64)> {
+        let Object::Nested(Nested { viommu: Some(viommu), .. }) = self.get(table)? else { return None };
+        Some((*viommu, self.virt_id(*viommu, device)?))
+    }
+
+    /// The attachment of an iommu_group to a page table is over.
+    fn end_attachment(&mut self, slot: Slot, table: u32) {
+        if let Some(unit) = self.device(slot.device).and_then(Device::unit) {
+            self.forget_faults(Via { group: unit.group(), pasid: slot.pasid }, table);
+        }
     }
 }
 
@@ -256,27 +291,44 @@ fn group_table<H: Host>(objects: &Objects<H>, slot: Slot) -> Option<u32> {
 fn check_suits<H: Host>(
     objects: &Objects<H>,
     slot: Slot,
-    hwpt: &Hwpt<H>,
+    table: u32,
     noiommu: Refusal,
 ) -> Result<(), Refusal> {
-    let plain = group_table(objects, Slot { pasid: NO_PASID, ..slot }).and_then(|id| objects.hwpt(id));
+    let head = objects.head(table).ok_or(rule::ATTACH_UNKNOWN)?;
+    let plain = group_table(objects, Slot { pasid: NO_PASID, ..slot }).and_then(|id| objects.head(id));
     let with_pasid = |(_, device): (u32, &Device)| device.attached.iter().any(|it| it.pasid != NO_PASID);
     let agree = match slot.pasid {
-        NO_PASID => hwpt.pasid || !objects.siblings(slot.device).any(with_pasid),
-        _ => hwpt.pasid && plain.is_none_or(|plain| plain.pasid),
+        NO_PASID => head.pasid || !objects.siblings(slot.device).any(with_pasid),
+        _ => head.pasid && plain.is_none_or(|plain| plain.pasid),
     };
     if !agree {
         return Err(rule::ATTACH_PASID_TABLE);
     }
     let Some(unit) = objects.device(slot.device).and_then(Device::unit) else { return Ok(()) };
-    match (unit, hwpt.domain) {
-        _ if hwpt.geometry.aperture.is_none() => Err(noiommu),
-        (Unit::Host(_), Domain::Mock(_)) | (Unit::Mock(_), Domain::Host(_)) => Err(rule::ATTACH_UNIT),
-        // No device of the host has page faults.
-        (Unit::Host(_), _) if hwpt.fault_queue.is_some() && slot.pasid == NO_PASID => {
-            Err(rule::ATTACH_FAULTS)
+    if !unit.takes_pasid(slot.pasid) {
+        return Err(guest::ATTACH_PASID_WIDTH);
+    }
+    let paging = objects.paging(table).ok_or(rule::ATTACH_UNKNOWN)?;
+    match (unit, paging.domain) {
+        _ if paging.geometry.aperture.is_none() => return Err(noiommu),
+        (Unit::Host(_), Domain::Mock(_)) | (Unit::Mock(_), Domain::Host(_)) => {
+            return Err(rule::ATTACH_UNIT);
         }
-        (Unit::Mock(_), _) if hwpt.tracks_dirty && !unit.dirty_tracking() => Err(rule::ATTACH_DIRTY),
+        // No device of the host has page faults.
+        (Unit::Host(_), _) if head.fault_queue.is_some() && slot.pasid == NO_PASID => {
+            return Err(rule::ATTACH_FAULTS);
+        }
+        _ => {}
+    }
+    match objects.get(table) {
+        Some(Object::Hwpt(Hwpt { tracks_dirty: true, .. })) if !unit.dirty_tracking() => {
+            Err(rule::ATTACH_DIRTY)
+        }
+        Some(Object::Nested(Nested { viommu: Some(viommu), .. }))
+            if slot.pasid == NO_PASID && objects.virt_id(*viommu, slot.device).is_none() =>
+        {
+            Err(guest::ATTACH_VDEVICE)
+        }
         _ => Ok(()),
     }
 }

@@ -51,8 +51,7 @@ impl<H: Host> Context<H> {
                 if iova != 0 || size != 0 {
                     return Err(rule::COMPAT_UNMAP_ALL);
                 }
-                argument.size = areas.unmap_all(linker);
-                Ok(Ok(()))
+                Ok(areas.unmap_all(linker, &mut argument.size))
             })
         })?;
         args::reply(memory, call.argument, &argument, size_of::<VfioIommuType1DmaUnmap>())?;

@@ -4,7 +4,7 @@ use uapi::iommufd as command;
 use uapi::iommufd_test::IOMMU_TEST_CMD;
 
 use super::call::{Call, Exports};
-use super::objects::{Object, Objects};
+use super::objects::Objects;
 use super::records::Records;
 use super::selftest::Mock;
 use crate::rules::iommufd as rule;
@@ -66,7 +66,7 @@ impl<H: Host> Context<H> {
 
     /// An ioctl on the context's file. Returns what `ioctl(2)` does.
     ///
-    /// `IOMMU_FAULT_QUEUE_ALLOC`, which opens a file, is known to [`Subsystem::ioctl`](crate::Subsystem::ioctl) only.
+    /// `IOMMU_FAULT_QUEUE_ALLOC` and `IOMMU_VEVENTQ_ALLOC`, which open files, are known to [`Subsystem::ioctl`](crate::Subsystem::ioctl) only.
     pub fn ioctl(&self, host: &H, caller: &CallCtx<H>, number: u32, argument: u64) -> Result<u32, Refusal> {
         self.ioctl_with(host, caller, &|_| None, number, argument)
     }
@@ -106,7 +106,6 @@ impl<H: Host> Context<H> {
             command::IOMMU_VIOMMU_ALLOC => self.viommu_alloc(&call),
             command::IOMMU_VDEVICE_ALLOC => self.vdevice_alloc(&call),
             command::IOMMU_IOAS_CHANGE_PROCESS => self.change_process(&call),
-            command::IOMMU_VEVENTQ_ALLOC => self.veventq_alloc(&call),
             command::IOMMU_HW_QUEUE_ALLOC => self.hw_queue_alloc(&call),
             command::IOMMU_IOAS_NOIOMMU_GET_PA => self.noiommu_get_pa(&call),
             IOMMU_TEST_CMD if is_test => self.test(&call),
@@ -117,23 +116,7 @@ impl<H: Host> Context<H> {
 
     /// The context's last reference is gone: destroys every object, leaves first. To be called once.
     pub fn close(&self, host: &H) {
-        self.objects.write(|objects| {
-            let last = objects.ids().last().unwrap_or(0);
-            for id in 1..=last {
-                self.unbind_locked(host, objects, id);
-            }
-            for id in 1..=last {
-                self.destroy_hwpt(host, objects, id);
-            }
-            for id in 1..=last {
-                if matches!(objects.get(id), Some(Object::Ioas(_))) {
-                    self.destroy_ioas(host, objects, id);
-                }
-            }
-            for id in 1..=last {
-                objects.remove(id);
-            }
-        });
+        self.objects.write(|objects| self.destroy_all(host, objects));
         host.domain_free(self.physical);
     }
 

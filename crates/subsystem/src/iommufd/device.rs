@@ -31,6 +31,8 @@ pub(super) struct Attachment {
     /// The PASID of the DMA that goes through it.
     pub(super) pasid: u32,
     pub(super) hwpt: u32,
+    /// The vIOMMU that the page table is of, if any, and what the guest called the device when it was attached.
+    pub(super) guest: Option<(u32, u64)>,
 }
 
 /// A device that is bound to a context. Only the object that stands for it in the context can give one.
@@ -67,6 +69,11 @@ impl Device {
     /// The page table that it is attached to under a PASID.
     pub(super) fn table(&self, pasid: u32) -> Option<u32> {
         self.attached.iter().find(|attachment| attachment.pasid == pasid).map(|attachment| attachment.hwpt)
+    }
+
+    /// The vIOMMU behind which it is, and what its guest calls it.
+    pub(super) fn guest(&self) -> Option<(u32, u64)> {
+        self.attached.iter().find(|attachment| attachment.pasid == NO_PASID)?.guest
     }
 
     pub(super) fn new(served: Served) -> Self {
@@ -157,6 +164,7 @@ impl<H: Host> Context<H> {
         while let Some(pasid) = objects.device(id).and_then(first) {
             self.detach_locked(host, objects, id, pasid);
         }
+        objects.bury_vdevice(id);
         let Some(device) = objects.device(id) else { return };
         match device.served {
             Served::Not(function) => host.domain_attach(function, None),

@@ -3,7 +3,7 @@
 
 use super::PAGE;
 use super::context::Context;
-use super::selftest::{self, Mock};
+use super::selftest::Mock;
 use super::unit::Unit;
 use crate::rules::iommufd as rule;
 use crate::{DomainKind, Host, IommuInfo, Mapping, Mutex, Refusal, Rights};
@@ -39,6 +39,9 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
+    /// That of a page table for devices without an IOMMU.
+    pub(super) const UNTRANSLATED: Geometry = Geometry { aperture: None, page_sizes: SOFTWARE_PAGE_SIZES };
+
     /// The smallest page.
     pub(super) fn granule(self) -> u64 {
         self.page_sizes & self.page_sizes.wrapping_neg()
@@ -132,22 +135,15 @@ impl<H: Host> Context<H> {
         Domains { host, mock: &self.mock }
     }
 
-    /// A new domain for a device, which translates nothing if the device is behind no unit.
-    pub(super) fn domain_new(&self, host: &H, unit: Option<Unit>) -> Result<(Domain<H>, Geometry), Refusal> {
+    /// A new domain for a device.
+    pub(super) fn domain_new(&self, host: &H, unit: Option<Unit>) -> Result<Domain<H>, Refusal> {
         match unit {
-            None => {
-                let geometry = Geometry { aperture: None, page_sizes: SOFTWARE_PAGE_SIZES };
-                Ok((Domain::Host(self.physical), geometry))
-            }
-            Some(Unit::Host(IommuInfo { aperture_last, page_sizes, .. })) => {
+            None => Ok(Domain::Host(self.physical)),
+            Some(Unit::Host(IommuInfo { aperture_last, .. })) => {
                 let domain = host.domain_new(DomainKind::Translated { aperture_last });
-                let geometry = Geometry { aperture: Some((0, aperture_last)), page_sizes };
-                Ok((Domain::Host(domain.ok_or(rule::NO_MEMORY)?), geometry))
+                domain.map(Domain::Host).ok_or(rule::NO_MEMORY)
             }
-            Some(Unit::Mock(_)) => {
-                let number = self.mock.with(|mock| mock.domain_new(host))?;
-                Ok((Domain::Mock(number), selftest::GEOMETRY))
-            }
+            Some(Unit::Mock(_)) => self.mock.with(|mock| mock.domain_new(host)).map(Domain::Mock),
         }
     }
 

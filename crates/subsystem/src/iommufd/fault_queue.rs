@@ -1,111 +1,147 @@
 //! The fault queue: from its file a program reads page faults of devices, and answers them there.
 //!
-//! A device without an IOMMU has no page faults: nothing is ever queued, and no response finds a fault. What remains is
-//! the life of the queue. Its file and the page tables that name it keep it; its file keeps the context.
+//! A fault goes to the queue that the page table names which the device is attached to. The answer is for the device; none
+//! here waits for it, so nothing follows from it but that the fault is over.
 
-use uapi::Errno;
 use uapi::iommufd::{
     IOMMUFD_PAGE_RESP_INVALID, IOMMUFD_PAGE_RESP_SUCCESS, IommuFaultAlloc, IommuHwptPageResponse,
     IommuHwptPgfault,
 };
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
-use super::call::{Argument, Call};
+use super::call::Call;
 use super::context::Context;
 use super::objects::{Object, Objects};
-use crate::rules::iommufd as rule;
-use crate::vfio::FileId;
-use crate::{CallCtx, Host, Polling, Refusal, RwLock};
+use super::queue::{OpenFile, Queue, QueueKind, Reply};
+use super::unit::Group;
+use crate::mem::{IdMap, List, OutOfMemory};
+use crate::rules::{guest, iommufd as rule};
+use crate::{Host, Polling, Refusal, RwLock};
 
-/// A fault queue.
+/// The faults that wait to be read, and those that wait for a response.
 pub(super) struct FaultQueue {
-    /// Whether its file is open.
-    pub(super) open: bool,
     /// How many page tables name it.
     pub(super) hwpts: u32,
+    unread: List<Fault>,
+    /// By cookie.
+    unanswered: IdMap<Fault>,
+}
+
+/// By which attachment a fault came: the iommu_group, and the PASID under which that is attached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Via {
+    pub(super) group: Group,
+    pub(super) pasid: u32,
+}
+
+/// A page fault. Each is the last one of its group, which it is alone in.
+#[derive(Clone, Copy)]
+pub(super) struct Fault {
+    pub(super) via: Via,
+    /// What the program reads, without the cookie.
+    pub(super) message: IommuHwptPgfault,
+}
+
+impl FaultQueue {
+    const fn new() -> Self {
+        FaultQueue { hwpts: 0, unread: List::new(), unanswered: IdMap::new(1, u32::MAX) }
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Queues a fault.
+    pub(super) fn push(&mut self, host: &impl Host, fault: Fault) -> Result<(), OutOfMemory> {
+        self.unread.push(host, fault)
+    }
+
+    /// Forgets the faults that came by an attachment, which is over.
+    fn forget(&mut self, via: Via) {
+        while let Some(at) = self.unread.iter().position(|fault| fault.via == via) {
+            self.unread.remove(at);
+        }
+        let first = |faults: &IdMap<Fault>| {
+            faults.iter().find(|(_, fault)| fault.via == via).map(|(cookie, _)| cookie)
+        };
+        while let Some(cookie) = first(&self.unanswered) {
+            self.unanswered.remove(cookie);
+        }
+    }
+
+    /// Reads as many faults as are queued and fit.
+    pub(super) fn read(&mut self, host: &impl Host, bytes: &mut [u8]) -> Result<usize, Refusal> {
+        const SIZE: usize = size_of::<IommuHwptPgfault>();
+        if !bytes.len().is_multiple_of(SIZE) {
+            return Err(rule::FAULT_QUEUE_READ_SIZE);
+        }
+        let mut done = 0_usize;
+        while let Some(fault) = self.unread.get(0).copied() {
+            let Some(room) = bytes.get_mut(done..).and_then(|rest| rest.get_mut(..SIZE)) else {
+                return if done == 0 { Err(guest::FAULT_QUEUE_READ_ROOM) } else { Ok(done) };
+            };
+            let Ok(cookie) = self.unanswered.insert(host, fault) else {
+                return if done == 0 { Err(rule::NO_MEMORY) } else { Ok(done) };
+            };
+            room.copy_from_slice(IommuHwptPgfault { cookie, ..fault.message }.as_bytes());
+            self.unread.remove(0);
+            done = done.saturating_add(SIZE);
+        }
+        Ok(done)
+    }
+
+    /// Takes responses, of which the first that is wrong is refused.
+    pub(super) fn respond(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        const SIZE: usize = size_of::<IommuHwptPageResponse>();
+        if !bytes.len().is_multiple_of(SIZE) {
+            return Err(rule::FAULT_QUEUE_WRITE_SIZE);
+        }
+        let mut done = 0_usize;
+        for response in bytes.chunks_exact(SIZE) {
+            if let Err(refusal) = self.answer(response) {
+                return if done == 0 { Err(refusal) } else { Ok(done) };
+            }
+            done = done.saturating_add(SIZE);
+        }
+        Ok(done)
+    }
+
+    fn answer(&mut self, response: &[u8]) -> Result<(), Refusal> {
+        let response =
+            IommuHwptPageResponse::read_from_bytes(response).map_err(|_| rule::FAULT_QUEUE_WRITE_SIZE)?;
+        if !matches!(response.code, IOMMUFD_PAGE_RESP_SUCCESS | IOMMUFD_PAGE_RESP_INVALID) {
+            return Err(rule::FAULT_QUEUE_CODE);
+        }
+        self.unanswered.remove(response.cookie).map(|_| ()).ok_or(rule::FAULT_QUEUE_COOKIE)
+    }
 }
 
 impl<H: Host> Context<H> {
     /// `IOMMU_FAULT_QUEUE_ALLOC`
-    ///
-    /// `open` opens a file for the queue of this id, and passes it on to its second argument, which gives the caller a
-    /// descriptor of it. What is refused leaves no queue. No other call on the context is under way meanwhile.
-    pub(crate) fn fault_queue_alloc(
+    pub(super) fn fault_queue_alloc(
         &self,
-        host: &H,
-        caller: &CallCtx<'_, H>,
-        argument: u64,
-        open: impl FnOnce(u32, &mut dyn FnMut(FileId) -> Result<(), Refusal>) -> Result<(), Refusal>,
+        call: &Call<'_, H>,
+        open: &mut OpenFile<'_>,
     ) -> Result<(), Refusal> {
-        let call = Call { host, caller, exports: &|_| None, argument };
         let mut argument = call.take::<IommuFaultAlloc>()?;
         if argument.value.flags != 0 {
             return Err(rule::FAULT_QUEUE_FLAGS);
         }
-        let queue = FaultQueue { open: true, hwpts: 0 };
-        let id = self.objects.write(|objects| objects.insert(host, Object::FaultQueue(queue)))?;
+        let queue = Queue::new(QueueKind::Faults(FaultQueue::new()));
+        let id = self.objects.write(|objects| objects.insert(call.host, Object::Queue(queue)))?;
         argument.value.out_fault_id = id;
-        open(id, &mut |file| give_descriptor(&call, &mut argument, file)).inspect_err(|_| {
-            self.objects.write(|objects| objects.remove(id));
-        })
-    }
-
-    /// The file of a fault queue is closed.
-    pub(crate) fn fault_queue_closed(&self, id: u32) {
-        self.objects.write(|objects| {
-            if let Some(queue) = objects.fault_queue_mut(id) {
-                queue.open = false;
-            }
-        });
+        let descriptor = |argument: &mut IommuFaultAlloc, fd| argument.out_fault_fd = fd;
+        let polling = Polling::State { writable: true };
+        self.open_queue(call, id, Reply { argument, descriptor, polling }, open)
     }
 }
 
 impl<H: Host> Objects<H> {
-    pub(super) fn fault_queue_mut(&mut self, id: u32) -> Option<&mut FaultQueue> {
-        match self.get_mut(id) {
-            Some(Object::FaultQueue(queue)) => Some(queue),
-            _ => None,
+    /// An attachment to a page table is over, and so are the faults that came by it.
+    pub(super) fn forget_faults(&mut self, via: Via, table: u32) {
+        let queue = self.head(table).and_then(|head| head.fault_queue);
+        if let Some(queue) = queue.and_then(|queue| self.fault_queue_mut(queue)) {
+            queue.forget(via);
         }
-    }
-}
-
-/// Gives the caller a descriptor of the queue's file, and tells its number and the queue's id. All or nothing.
-fn give_descriptor<H: Host>(
-    call: &Call<'_, H>,
-    argument: &mut Argument<IommuFaultAlloc>,
-    file: FileId,
-) -> Result<(), Refusal> {
-    let mut replied = Ok(());
-    let installed = call.caller.files.install(file, Polling::State, &mut |fd| {
-        argument.value.out_fault_fd = fd.cast_unsigned();
-        replied = call.reply(argument);
-        replied.map_err(Refusal::errno)
-    });
-    replied?;
-    installed.map_err(|errno| match errno {
-        Errno::EMFILE => rule::FAULT_QUEUE_DESCRIPTOR,
-        _ => rule::NO_MEMORY,
-    })
-}
-
-/// `read(2)` of a fault queue's file: as many faults as are queued and fit.
-pub(crate) fn read(bytes: &[u8]) -> Result<usize, Refusal> {
-    match bytes.len().is_multiple_of(size_of::<IommuHwptPgfault>()) {
-        true => Ok(0),
-        false => Err(rule::FAULT_QUEUE_READ_SIZE),
-    }
-}
-
-/// `write(2)` to a fault queue's file: responses, of which the first that is wrong is refused.
-pub(crate) fn write(bytes: &[u8]) -> Result<usize, Refusal> {
-    if !bytes.len().is_multiple_of(size_of::<IommuHwptPageResponse>()) {
-        return Err(rule::FAULT_QUEUE_WRITE_SIZE);
-    }
-    match IommuHwptPageResponse::read_from_prefix(bytes) {
-        Err(_) => Ok(0),
-        Ok((response, _)) => match response.code {
-            IOMMUFD_PAGE_RESP_SUCCESS | IOMMUFD_PAGE_RESP_INVALID => Err(rule::FAULT_QUEUE_COOKIE),
-            _ => Err(rule::FAULT_QUEUE_CODE),
-        },
     }
 }

@@ -4,22 +4,35 @@
 //! its memory is pinned, and its physical addresses can be asked for.
 
 use uapi::iommufd::{
-    IOMMU_HWPT_ALLOC_DIRTY_TRACKING, IOMMU_HWPT_ALLOC_PASID, IOMMU_HWPT_DATA_NONE, IOMMU_HWPT_FAULT_ID_VALID,
-    IommuHwptAlloc,
+    IOMMU_HWPT_ALLOC_DIRTY_TRACKING, IOMMU_HWPT_ALLOC_NEST_PARENT, IOMMU_HWPT_ALLOC_PASID,
+    IOMMU_HWPT_DATA_NONE, IOMMU_HWPT_FAULT_ID_VALID, IommuHwptAlloc,
 };
 
 use super::call::Call;
 use super::context::Context;
 use super::domain::{Domain, Geometry};
 use super::link::Table;
+use super::nested::Nested;
 use super::objects::{Object, Objects};
 use super::unit::Unit;
+use super::user_data::UserData;
 use crate::mem::OutOfMemory;
-use crate::rules::iommufd as rule;
+use crate::rules::{guest, iommufd as rule};
 use crate::{Host, Refusal, RwLock};
 
-/// A page table.
+/// What page tables of all kinds have in common.
+pub(super) struct Head {
+    /// Whether devices can be attached to it under a PASID.
+    pub(super) pasid: bool,
+    /// How many devices are attached to it, each once for every PASID, and what else needs it.
+    pub(super) users: u32,
+    /// The fault queue that it names.
+    pub(super) fault_queue: Option<u32>,
+}
+
+/// A page table of an IOAS.
 pub(super) struct Hwpt<H: Host> {
+    pub(super) head: Head,
     /// The IOAS that it belongs to.
     pub(super) ioas: u32,
     pub(super) origin: Origin,
@@ -29,12 +42,8 @@ pub(super) struct Hwpt<H: Host> {
     pub(super) enforces_coherency: bool,
     /// Whether it can tell which pages were written.
     pub(super) tracks_dirty: bool,
-    /// Whether devices can be attached to it under a PASID.
-    pub(super) pasid: bool,
-    /// How many devices are attached to it, each once for every PASID.
-    pub(super) users: u32,
-    /// The fault queue that it names.
-    pub(super) fault_queue: Option<u32>,
+    /// Whether page tables can be nested in it.
+    pub(super) nest_parent: bool,
 }
 
 /// How a page table came to be.
@@ -55,6 +64,14 @@ pub(super) struct Plan {
     pub(super) origin: Origin,
     /// `IOMMU_HWPT_*`
     pub(super) flags: u32,
+    pub(super) geometry: Geometry,
+}
+
+impl Head {
+    /// That of a new page table, by its flags.
+    pub(super) fn new(flags: u32) -> Self {
+        Head { pasid: flags & IOMMU_HWPT_ALLOC_PASID != 0, users: 0, fault_queue: None }
+    }
 }
 
 impl<H: Host> Context<H> {
@@ -64,18 +81,18 @@ impl<H: Host> Context<H> {
         let unit = device.unit();
         let ioas = objects.ioas_mut(plan.ioas).ok_or(rule::IOAS_UNKNOWN)?;
         ioas.hwpts.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
-        let (domain, geometry) = self.domain_new(host, unit)?;
+        let geometry = plan.geometry;
+        let domain = self.domain_new(host, unit)?;
         let has = |flag| plan.flags & flag != 0;
         let hwpt = Hwpt {
+            head: Head::new(plan.flags),
             ioas: plan.ioas,
             origin: plan.origin,
             domain,
             geometry,
             enforces_coherency: unit.is_some_and(Unit::enforces_coherency),
             tracks_dirty: has(IOMMU_HWPT_ALLOC_DIRTY_TRACKING),
-            pasid: has(IOMMU_HWPT_ALLOC_PASID),
-            users: 0,
-            fault_queue: None,
+            nest_parent: has(IOMMU_HWPT_ALLOC_NEST_PARENT),
         };
         let id = objects
             .insert(host, Object::Hwpt(hwpt))
@@ -97,10 +114,8 @@ impl<H: Host> Context<H> {
     /// Takes away a page table that no device is attached to, linked or not.
     pub(super) fn destroy_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) {
         let Some(hwpt) = objects.hwpt(id) else { return };
-        let (ioas, queue) = (hwpt.ioas, hwpt.fault_queue);
-        if let Some(queue) = queue.and_then(|queue| objects.fault_queue_mut(queue)) {
-            queue.hwpts = queue.hwpts.saturating_sub(1);
-        }
+        let (ioas, queue) = (hwpt.ioas, hwpt.head.fault_queue);
+        objects.leave_fault_queue(queue);
         if let Some(ioas) = objects.ioas_mut(ioas) {
             if let Some(at) = ioas.hwpts.iter().position(|listed| *listed == id) {
                 ioas.hwpts.remove(at);
@@ -114,7 +129,7 @@ impl<H: Host> Context<H> {
 
     /// A device has left a page table: one that attaching has made goes with the last.
     pub(super) fn put_hwpt(&self, host: &H, objects: &mut Objects<H>, id: u32) {
-        if objects.hwpt(id).is_some_and(|hwpt| hwpt.users == 0 && hwpt.origin == Origin::Attach) {
+        if objects.hwpt(id).is_some_and(|hwpt| hwpt.head.users == 0 && hwpt.origin == Origin::Attach) {
             self.destroy_hwpt(host, objects, id);
         }
     }
@@ -129,66 +144,141 @@ impl<H: Host> Context<H> {
         if (command.data_type == IOMMU_HWPT_DATA_NONE) != (command.data_len == 0) {
             return Err(rule::HWPT_ALLOC_DATA);
         }
+        let data = UserData {
+            memory: call.caller.memory,
+            kind: command.data_type,
+            address: command.data_uptr,
+            length: command.data_len,
+        };
         self.objects.write(|objects| {
             let device = objects.device(command.dev_id).ok_or(rule::HWPT_ALLOC_DEVICE)?;
-            match objects.get(command.pt_id) {
-                Some(Object::Ioas(_)) => check_flags(&command, device.unit())?,
-                Some(Object::Hwpt(_)) => return Err(check_nested(&command, device.unit())),
-                Some(_) | None => {
-                    return Err(rule::HWPT_ALLOC_PARENT);
+            let id = match objects.get(command.pt_id) {
+                Some(Object::Ioas(_)) => {
+                    let geometry = check_plan(&command, device.unit(), &data)?;
+                    self.hwpt_alloc_paging(call.host, objects, &command, geometry)?
                 }
-            }
-            let plan = Plan {
-                ioas: command.pt_id,
-                device: command.dev_id,
-                origin: Origin::Request,
-                flags: command.flags,
+                Some(Object::Hwpt(_)) => {
+                    let nested = Nested::in_table(objects, device, &command, &data)?;
+                    objects.insert_nested(call.host, nested)?
+                }
+                Some(Object::Viommu(_)) => {
+                    let nested = Nested::in_viommu(objects, device, &command, &data)?;
+                    objects.insert_nested(call.host, nested)?
+                }
+                _ => return Err(rule::HWPT_ALLOC_PARENT),
             };
-            let id = self.new_hwpt(call.host, objects, plan)?;
             argument.value.out_hwpt_id = id;
-            let linked = self.link_hwpt(call.host, objects, id);
-            let named = linked.and_then(|()| match command.flags & IOMMU_HWPT_FAULT_ID_VALID {
+            let named = match command.flags & IOMMU_HWPT_FAULT_ID_VALID {
                 0 => Ok(()),
-                _ => name_fault_queue(objects, id, command.fault_id),
-            });
-            named
-                .and_then(|()| call.reply(&argument))
-                .inspect_err(|_| self.destroy_hwpt(call.host, objects, id))
+                _ => objects.name_fault_queue(id, command.fault_id),
+            };
+            named.and_then(|()| call.reply(&argument)).inspect_err(|_| {
+                self.destroy_hwpt(call.host, objects, id);
+                objects.remove_nested(id);
+            })
         })
+    }
+
+    /// Makes a page table of an IOAS, and links it.
+    fn hwpt_alloc_paging(
+        &self,
+        host: &H,
+        objects: &mut Objects<H>,
+        command: &IommuHwptAlloc,
+        geometry: Geometry,
+    ) -> Result<u32, Refusal> {
+        let IommuHwptAlloc { pt_id: ioas, dev_id: device, flags, .. } = *command;
+        let plan = Plan { ioas, device, origin: Origin::Request, flags, geometry };
+        let id = self.new_hwpt(host, objects, plan)?;
+        let linked = self.link_hwpt(host, objects, id);
+        linked.inspect_err(|_| self.destroy_hwpt(host, objects, id)).map(|()| id)
     }
 }
 
-/// Checks that a page table can be made as it is asked for.
-fn check_flags(command: &IommuHwptAlloc, unit: Option<Unit>) -> Result<(), Refusal> {
+/// Checks that a page table of an IOAS can be made as it is asked for; what it will translate.
+fn check_plan(
+    command: &IommuHwptAlloc,
+    unit: Option<Unit>,
+    data: &UserData<'_>,
+) -> Result<Geometry, Refusal> {
     let Some(unit) = unit else {
         return match command.flags & !IOMMU_HWPT_FAULT_ID_VALID == 0 && command.data_len == 0 {
-            true => Ok(()),
+            true => Ok(Geometry::UNTRANSLATED),
             false => Err(rule::HWPT_ALLOC_FLAGS_NOIOMMU),
         };
     };
-    const KNOWN: u32 = IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
-    let dirty = command.flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING != 0;
-    if command.flags & !KNOWN != 0 || command.data_len != 0 {
+    const PARENT_WITH_FAULTS: u32 = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_FAULT_ID_VALID;
+    let known = IOMMU_HWPT_ALLOC_DIRTY_TRACKING
+        | IOMMU_HWPT_FAULT_ID_VALID
+        | IOMMU_HWPT_ALLOC_PASID
+        | if unit.nests() { IOMMU_HWPT_ALLOC_NEST_PARENT } else { 0 };
+    let has = |flags| command.flags & flags == flags;
+    if command.flags & !known != 0 {
         return Err(rule::HWPT_ALLOC_FLAGS);
     }
-    if dirty && !unit.dirty_tracking() { Err(rule::HWPT_ALLOC_DIRTY) } else { Ok(()) }
+    if has(IOMMU_HWPT_ALLOC_DIRTY_TRACKING) && !unit.dirty_tracking() {
+        return Err(rule::HWPT_ALLOC_DIRTY);
+    }
+    if has(PARENT_WITH_FAULTS) {
+        return Err(guest::HWPT_ALLOC_PARENT_FAULTS);
+    }
+    unit.geometry(Some(data).filter(|data| data.length > 0))
 }
 
-/// Why a page table cannot be nested in another: no IOMMU here makes one that others are nested in.
-fn check_nested(command: &IommuHwptAlloc, unit: Option<Unit>) -> Refusal {
-    const KNOWN: u32 = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
-    match unit {
-        Some(_) if command.flags & !KNOWN == 0 && command.data_len != 0 => rule::HWPT_ALLOC_NESTED_PARENT,
-        _ => rule::HWPT_ALLOC_NESTED,
+impl<H: Host> Objects<H> {
+    pub(super) fn head(&self, id: u32) -> Option<&Head> {
+        match self.get(id)? {
+            Object::Hwpt(hwpt) => Some(&hwpt.head),
+            Object::Nested(nested) => Some(&nested.head),
+            _ => None,
+        }
     }
-}
 
-/// Has a page table name the fault queue that faults behind it would go to.
-fn name_fault_queue<H: Host>(objects: &mut Objects<H>, id: u32, queue_id: u32) -> Result<(), Refusal> {
-    let queue = objects.fault_queue_mut(queue_id).ok_or(rule::HWPT_ALLOC_FAULT_QUEUE)?;
-    queue.hwpts = queue.hwpts.saturating_add(1);
-    if let Some(hwpt) = objects.hwpt_mut(id) {
-        hwpt.fault_queue = Some(queue_id);
+    pub(super) fn head_mut(&mut self, id: u32) -> Option<&mut Head> {
+        match self.get_mut(id)? {
+            Object::Hwpt(hwpt) => Some(&mut hwpt.head),
+            Object::Nested(nested) => Some(&mut nested.head),
+            _ => None,
+        }
     }
-    Ok(())
+
+    /// A page table of an IOAS, or the one that a nested page table is nested in.
+    pub(super) fn paging(&self, id: u32) -> Option<&Hwpt<H>> {
+        match self.get(id)? {
+            Object::Hwpt(hwpt) => Some(hwpt),
+            Object::Nested(nested) => self.hwpt(nested.parent),
+            _ => None,
+        }
+    }
+
+    /// Something needs a page table, so many times more.
+    pub(super) fn hold_table(&mut self, id: u32, times: u32) {
+        if let Some(head) = self.head_mut(id) {
+            head.users = head.users.saturating_add(times);
+        }
+    }
+
+    /// Something needs it no longer.
+    pub(super) fn put_table(&mut self, id: u32, times: u32) {
+        if let Some(head) = self.head_mut(id) {
+            head.users = head.users.saturating_sub(times);
+        }
+    }
+
+    /// Has a page table name the fault queue that faults behind it go to.
+    fn name_fault_queue(&mut self, id: u32, queue_id: u32) -> Result<(), Refusal> {
+        let queue = self.fault_queue_mut(queue_id).ok_or(rule::HWPT_ALLOC_FAULT_QUEUE)?;
+        queue.hwpts = queue.hwpts.saturating_add(1);
+        if let Some(head) = self.head_mut(id) {
+            head.fault_queue = Some(queue_id);
+        }
+        Ok(())
+    }
+
+    /// A page table that is gone named this fault queue.
+    pub(super) fn leave_fault_queue(&mut self, queue: Option<u32>) {
+        if let Some(queue) = queue.and_then(|queue| self.fault_queue_mut(queue)) {
+            queue.hwpts = queue.hwpts.saturating_sub(1);
+        }
+    }
 }

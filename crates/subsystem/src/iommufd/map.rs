@@ -226,14 +226,14 @@ impl<H: Host> Context<H> {
         command.length = self.objects.read(|objects| {
             let ioas = objects.ioas(command.ioas_id)?;
             self.with_areas(call.host, ioas, |areas, linker| {
+                let mut bytes = 0;
                 if command.iova == 0 && command.length == u64::MAX {
-                    return Ok(areas.unmap_all(linker));
+                    return areas.unmap_all(linker, &mut bytes).map(|()| bytes);
                 }
                 if command.iova == u64::MAX || command.length == u64::MAX {
                     return Err(rule::UNMAP_LIMIT);
                 }
                 let last = unmap_last(command.iova, command.length)?;
-                let mut bytes = 0;
                 areas.unmap(linker, command.iova, last, &mut bytes)?;
                 if bytes == 0 { Err(rule::UNMAP_NOTHING) } else { Ok(bytes) }
             })

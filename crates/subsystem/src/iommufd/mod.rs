@@ -5,7 +5,9 @@
 //! * a **device** for each device file that was bound to it, or an **access** if its driver emulates the device,
 //! * an **IOAS** for each address space: which memory is mapped at which IOVA, as *areas*,
 //! * an **HWPT** (page table) for each linked use of an IOAS: made by attaching a device, or by hand,
-//! * a **fault queue** for each one that was asked for, with a file of its own.
+//! * a **nested HWPT** for each page table that a guest has made, over one of an IOAS,
+//! * a **vIOMMU** for each IOMMU that a guest sees, with its **virtual devices** and **hardware queues**,
+//! * a **queue** for each one of page faults, or of events of a vIOMMU, that was asked for, with a file of its own.
 //!
 //! An area is a slice of a *record*: the memory that one MAP call named. COPY makes more areas of one record. While
 //! an IOAS has page tables, the pages of its areas are pinned, and mapped in the domain of each; a page is pinned once per
@@ -30,22 +32,30 @@ mod context;
 mod device;
 mod dirty;
 mod domain;
-pub(crate) mod fault_queue;
+mod event_queue;
+mod fault_queue;
 mod get_pa;
 mod hardware;
+mod hw_queue;
 mod hwpt;
+mod invalidate;
 mod ioas;
 mod link;
 mod map;
+mod nested;
 mod objects;
 mod option;
 mod pinned;
 mod placement;
+mod queue;
 mod records;
 mod reserved;
 pub(crate) mod selftest;
 mod span;
 mod unit;
+mod user_data;
+mod vdevice;
+mod viommu;
 
 pub use context::{Context, Usage};
 pub(crate) use device::NO_PASID;

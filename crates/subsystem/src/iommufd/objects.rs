@@ -6,12 +6,16 @@ use super::access::Access;
 use super::call::Call;
 use super::context::Context;
 use super::device::Device;
-use super::fault_queue::FaultQueue;
+use super::hw_queue::HwQueue;
 use super::hwpt::Hwpt;
 use super::ioas::Ioas;
+use super::nested::Nested;
+use super::queue::Queue;
 use super::selftest::Selftest;
+use super::vdevice::Vdevice;
+use super::viommu::Viommu;
 use crate::mem::{IdError, IdMap};
-use crate::rules::iommufd as rule;
+use crate::rules::{guest, iommufd as rule};
 use crate::{Account, Host, Refusal, RwLock};
 
 /// The highest identifier of an object.
@@ -23,8 +27,14 @@ pub(super) enum Object<H: Host> {
     Access(Access),
     Ioas(Ioas<H>),
     Hwpt(Hwpt<H>),
-    FaultQueue(FaultQueue),
+    Nested(Nested),
+    Queue(Queue),
+    Viommu(Viommu),
+    Vdevice(Vdevice),
+    HwQueue(HwQueue),
     Selftest(Selftest),
+    /// What only keeps an id from being given out again.
+    Tombstone,
 }
 
 /// The objects of a context by identifier, and what belongs to the context as a whole.
@@ -68,11 +78,15 @@ impl<H: Host> Objects<H> {
     }
 
     pub(super) fn get(&self, id: u32) -> Option<&Object<H>> {
-        self.table.get(id)
+        self.table.get(id).filter(|object| !matches!(object, Object::Tombstone))
     }
 
     pub(super) fn get_mut(&mut self, id: u32) -> Option<&mut Object<H>> {
-        self.table.get_mut(id)
+        self.table.get_mut(id).filter(|object| !matches!(object, Object::Tombstone))
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Object<H>)> {
+        self.table.iter()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
@@ -132,11 +146,21 @@ impl<H: Host> Objects<H> {
             _ => None,
         }
     }
+}
 
-    pub(super) fn hwpt_mut(&mut self, id: u32) -> Option<&mut Hwpt<H>> {
-        match self.table.get_mut(id) {
-            Some(Object::Hwpt(hwpt)) => Some(hwpt),
-            _ => None,
+impl<H: Host> Object<H> {
+    /// Why a program cannot destroy it.
+    fn check_unused(&self) -> Result<(), Refusal> {
+        match self {
+            Object::Device(_) | Object::Access(_) => Err(rule::DESTROY_DEVICE),
+            Object::Ioas(ioas) if ioas.is_in_use() => Err(rule::DESTROY_IOAS_IN_USE),
+            Object::Hwpt(Hwpt { head, .. }) | Object::Nested(Nested { head, .. }) if head.users > 0 => {
+                Err(rule::DESTROY_HWPT_IN_USE)
+            }
+            Object::Viommu(viommu) if viommu.users > 0 => Err(guest::DESTROY_VIOMMU_IN_USE),
+            Object::HwQueue(queue) if queue.users > 0 => Err(guest::DESTROY_HW_QUEUE_IN_USE),
+            Object::Queue(queue) => queue.check_unused(),
+            _ => Ok(()),
         }
     }
 }
@@ -145,35 +169,53 @@ impl<H: Host> Context<H> {
     /// `IOMMU_DESTROY`
     pub(super) fn destroy(&self, call: &Call<'_, H>) -> Result<(), Refusal> {
         let id = call.take::<IommuDestroy>()?.value.id;
-        self.objects.write(|objects| match objects.get(id).ok_or(rule::DESTROY_UNKNOWN)? {
-            Object::Device(_) | Object::Access(_) => Err(rule::DESTROY_DEVICE),
-            Object::Ioas(ioas) if ioas.is_in_use() => Err(rule::DESTROY_IOAS_IN_USE),
-            Object::Hwpt(hwpt) if hwpt.users > 0 => Err(rule::DESTROY_HWPT_IN_USE),
-            Object::FaultQueue(queue) if queue.open => Err(rule::DESTROY_FAULT_QUEUE_OPEN),
-            Object::FaultQueue(queue) if queue.hwpts > 0 => Err(rule::DESTROY_FAULT_QUEUE_IN_USE),
-            Object::Ioas(_) => {
-                self.destroy_ioas(call.host, objects, id);
-                Ok(())
-            }
-            Object::Hwpt(_) => {
-                self.destroy_hwpt(call.host, objects, id);
-                Ok(())
-            }
-            Object::FaultQueue(_) => {
-                objects.remove(id);
-                Ok(())
-            }
-            Object::Selftest(_) => {
-                self.destroy_selftest(call.host, objects, id);
-                Ok(())
-            }
+        self.objects.write(|objects| {
+            objects.get(id).ok_or(rule::DESTROY_UNKNOWN)?.check_unused()?;
+            self.destroy_locked(call.host, objects, id);
+            Ok(())
         })
+    }
+
+    /// Destroys every object, what uses others first.
+    pub(super) fn destroy_all(&self, host: &H, objects: &mut Objects<H>) {
+        while let Some(last) = objects.ids().last() {
+            let before = objects.len();
+            for id in 1..=last {
+                match objects.get(id) {
+                    Some(Object::Device(_) | Object::Access(_)) => self.unbind_locked(host, objects, id),
+                    Some(object) if object.check_unused().is_err() => {}
+                    _ => self.destroy_locked(host, objects, id),
+                }
+            }
+            debug_assert!(objects.len() < before, "objects use each other in a circle");
+            if objects.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Takes away an object that nothing uses.
+    fn destroy_locked(&self, host: &H, objects: &mut Objects<H>, id: u32) {
+        match objects.get(id) {
+            Some(Object::Ioas(_)) => self.destroy_ioas(host, objects, id),
+            Some(Object::Hwpt(_)) => self.destroy_hwpt(host, objects, id),
+            Some(Object::Nested(_)) => objects.remove_nested(id),
+            Some(Object::Queue(_)) => objects.remove_queue(id),
+            Some(Object::Viommu(_)) => objects.remove_viommu(id),
+            Some(Object::Vdevice(_)) => objects.remove_vdevice(id),
+            Some(Object::HwQueue(_)) => self.destroy_hw_queue(host, objects, id),
+            Some(Object::Selftest(_)) => self.destroy_selftest(host, objects, id),
+            Some(Object::Device(_) | Object::Access(_) | Object::Tombstone) | None => {
+                objects.remove(id);
+            }
+        }
     }
 
     /// Takes away an IOAS without page tables, with everything that is mapped in it.
     pub(super) fn destroy_ioas(&self, host: &H, objects: &mut Objects<H>, id: u32) {
         if let Some(Object::Ioas(ioas)) = objects.remove(id) {
-            self.with_areas(host, &ioas, |areas, linker| areas.unmap_all(linker));
+            let unmapped = self.with_areas(host, &ioas, |areas, linker| areas.unmap_all(linker, &mut 0));
+            debug_assert!(unmapped.is_ok(), "an IOAS that is in use was destroyed");
         }
     }
 }

@@ -6,11 +6,16 @@ use uapi::iommufd::{
     IOMMU_HW_CAP_DIRTY_TRACKING, IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED, IOMMU_HW_INFO_TYPE_INTEL_VTD,
     IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17, IommuHwInfoVtd,
 };
-use uapi::iommufd_test::{IOMMU_HW_INFO_SELFTEST_REGVAL, IOMMU_HW_INFO_TYPE_SELFTEST, IommuTestHwInfo};
+use uapi::iommufd_test::{
+    IOMMU_HW_INFO_SELFTEST_REGVAL, IOMMU_HW_INFO_TYPE_SELFTEST, IOMMU_VIOMMU_TYPE_SELFTEST, IommuTestHwInfo,
+};
 use zerocopy::IntoBytes;
 
-use super::selftest::MockDevice;
-use crate::IommuInfo;
+use super::domain::Geometry;
+use super::selftest::{self, MockDevice};
+use super::user_data::UserData;
+use crate::rules::iommufd as rule;
+use crate::{IommuInfo, Refusal};
 
 /// What serves a device.
 #[derive(Clone, Copy)]
@@ -58,6 +63,35 @@ impl Unit {
         match self {
             Unit::Host(iommu) => iommu.enforces_coherency,
             Unit::Mock(_) => false,
+        }
+    }
+
+    /// What a page table translates that is made with data, if there is any.
+    pub(super) fn geometry(self, data: Option<&UserData<'_>>) -> Result<Geometry, Refusal> {
+        match self {
+            Unit::Host(_) if data.is_some() => Err(rule::HWPT_ALLOC_FLAGS),
+            Unit::Host(IommuInfo { aperture_last, page_sizes, .. }) => {
+                Ok(Geometry { aperture: Some((0, aperture_last)), page_sizes })
+            }
+            Unit::Mock(_) => selftest::geometry(data),
+        }
+    }
+
+    /// Whether page tables can be nested in others.
+    pub(super) fn nests(self) -> bool {
+        matches!(self, Unit::Mock(_))
+    }
+
+    /// Whether it offers vIOMMUs of a kind (`IOMMU_VIOMMU_TYPE_*`).
+    pub(super) fn has_viommu(self, kind: u32) -> bool {
+        matches!(self, Unit::Mock(_)) && kind == IOMMU_VIOMMU_TYPE_SELFTEST
+    }
+
+    /// Whether the device can be attached under a PASID. One that has no PASIDs at all makes no use of it, and may.
+    pub(super) fn takes_pasid(self, pasid: u32) -> bool {
+        match self {
+            Unit::Host(_) => true,
+            Unit::Mock(device) => pasid.checked_shr(device.pasid_bits().into()).unwrap_or(0) == 0,
         }
     }
 

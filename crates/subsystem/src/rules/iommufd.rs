@@ -16,8 +16,8 @@ rules! {
     DESTROY_UNKNOWN = ENOENT, "destroy.unknown", "the id is that of an object of this context";
     DESTROY_DEVICE = EBUSY, "destroy.device", "a device object lives until its device file is closed";
     DESTROY_IOAS_IN_USE = EBUSY, "destroy.ioas-in-use", "an IOAS that is destroyed has no page table, and no emulated device is attached to it";
-    DESTROY_HWPT_IN_USE = EBUSY, "destroy.hwpt-in-use", "a page table that is destroyed has no device attached";
-    DESTROY_FAULT_QUEUE_OPEN = EBUSY, "destroy.fault-queue-open", "the file of a fault queue that is destroyed is closed";
+    DESTROY_HWPT_IN_USE = EBUSY, "destroy.hwpt-in-use", "a page table that is destroyed has no device attached, and neither page tables nested in it nor vIOMMUs";
+    DESTROY_QUEUE_OPEN = EBUSY, "destroy.queue-open", "the file of a queue that is destroyed is closed";
     DESTROY_FAULT_QUEUE_IN_USE = EBUSY, "destroy.fault-queue-in-use", "a fault queue that is destroyed is named by no page table";
     IOAS_UNKNOWN = ENOENT, "ioas.unknown", "the id is that of an IOAS of this context";
     IOAS_ALLOC_FLAGS = EOPNOTSUPP, "ioas-alloc.flags", "flags is zero";
@@ -119,23 +119,23 @@ rules! {
     HWPT_ALLOC_DEVICE = ENOENT, "hwpt-alloc.device", "dev_id is that of a bound device";
     HWPT_ALLOC_PARENT = EINVAL, "hwpt-alloc.parent", "pt_id is that of an IOAS, a page table or a vIOMMU";
     HWPT_ALLOC_FLAGS_NOIOMMU = EOPNOTSUPP, "hwpt-alloc.flags-noiommu", "a page table for a device without IOMMU has no flags but FAULT_ID_VALID, and no data";
-    HWPT_ALLOC_FLAGS = EOPNOTSUPP, "hwpt-alloc.flags", "a page table has no flags but DIRTY_TRACKING, FAULT_ID_VALID and PASID, and no data: no IOMMU here nests page tables";
+    HWPT_ALLOC_FLAGS = EOPNOTSUPP, "hwpt-alloc.flags", "a page table has no flags but DIRTY_TRACKING, FAULT_ID_VALID, PASID and, if its IOMMU nests page tables, NEST_PARENT; it has data only if that takes any";
     HWPT_ALLOC_DIRTY = EOPNOTSUPP, "hwpt-alloc.dirty", "a page table tracks dirty pages only if the IOMMU can";
-    HWPT_ALLOC_NESTED = EOPNOTSUPP, "hwpt-alloc.nested", "a page table is nested in another only for a device behind an IOMMU, with data, and with no flags but FAULT_ID_VALID and PASID";
-    HWPT_ALLOC_NESTED_PARENT = EINVAL, "hwpt-alloc.nested-parent", "a page table is nested in one that was made with the flag NEST_PARENT, which no IOMMU here allows";
+    HWPT_ALLOC_NESTED = EOPNOTSUPP, "hwpt-alloc.nested", "a page table is nested only for a device behind an IOMMU, with data, and with no flags but FAULT_ID_VALID and PASID";
+    HWPT_ALLOC_NESTED_PARENT = EINVAL, "hwpt-alloc.nested-parent", "a page table is nested in one that was made with the flag NEST_PARENT, behind the same IOMMU";
     HWPT_ALLOC_FAULT_QUEUE = ENOENT, "hwpt-alloc.fault-queue", "fault_id is that of a fault queue";
     HWPT_UNKNOWN = ENOENT, "hwpt.unknown", "the id is that of a page table of an IOAS";
 
-    // Fault queues and their files.
+    // Queues and their files.
+    QUEUE_DESCRIPTOR = EMFILE, "queue.descriptor", "the caller has room for another descriptor";
+    QUEUE_POSITION = ESPIPE, "queue.position", "a queue has no positions: it is read and written with read and write";
+    QUEUE_IOCTL = ENOTTY, "queue.ioctl", "the file of a queue knows no ioctl";
+    QUEUE_MAP = ENODEV, "queue.map", "the file of a queue is not mapped";
     FAULT_QUEUE_FLAGS = EOPNOTSUPP, "fault-queue.flags", "flags is zero";
-    FAULT_QUEUE_DESCRIPTOR = EMFILE, "fault-queue.descriptor", "the caller has room for another descriptor";
-    FAULT_QUEUE_POSITION = ESPIPE, "fault-queue.position", "a fault queue has no positions: it is read and written with read and write";
     FAULT_QUEUE_READ_SIZE = ESPIPE, "fault-queue.read-size", "a read asks for whole faults, of 40 bytes each";
     FAULT_QUEUE_WRITE_SIZE = ESPIPE, "fault-queue.write-size", "a write gives whole responses, of 8 bytes each";
     FAULT_QUEUE_CODE = EINVAL, "fault-queue.code", "the code of a response is SUCCESS or INVALID";
     FAULT_QUEUE_COOKIE = EINVAL, "fault-queue.cookie", "the cookie of a response is that of a fault which was read";
-    FAULT_QUEUE_IOCTL = ENOTTY, "fault-queue.ioctl", "the file of a fault queue knows no ioctl";
-    FAULT_QUEUE_MAP = ENODEV, "fault-queue.map", "the file of a fault queue is not mapped";
 
     // What only hardware could do.
     HW_INFO_FIELDS = EOPNOTSUPP, "hw-info.fields", "flags are known and the reserved field is zero";
@@ -154,7 +154,7 @@ rules! {
     INVALIDATE_TYPE = EINVAL, "invalidate.type", "the id is that of a nested page table or a vIOMMU";
     VIOMMU_FIELDS = EOPNOTSUPP, "viommu.fields", "flags is zero and the type is not";
     VIOMMU_DEVICE = ENOENT, "viommu.device", "dev_id is that of a bound device";
-    VIOMMU_UNSUPPORTED = EOPNOTSUPP, "viommu.unsupported", "the device is behind an IOMMU that can be virtualised, which none here can";
+    VIOMMU_UNSUPPORTED = EOPNOTSUPP, "viommu.unsupported", "the device is behind an IOMMU that offers vIOMMUs of that type";
     VIOMMU_UNKNOWN = ENOENT, "viommu.unknown", "the id is that of a vIOMMU";
     EVENT_QUEUE_FIELDS = EOPNOTSUPP, "event-queue.fields", "flags and the reserved field are zero and the type is not";
     EVENT_QUEUE_DEPTH = EINVAL, "event-queue.depth", "the depth is between 1 and 2^19";

@@ -4,6 +4,7 @@
 //! broken; the catalogue holds one sentence for each.
 
 pub mod group;
+pub mod guest;
 pub mod iommufd;
 pub mod type1;
 pub mod vfio;
@@ -91,5 +92,6 @@ pub(crate) use rules;
 
 /// Every rule there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    iommufd::ALL.iter().chain(vfio::ALL).chain(group::ALL).chain(type1::ALL).map(|refusal| refusal.rule())
+    let all = [iommufd::ALL, guest::ALL, vfio::ALL, group::ALL, type1::ALL];
+    all.into_iter().flatten().map(|refusal| refusal.rule())
 }

@@ -1,7 +1,7 @@
 //! What is asked of an open file: ioctls, reads, writes, mappings.
 
 use uapi::Errno;
-use uapi::iommufd::IOMMU_FAULT_QUEUE_ALLOC;
+use uapi::iommufd::{IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC};
 use uapi::iommufd_test::IOMMU_TEST_CMD;
 use uapi::vfio::{
     VFIO_DEVICE_FEATURE, VFIO_DEVICE_PCI_HOT_RESET, VFIO_GROUP_GET_DEVICE_FD, VFIO_GROUP_UNSET_CONTAINER,
@@ -10,7 +10,7 @@ use uapi::vfio::{
 use super::Subsystem;
 use crate::ctx::{CallCtx, Polling};
 use crate::host::{Host, RwLock as _};
-use crate::iommufd::{fault_queue, selftest};
+use crate::iommufd::selftest;
 use crate::kconfig::Symbol;
 use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
 use crate::tables::Tables;
@@ -28,8 +28,8 @@ impl<H: Host> Subsystem<H> {
         argument: u64,
     ) -> Result<u32, Refusal> {
         match command {
-            IOMMU_FAULT_QUEUE_ALLOC if self.is_iommufd(file) => {
-                self.tables.write(|tables| tables.open_fault_queue(&self.host, ctx, file, argument))
+            IOMMU_FAULT_QUEUE_ALLOC | IOMMU_VEVENTQ_ALLOC if self.is_iommufd(file) => {
+                self.tables.write(|tables| tables.open_queue(&self.host, ctx, file, (command, argument)))
             }
             IOMMU_TEST_CMD
                 if let Some(on_file) = selftest::on_file(ctx, argument)
@@ -82,7 +82,7 @@ impl<H: Host> Subsystem<H> {
             }
             FileKind::DmaBuf(_) => Err(rules::DMA_BUF_IOCTL),
             FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_IOCTL),
-            FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_IOCTL),
+            FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_IOCTL),
         }
     }
 
@@ -199,7 +199,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Device(file) => bound(tables, file)?.driver.read(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
                 FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_READ),
-                FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
+                FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             }
         })
     }
@@ -213,7 +213,9 @@ impl<H: Host> Subsystem<H> {
         bytes: &mut [u8],
     ) -> Result<usize, Refusal> {
         match self.stream(file) {
-            Some(Stream::FaultQueue) => fault_queue::read(bytes),
+            Some(Stream::Queue { context, queue }) => self
+                .tables
+                .read(|tables| tables.context(context)?.object.queue_read(&self.host, queue, bytes)),
             Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
             None => self.read(ctx, file, 0, bytes),
         }
@@ -222,20 +224,34 @@ impl<H: Host> Subsystem<H> {
     /// `write(2)`; the number of bytes that were written. A file that has positions is written at its start.
     pub fn write_stream(&self, ctx: &CallCtx<'_, H>, file: FileId, bytes: &[u8]) -> Result<usize, Refusal> {
         match self.stream(file) {
-            Some(Stream::FaultQueue) => fault_queue::write(bytes),
+            Some(Stream::Queue { context, queue }) => {
+                self.tables.read(|tables| tables.context(context)?.object.queue_write(queue, bytes))
+            }
             Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
             None => self.write(ctx, file, 0, bytes),
         }
     }
 
-    /// `poll(2)`. A fault queue is readable while faults are queued, which never are; every other file is always ready.
+    /// `poll(2)`. A queue is readable while something is queued; every file but queues is always ready.
     pub fn poll(&self, file: FileId) -> Ready {
-        Ready { read: self.stream(file) != Some(Stream::FaultQueue), write: true }
+        let queue = |context, queue| {
+            self.tables.read(|tables| tables.context(context).ok().map(|it| it.object.queue_ready(queue)))
+        };
+        match self.stream(file) {
+            Some(Stream::Queue { context, queue: id }) => queue(context, id),
+            Some(Stream::DmaBuf) | None => None,
+        }
+        .unwrap_or(Ready { read: true, write: true })
+    }
+
+    /// Whether a file is read and written without positions.
+    pub fn is_stream(&self, file: FileId) -> bool {
+        self.stream(file).is_some()
     }
 
     fn stream(&self, file: FileId) -> Option<Stream> {
         self.tables.read(|tables| match tables.file(file).ok()?.kind {
-            FileKind::FaultQueue { .. } => Some(Stream::FaultQueue),
+            FileKind::Queue { context, queue } => Some(Stream::Queue { context, queue }),
             FileKind::DmaBuf(_) => Some(Stream::DmaBuf),
             _ => None,
         })
@@ -258,7 +274,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Device(file) => bound(tables, file)?.driver.write(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
                 FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_READ),
-                FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
+                FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             }
         })
     }
@@ -285,7 +301,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Device(file) => bound(tables, file)?.driver.map(&self.host, request),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_MAP),
-                FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_MAP),
+                FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_MAP),
             }
         })
     }
@@ -298,7 +314,7 @@ impl<H: Host> Subsystem<H> {
                 (Whence::End, 0) => Ok(export.length),
                 _ => Err(rules::DMA_BUF_SEEK),
             },
-            FileKind::FaultQueue { .. } => Err(iommufd_rules::FAULT_QUEUE_POSITION),
+            FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             FileKind::Iommufd(_)
             | FileKind::Device(_)
             | FileKind::Group(_)
@@ -324,7 +340,11 @@ impl<H: Host> Subsystem<H> {
 /// A file without positions.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stream {
-    FaultQueue,
+    /// The context's number, and the queue's identifier there.
+    Queue {
+        context: u32,
+        queue: u32,
+    },
     DmaBuf,
 }
 

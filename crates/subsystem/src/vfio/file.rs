@@ -107,8 +107,8 @@ pub(crate) enum FileKind {
         /// The access's identifier there.
         access: u32,
     },
-    /// A fault queue. It keeps its context.
-    FaultQueue {
+    /// A queue of faults or events. It keeps its context.
+    Queue {
         /// The context's number.
         context: u32,
         /// The queue's identifier there.

@@ -88,13 +88,6 @@ fn virtual_iommus_and_their_queues() {
         assert_refused!(viommu(1, dev_id), EOPNOTSUPP, "viommu.unsupported");
         let mut vdevice = IommuVdeviceAlloc { viommu_id: hwpt_id, dev_id, ..Command::new() };
         assert_refused!(client.call(&mut vdevice), ENOENT, "viommu.unknown");
-        let events = |type_, veventq_depth| {
-            client.call(&mut IommuVeventqAlloc { type_, veventq_depth, ..Command::new() })
-        };
-        assert_refused!(events(0, 0), EOPNOTSUPP, "event-queue.fields");
-        assert_refused!(events(1, 0), EINVAL, "event-queue.depth");
-        assert_refused!(events(1, (1 << 19) + 1), EINVAL, "event-queue.depth");
-        assert_refused!(events(1, 1 << 19), ENOENT, "viommu.unknown");
         let queue = |type_, nesting_parent_iova, length| {
             client.call(&mut IommuHwQueueAlloc { type_, nesting_parent_iova, length, ..Command::new() })
         };

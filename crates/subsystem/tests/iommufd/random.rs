@@ -139,9 +139,9 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Whether a context knows it. One command, which opens a file, is left to whoever has the files.
+/// Whether a context knows it. Two commands, which open files, are left to whoever has the files.
 fn is_command(number: u32) -> bool {
-    (0x3b80..=0x3b95).contains(&number) && number != IOMMU_FAULT_QUEUE_ALLOC
+    (0x3b80..=0x3b95).contains(&number) && !matches!(number, IOMMU_FAULT_QUEUE_ALLOC | IOMMU_VEVENTQ_ALLOC)
 }
 
 /// Does an action as VFIO may: a function is bound once, and only what is bound is attached.

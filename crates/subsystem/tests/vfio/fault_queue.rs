@@ -40,7 +40,7 @@ fn b391_b392_a_queue_lives_as_long_as_its_file() {
     let (iommufd, _) = client.iommufd();
     let (id, file) = client.fault_queue(iommufd).unwrap();
     assert_eq!(id, 1);
-    assert_refused!(client.destroy(iommufd, id), EBUSY, "destroy.fault-queue-open");
+    assert_refused!(client.destroy(iommufd, id), EBUSY, "destroy.queue-open");
     vfio.release(file);
     assert_eq!(client.destroy(iommufd, id), Ok(0));
     assert_refused!(client.destroy(iommufd, id), ENOENT, "destroy.unknown");
@@ -118,7 +118,7 @@ fn a_caller_without_room_for_a_descriptor_gets_no_queue() {
     let (iommufd, _) = client.iommufd();
     client.caller.descriptor_limit = client.caller.descriptors();
     let before = state(&vfio);
-    assert_refused!(client.fault_queue(iommufd), EMFILE, "fault-queue.descriptor");
+    assert_refused!(client.fault_queue(iommufd), EMFILE, "queue.descriptor");
     assert_eq!(state(&vfio), before);
 }
 
@@ -128,15 +128,15 @@ fn the_file_has_no_positions_no_ioctls_and_no_memory() {
     let mut client = Client::new(&vfio);
     let (iommufd, _) = client.iommufd();
     let (_, file) = client.fault_queue(iommufd).unwrap();
-    assert_refused!(client.read(file, 0, 40), ESPIPE, "fault-queue.position");
-    assert_refused!(client.write(file, 0, &[0; 8]), ESPIPE, "fault-queue.position");
-    assert_refused!(vfio.seek(file, Whence::Start, 0), ESPIPE, "fault-queue.position");
-    assert_refused!(client.destroy(file, 1), ENOTTY, "fault-queue.ioctl");
-    assert_refused!(client.fault_queue(file), ENOTTY, "fault-queue.ioctl");
+    assert_refused!(client.read(file, 0, 40), ESPIPE, "queue.position");
+    assert_refused!(client.write(file, 0, &[0; 8]), ESPIPE, "queue.position");
+    assert_refused!(vfio.seek(file, Whence::Start, 0), ESPIPE, "queue.position");
+    assert_refused!(client.destroy(file, 1), ENOTTY, "queue.ioctl");
+    assert_refused!(client.fault_queue(file), ENOTTY, "queue.ioctl");
     let map =
         |shared| vfio.map(&client.caller.ctx(), file, MapRequest { shared, ..MapRequest::shared(0, 4096) });
-    assert_refused!(map(true), ENODEV, "fault-queue.map");
-    assert_refused!(map(false), ENODEV, "fault-queue.map");
+    assert_refused!(map(true), ENODEV, "queue.map");
+    assert_refused!(map(false), ENODEV, "queue.map");
     let device = client.open(0);
     let fd = client.caller.install(Descriptor::Ours(file));
     assert_refused!(client.bind(device, fd), EBADFD, "bind.not-iommufd");

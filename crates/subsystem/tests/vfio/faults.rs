@@ -141,7 +141,7 @@ fn making_a_page_table_with_a_fault_queue() {
         // The queue is not held by a page table that was not made.
         if made.is_err() {
             let rule = client.destroy(iommufd, queue).expect_err("its file is open").rule();
-            assert_eq!(rule.name, "destroy.fault-queue-open");
+            assert_eq!(rule.name, "destroy.queue-open");
         }
         made
     });

@@ -25,6 +25,7 @@ mod faults;
 mod files;
 mod group;
 mod group_model;
+mod guest;
 mod hot_reset;
 mod info;
 mod ioeventfd;

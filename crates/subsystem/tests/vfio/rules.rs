@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use subsystem::rules::{catalogue, group, type1, vfio};
+use subsystem::rules::{catalogue, group, guest, type1, vfio};
 
 #[test]
 fn names_are_unique() {
@@ -19,11 +19,14 @@ fn every_rule_is_broken_by_a_test() {
     // It would take 2^20 devices.
     const NOT_TESTED: [&str; 1] = ["probe.no-index"];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vfio");
-    let sources: String = fs::read_dir(folder)
-        .expect("this folder")
-        .map(|entry| fs::read_to_string(entry.expect("an entry").path()).expect("a source file"))
+    let files = |folder| fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let sources: String = files(folder.clone())
+        .chain(files(folder.join("guest")))
+        .filter(|path| path.is_file())
+        .map(|path| fs::read_to_string(path).expect("a source file"))
         .collect();
-    for rule in vfio::ALL.iter().chain(group::ALL).chain(type1::ALL).map(|refusal| refusal.rule()) {
+    let all = [vfio::ALL, group::ALL, guest::ALL, type1::ALL];
+    for rule in all.into_iter().flatten().map(|refusal| refusal.rule()) {
         let tested = sources.contains(&format!("\"{}\"", rule.name));
         assert!(tested, "no test breaks {}: {}", rule.name, rule.sentence);
     }

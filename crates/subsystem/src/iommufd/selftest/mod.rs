@@ -8,23 +8,49 @@ mod access;
 mod check;
 mod device;
 mod domain;
+mod events;
+pub(super) mod nesting;
 mod ops;
+mod pasid;
 
 use uapi::iommufd_test::{
-    IOMMU_TEST_DEV_CACHE_DEFAULT, MOCK_APERTURE_LAST, MOCK_APERTURE_START, MOCK_DEV_CACHE_NUM,
-    MOCK_FLAGS_DEVICE_NO_DIRTY, MOCK_FLAGS_DEVICE_PASID, MOCK_PAGE_SIZE, MOCK_PASID_WIDTH,
+    IOMMU_HWPT_DATA_SELFTEST, IOMMU_TEST_DEV_CACHE_DEFAULT, IommuHwptSelftest, MOCK_APERTURE_LAST,
+    MOCK_APERTURE_START, MOCK_DEV_CACHE_NUM, MOCK_FLAGS_DEVICE_NO_DIRTY, MOCK_FLAGS_DEVICE_PASID,
+    MOCK_HUGE_PAGE_SIZE, MOCK_IOMMUPT_DEFAULT, MOCK_IOMMUPT_HUGE, MOCK_PAGE_SIZE, MOCK_PASID_WIDTH,
 };
 
+use super::PAGE;
 use super::domain::Geometry;
+use super::user_data::UserData;
 use crate::mem::{IdError, IdMap};
-use crate::rules::iommufd as rule;
+use crate::rules::{guest, iommufd as rule};
 use crate::{Host, Refusal};
 pub(crate) use access::{OnFile, on_file};
 pub(super) use device::Selftest;
 use domain::MockDomain;
 
+/// What a page table translates that is made with data, if there is any.
+pub(super) fn geometry(data: Option<&UserData<'_>>) -> Result<Geometry, Refusal> {
+    let kind = match data {
+        None => MOCK_IOMMUPT_DEFAULT,
+        Some(data) if data.kind != IOMMU_HWPT_DATA_SELFTEST => return Err(guest::TEST_TABLE_DATA),
+        Some(data) => {
+            data.take::<IommuHwptSelftest>(IOMMU_HWPT_DATA_SELFTEST, size_of::<u32>())?.pagetable_type
+        }
+    };
+    match kind {
+        MOCK_IOMMUPT_DEFAULT => Ok(GEOMETRY),
+        MOCK_IOMMUPT_HUGE => Ok(HUGE_GEOMETRY),
+        _ => Err(guest::TEST_TABLE_TYPE),
+    }
+}
+
+/// What a page table of large pages translates.
+const HUGE_GEOMETRY: Geometry =
+    Geometry { aperture: Some((0, (1 << 56) - 1)), page_sizes: MOCK_HUGE_PAGE_SIZE as u64 | PAGE };
+
 /// What a page table translates: pages of each power of two from 2 KiB to half of what its three levels hold.
-pub(super) const GEOMETRY: Geometry = Geometry {
+const GEOMETRY: Geometry = Geometry {
     aperture: Some((MOCK_APERTURE_START as u64, MOCK_APERTURE_LAST as u64)),
     page_sizes: (1 << 37) - MOCK_PAGE_SIZE as u64,
 };
@@ -46,6 +72,8 @@ pub(super) struct MockDevice {
 /// What changes of a device.
 struct DeviceState {
     cache: [u32; MOCK_DEV_CACHE_NUM as usize],
+    /// Whether the next attachment under the reserved PASID fails.
+    pasid_fails: bool,
 }
 
 impl MockDevice {
@@ -65,7 +93,8 @@ impl<H: Host> Mock<H> {
 
     /// A new device.
     fn device_new(&mut self, host: &H, flags: u32) -> Result<MockDevice, Refusal> {
-        let state = DeviceState { cache: [IOMMU_TEST_DEV_CACHE_DEFAULT; MOCK_DEV_CACHE_NUM as usize] };
+        let cache = [IOMMU_TEST_DEV_CACHE_DEFAULT; MOCK_DEV_CACHE_NUM as usize];
+        let state = DeviceState { cache, pasid_fails: false };
         let number = self.devices.insert(host, state).map_err(no_number)?;
         Ok(MockDevice { number, flags })
     }

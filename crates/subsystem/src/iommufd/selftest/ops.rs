@@ -1,12 +1,15 @@
 //! `IOMMU_TEST_CMD`: which operation is which.
 
 use uapi::iommufd_test::{
-    IOMMU_TEST_OP_ADD_RESERVED, IOMMU_TEST_OP_DEV_CHECK_CACHE, IOMMU_TEST_OP_MD_CHECK_MAP,
-    IOMMU_TEST_OP_MD_CHECK_REFS, IOMMU_TEST_OP_MOCK_DOMAIN, IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS,
-    IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, IommuTestAddReserved,
-    IommuTestCmd, IommuTestMemoryLimit, IommuTestMockDomainFlags,
+    IOMMU_TEST_OP_ADD_RESERVED, IOMMU_TEST_OP_DEV_CHECK_CACHE, IOMMU_TEST_OP_MD_CHECK_IOTLB,
+    IOMMU_TEST_OP_MD_CHECK_MAP, IOMMU_TEST_OP_MD_CHECK_REFS, IOMMU_TEST_OP_MOCK_DOMAIN,
+    IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, IOMMU_TEST_OP_PASID_ATTACH,
+    IOMMU_TEST_OP_PASID_CHECK_HWPT, IOMMU_TEST_OP_PASID_DETACH, IOMMU_TEST_OP_PASID_REPLACE,
+    IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, IOMMU_TEST_OP_TRIGGER_IOPF, IOMMU_TEST_OP_TRIGGER_VEVENT,
+    IommuTestAddReserved, IommuTestCmd, IommuTestMemoryLimit, IommuTestMockDomainFlags,
 };
 
+use super::pasid::Change;
 use crate::iommufd::call::Call;
 use crate::iommufd::context::Context;
 use crate::iommufd::reserved::NOBODY;
@@ -30,6 +33,13 @@ impl<H: Host> Context<H> {
             IOMMU_TEST_OP_MD_CHECK_REFS => self.check_refs(call, &command),
             IOMMU_TEST_OP_DEV_CHECK_CACHE => self.check_device_cache(&command),
             IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT => check_memory_limit(command.get()),
+            IOMMU_TEST_OP_MD_CHECK_IOTLB => self.check_iotlb(&command),
+            IOMMU_TEST_OP_TRIGGER_IOPF => self.trigger_iopf(call, &command),
+            IOMMU_TEST_OP_TRIGGER_VEVENT => self.trigger_vevent(call, &command),
+            IOMMU_TEST_OP_PASID_ATTACH => self.pasid_attach(call, &mut argument, Change::Attach),
+            IOMMU_TEST_OP_PASID_REPLACE => self.pasid_attach(call, &mut argument, Change::Replace),
+            IOMMU_TEST_OP_PASID_DETACH => self.pasid_detach(call, &command),
+            IOMMU_TEST_OP_PASID_CHECK_HWPT => self.check_pasid(&command),
             _ => Err(rule::TEST_OPERATION),
         }
     }

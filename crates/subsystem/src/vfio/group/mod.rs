@@ -268,7 +268,7 @@ impl<H: Host> Group<H> {
                 | FileKind::Group(_)
                 | FileKind::DmaBuf(_)
                 | FileKind::TestAccess { .. }
-                | FileKind::FaultQueue { .. } => {
+                | FileKind::Queue { .. } => {
                     return Err(rules::SET_CONTAINER_OTHER);
                 }
             };

@@ -21,6 +21,7 @@ use libc::{dl_phdr_info, siginfo_t, ucontext_t};
 use sys::guarded;
 
 use crate::calls::{numbered, poll};
+use crate::family;
 use crate::filter;
 use crate::fork::forking;
 use crate::raw::{Answer, raw};
@@ -151,6 +152,9 @@ unsafe extern "C" fn first(object: *mut dl_phdr_info, _: usize, image: *mut c_vo
 unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes both to a handler of this form.
     let (info, context) = unsafe { (&mut *info, &mut *context.cast::<ucontext_t>()) };
+    if info.si_code == SYS_USER_DISPATCH && family::handle_call(context) {
+        return;
+    }
     let register = |number: c_int| context.uc_mcontext.gregs[number as usize] as usize;
     let number = register(libc::REG_RAX) as i64;
     let arguments = [libc::REG_RDI, libc::REG_RSI, libc::REG_RDX, libc::REG_R10, libc::REG_R8, libc::REG_R9]
@@ -182,7 +186,7 @@ unsafe extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c
 fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<Answer> {
     match number {
         libc::SYS_ioctl if arguments[0] as c_int == filter::NO_DESCRIPTOR => Some(Ok(filter::PRESENT)),
-        libc::SYS_rt_sigprocmask => Some(change_mask(arguments, context)),
+        libc::SYS_rt_sigprocmask => Some(signals::change_mask(arguments, context)),
         libc::SYS_fork => Some(fork(libc::SIGCHLD as usize, [0; 3])),
         libc::SYS_vfork => Some(fork((libc::CLONE_VFORK | libc::SIGCHLD) as usize, [0; 3])),
         libc::SYS_clone => {
@@ -255,33 +259,6 @@ fn make_after_return(context: &mut ucontext_t) {
 #[unsafe(naked)]
 unsafe extern "C" fn make_call() {
     naked_asm!("syscall", "ret {red_zone}", red_zone = const RED_ZONE)
-}
-
-/// `rt_sigprocmask(2)` of the interrupted code.
-fn change_mask([how, set, old, size, ..]: [usize; 6], context: &mut ucontext_t) -> Answer {
-    if size != size_of::<u64>() {
-        return Err(libc::EINVAL);
-    }
-    let (set, old) =
-        (std::ptr::with_exposed_provenance::<u64>(set), std::ptr::with_exposed_provenance_mut::<u64>(old));
-    // SAFETY: the first word has the signals that there are.
-    let mask = unsafe { &mut *(&raw mut context.uc_sigmask).cast::<u64>() };
-    let before = *mask;
-    // SAFETY: the program has promised that it is there, or null.
-    if let Some(set) = unsafe { set.as_ref() } {
-        let wanted = match how as c_int {
-            libc::SIG_BLOCK => before | set,
-            libc::SIG_UNBLOCK => before & !set,
-            libc::SIG_SETMASK => *set,
-            _ => return Err(libc::EINVAL),
-        };
-        *mask = wanted & !signals::never_blocked();
-    }
-    // SAFETY: likewise.
-    if let Some(old) = unsafe { old.as_mut() } {
-        *old = before;
-    }
-    Ok(0)
 }
 
 /// Makes a child that goes on from here too, with memory of its own: what the child of a `vfork` may do, it may.

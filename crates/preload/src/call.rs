@@ -13,10 +13,11 @@ use machine::{BareFile, BareRegion, FileKey, Machine, TreeEntry};
 use serde::{Deserialize, Serialize};
 use sys::{Access, Mapping, Width};
 
+use crate::crash;
 use crate::state::State;
 
 /// A call.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Request<'a> {
     /// What a path leads to.
     LookUp { path: &'a [u8], follow: bool },
@@ -44,6 +45,8 @@ pub(crate) enum Request<'a> {
     Turn,
     /// Files whose last descriptor is closed are released.
     Closed,
+    /// The process is about to unmap memory, if it is one whose machine the keeper has.
+    Unmapping(Range<u64>),
 }
 
 impl fmt::Display for Request<'_> {
@@ -56,7 +59,7 @@ impl fmt::Display for Request<'_> {
             Request::Read { .. } => f.write_str("read"),
             Request::Write { .. } => f.write_str("write"),
             Request::Seek { .. } => f.write_str("lseek"),
-            Request::Map { .. } | Request::Mapped(_) => f.write_str("mmap or munmap"),
+            Request::Map { .. } | Request::Mapped(_) | Request::Unmapping(_) => f.write_str("mmap or munmap"),
             Request::Load { offset, .. } => write!(f, "a load from the register at {offset:#x}"),
             Request::Store { offset, .. } => write!(f, "a store to the register at {offset:#x}"),
             Request::Turn => f.write_str("a wait"),
@@ -109,6 +112,7 @@ pub(crate) type Refused = c_int;
 impl State {
     /// Makes a call of a process on the machine as that process has it.
     pub(crate) fn make(&self, machine: &Machine, request: &Request<'_>) -> Result<Answer, Refused> {
+        let _under_way = crash::UnderWay::new(request);
         let refused = |error: sys::Error| {
             self.refused(&error);
             error.errno().raw()
@@ -180,6 +184,10 @@ impl State {
             Request::Turn => Answer::Turn(machine.take_turns()),
             Request::Closed => {
                 machine.release_closed();
+                Answer::Done
+            }
+            Request::Unmapping(ref range) => {
+                machine.copy_memory(range);
                 Answer::Done
             }
         })
@@ -284,4 +292,6 @@ calls! {
     turn() -> Option<Duration> = Request::Turn, Answer::Turn(slice) => slice;
     /// Has files released whose last descriptor is closed.
     closed() -> () = Request::Closed, Answer::Done => ();
+    /// Has memory copied that devices have and this process unmaps.
+    unmapping(range: Range<u64>) -> () = Request::Unmapping(range), Answer::Done => ();
 }

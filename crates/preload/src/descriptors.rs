@@ -45,6 +45,11 @@ pub(crate) fn set(number: c_int, kind: Kind) {
     }
 }
 
+/// Forgets all that the library has seen: in a process that has none of them any more.
+pub(crate) fn forget() {
+    KINDS.iter().for_each(|kind| kind.store(Kind::Host as u8, Ordering::Relaxed));
+}
+
 /// The answer of a call that duplicates a descriptor.
 pub(crate) fn duplicated(from: c_int, answer: Answer) -> Answer {
     if let Ok(number) = answer {

@@ -7,11 +7,12 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::family::{self, give_back};
 use crate::inside::{is_inside, keep_out, let_in, let_in_child};
 use crate::raw::{Answer, raw};
 use crate::report::Kind;
 use crate::signals::with_faults_let_in;
-use crate::state;
+use crate::state::{self, State};
 
 /// Whether this process is a child that has not used its machine yet.
 static FRESH: AtomicBool = AtomicBool::new(false);
@@ -37,32 +38,39 @@ pub(crate) fn set_up() {
 extern "C" fn before() {
     if is_inside() {
         NESTED.set(true);
+        give_back(true);
         return;
     }
     keep_out();
-    if let Some(state) = state::existing() {
+    if let Some(state) = state::existing().filter(|_| family::has_machine()) {
         state.machine.stop_threads();
+        family::before_fork(state);
     }
 }
 
 extern "C" fn in_parent() {
+    give_back(false);
     if NESTED.take() {
         return;
     }
     // A child's child leaves its parent as it is.
-    if !FRESH.load(Ordering::Relaxed) {
-        start_threads();
+    if let Some(state) = state::existing().filter(|_| family::has_machine() && !FRESH.load(Ordering::Relaxed))
+    {
+        start_threads(state);
+        family::in_parent(state);
     }
     let_in();
 }
 
 extern "C" fn in_child() {
+    give_back(false);
     if NESTED.take() {
         return;
     }
     if let Some(state) = state::existing() {
         state.traps.forget_others();
-        FRESH.store(true, Ordering::Relaxed);
+        let has_family = family::in_child();
+        FRESH.store(!has_family, Ordering::Relaxed);
     }
     let_in_child();
 }
@@ -73,15 +81,13 @@ pub(crate) fn called() {
         && FRESH.swap(false, Ordering::Relaxed)
         && let Some(state) = state::existing()
     {
-        start_threads();
+        start_threads(state);
         state.used_by_child();
     }
 }
 
-fn start_threads() {
-    if let Some(state) = state::existing()
-        && let Err(error) = with_faults_let_in(|| state.machine.start_threads())
-    {
+pub(crate) fn start_threads(state: &State) {
+    if let Err(error) = with_faults_let_in(|| state.machine.start_threads()) {
         state.settings.report.tell(Kind::Trouble, error);
     }
 }

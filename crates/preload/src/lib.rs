@@ -24,6 +24,7 @@ mod calls;
 mod crash;
 mod deferred;
 mod descriptors;
+mod family;
 #[cfg(not(test))]
 mod filter;
 mod fork;
@@ -47,9 +48,20 @@ static START: extern "C" fn() = {
         fork::set_up();
         #[cfg(not(test))]
         {
+            family::set_up(bypass::handle_calls);
             bypass::set_up();
             filter::inherit();
         }
     }
     start
+};
+
+/// Called by the dynamic loader, after the program's own code.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static END: extern "C" fn() = {
+    extern "C" fn end() {
+        family::leave();
+    }
+    end
 };

@@ -35,6 +35,11 @@ impl Report {
         Report { pipe, explains, traces }
     }
 
+    /// The number of the pipe.
+    pub(crate) fn number(&self) -> RawFd {
+        self.pipe
+    }
+
     /// Tells a line. Nobody who listens any more is no reason to stop.
     pub(crate) fn tell(&self, kind: Kind, words: impl fmt::Display) {
         let mut line = Line { bytes: [0; LINE], length: 0 };

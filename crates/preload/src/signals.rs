@@ -116,6 +116,47 @@ pub(crate) fn with_faults_let_in<R>(work: impl FnOnce() -> R) -> R {
     done
 }
 
+/// Does work that starts a thread: it has all signals blocked that are not ours.
+pub(crate) fn with_all_but_ours_blocked<R>(work: impl FnOnce() -> R) -> R {
+    let (set, mut before) = (!set_of(&SIGNALS), 0_u64);
+    // SAFETY: both are sets of the size that the kernel has.
+    let _blocked: Answer = unsafe {
+        raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const set, &raw mut before, size_of::<u64>())
+    };
+    let done = work();
+    // SAFETY: likewise.
+    let _as_before: Answer =
+        unsafe { raw!(SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const before, 0_usize, size_of::<u64>()) };
+    done
+}
+
+/// `rt_sigprocmask(2)` of the interrupted code.
+pub(crate) fn change_mask([how, set, old, size, ..]: [usize; 6], context: &mut ucontext_t) -> Answer {
+    if size != size_of::<u64>() {
+        return Err(libc::EINVAL);
+    }
+    let (set, old) =
+        (std::ptr::with_exposed_provenance::<u64>(set), std::ptr::with_exposed_provenance_mut::<u64>(old));
+    // SAFETY: the first word has the signals that there are.
+    let mask = unsafe { &mut *(&raw mut context.uc_sigmask).cast::<u64>() };
+    let before = *mask;
+    // SAFETY: the program has promised that it is there, or null.
+    if let Some(set) = unsafe { set.as_ref() } {
+        let wanted = match how as c_int {
+            libc::SIG_BLOCK => before | set,
+            libc::SIG_UNBLOCK => before & !set,
+            libc::SIG_SETMASK => *set,
+            _ => return Err(libc::EINVAL),
+        };
+        *mask = wanted & !never_blocked();
+    }
+    // SAFETY: likewise.
+    if let Some(old) = unsafe { old.as_mut() } {
+        *old = before;
+    }
+    Ok(0)
+}
+
 /// Puts a handler before the program's, once. The calling thread does not block the signals then.
 pub(crate) fn put_before(signals: &[c_int], handler: Handler, flags: c_int, mask: u64) {
     let set = set_of(signals);
@@ -149,6 +190,12 @@ pub(crate) fn program_action(signal: c_int, new: Option<Action>) -> Action {
         *action = new;
     }
     before
+}
+
+/// Where the system call is that ends a handler: the address, and the length.
+pub(crate) fn end_of_handlers() -> (usize, usize) {
+    // Two instructions of 5 and 2 bytes.
+    (restore as *const () as usize, 8)
 }
 
 /// The end of a handler.

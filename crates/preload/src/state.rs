@@ -14,7 +14,7 @@ use crate::report::{Kind, Report};
 use crate::signals;
 use crate::traps::Traps;
 use crate::tree;
-use crate::{crash, fork, paths};
+use crate::{family, fork, paths};
 
 /// What `ioasis run` passes on in the environment.
 #[derive(Debug)]
@@ -100,13 +100,7 @@ fn build(settings: &'static Settings) -> Option<State> {
 impl State {
     /// Makes a call of this process.
     pub(crate) fn ask(&self, request: &Request<'_>) -> Result<Answer, Refused> {
-        let _under_way = crash::UnderWay::new(request);
-        let answer = self.make(&self.machine, request);
-        // From a look at something nothing follows.
-        if !matches!(request, Request::LookUp { .. } | Request::PathOf(_)) {
-            self.settle();
-        }
-        answer
+        family::ask(self, request)
     }
 
     /// What follows from a call: changes of the tree, and findings.

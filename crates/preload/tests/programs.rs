@@ -172,6 +172,18 @@ fn forks_go_on() {
 }
 
 #[test]
+fn parent_and_child_have_one_machine() {
+    for (text, node) in [(PLAIN.to_owned(), "noiommu-vfio0"), ([BEHIND_AN_IOMMU, PLAIN].concat(), "vfio0")] {
+        for text in [text.clone(), text.replace("thread = false", "thread = true")] {
+            let under = Under::machine(&text);
+            let (family, node) =
+                (under.compiled("family", &["-pthread"]), format!("/dev/vfio/devices/{node}"));
+            says(&under.run(&[], &[&family, &node]), "one machine\n");
+        }
+    }
+}
+
+#[test]
 fn a_machine_that_exec_loses_is_told() {
     let under = Under::machine(PLAIN);
     let exec = here().join("tests/programs/exec.py").display().to_string();

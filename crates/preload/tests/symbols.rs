@@ -15,7 +15,7 @@ const FUNCTIONS: &str = "open open64 openat openat64 __open_2 __open64_2 __opena
     readlinkat __readlink_chk realpath __realpath_chk opendir closedir readdir readdir64 scandir scandir64 glob glob64 nftw nftw64 \
     ftw ftw64 chdir fchdir getcwd poll __poll_chk ppoll __ppoll_chk select pselect epoll_ctl epoll_wait epoll_pwait recvmsg \
     recvmmsg inotify_add_watch getxattr lgetxattr listxattr llistxattr sigaction signal sigprocmask pthread_sigmask _Fork vfork \
-    __vfork syscall";
+    __vfork _exit _Exit syscall";
 
 /// The names that a library exports, and those that it imports.
 fn names(path: &Path) -> (BTreeSet<String>, BTreeSet<String>) {

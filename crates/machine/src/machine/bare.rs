@@ -182,6 +182,13 @@ impl Machine {
         self.world().regions().set(task, mapped.collect());
     }
 
+    /// Whether the program has descriptors or mappings of any file.
+    #[must_use]
+    pub fn has_bare_files(&self) -> bool {
+        self.shared.release_closed();
+        self.shared.files().are_installed()
+    }
+
     /// Releases the files of which the program has closed the last descriptor. Each call does so first.
     pub fn release_closed(&self) {
         self.shared.release_closed();

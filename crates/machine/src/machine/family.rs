@@ -1,6 +1,7 @@
 //! Calls of other processes: those that a program has made by `fork` have one machine with it, which some process keeps for them all.
 
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
@@ -70,6 +71,11 @@ impl Machine {
         let elsewhere = Elsewhere { process: Arc::clone(&process.other), thread, giver };
         let caller = Caller { task: process.task, elsewhere: Some(elsewhere), ..self.caller.clone() };
         Machine { shared: Arc::clone(&self.shared), caller }
+    }
+
+    /// The process of the caller, which is not this one, is about to unmap memory: what devices have of it is copied for them.
+    pub fn copy_memory(&self, range: &Range<u64>) {
+        self.world().domains().retire(self.caller.task, range);
     }
 
     /// A process has ended, or started another program: its memory is gone, but for what devices have of it.

@@ -1,11 +1,13 @@
-//! Forks that libc's handlers of `fork` are not called for.
+//! Forks that libc's handlers of `fork` are not called for, and ends that those of `exit` are not.
+
+use std::ffi::c_int;
 
 use libc::pid_t;
 
 use super::next::next;
-use crate::bypass;
 use crate::fork::{fork_and_wait, forking};
-use crate::raw::{Answer, reply_int};
+use crate::raw::{Answer, raw, reply_int};
+use crate::{bypass, family};
 
 /// The child has its own calls caught, as after `fork`.
 fn returned(answer: Answer) -> pid_t {
@@ -35,4 +37,20 @@ pub extern "C-unwind" fn vfork() -> pid_t {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn __vfork() -> pid_t {
     vfork()
+}
+
+/// `_exit(2)`
+#[unsafe(no_mangle)]
+pub extern "C" fn _exit(status: c_int) -> ! {
+    family::leave();
+    loop {
+        // SAFETY: the process ends.
+        let _ended: Answer = unsafe { raw!(SYS_exit_group, status) };
+    }
+}
+
+/// `_Exit(3)`
+#[unsafe(no_mangle)]
+pub extern "C" fn _Exit(status: c_int) -> ! {
+    _exit(status)
 }

@@ -8,6 +8,7 @@ use machine::Fate;
 
 use super::on_file;
 use crate::call::Part;
+use crate::family;
 use crate::inside::{Inside, is_inside};
 use crate::raw::{Answer, raw, reply, reply_int};
 use crate::state::{self, State};
@@ -24,7 +25,7 @@ fn pages(address: usize, length: usize) -> Range<usize> {
 
 /// The machine whose devices have some of the program's memory at these addresses.
 fn holder(addresses: &Range<usize>) -> Option<(&'static State, Range<u64>)> {
-    let state = state::existing().filter(|_| !is_inside())?;
+    let state = state::existing().filter(|_| !is_inside() && family::has_machine())?;
     let _inside = Inside::enter();
     let range = addresses.start as u64..addresses.end as u64;
     state.machine.has_pinned(&range).then_some((state, range))
@@ -32,7 +33,14 @@ fn holder(addresses: &Range<usize>) -> Option<(&'static State, Range<u64>)> {
 
 /// The program is about to unmap or to empty memory: what devices have of it stays with them.
 fn set_aside(addresses: &Range<usize>, fate: Fate) -> Result<(), c_int> {
-    let Some((state, range)) = holder(addresses) else { return Ok(()) };
+    let Some((state, range)) = holder(addresses) else {
+        if let Some(state) = state::existing().filter(|_| !is_inside() && !addresses.is_empty()) {
+            let _inside = Inside::enter();
+            // A machine that is gone has none of it.
+            let _kept = state.unmapping(addresses.start as u64..addresses.end as u64);
+        }
+        return Ok(());
+    };
     let _inside = Inside::enter();
     state.machine.set_aside(&range, fate).map_err(|error| {
         state.refused(&error);

@@ -5,9 +5,9 @@ use std::ffi::{c_int, c_long};
 
 use super::next::next;
 use super::{attributes, descriptor, directory, io, ioctl, memory, message, open, path, poll, signal};
-use crate::bypass;
 use crate::descriptors::{self, Kind};
 use crate::raw::{self, Answer, Word};
+use crate::{bypass, family};
 
 /// What fits into a register, as what it is.
 trait FromWord {
@@ -79,6 +79,10 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
                 return None;
             }
             libc::SYS_ioctl if !ioctl::may_be_ours(first as c_int, second as u64) => return None,
+            libc::SYS_exit_group => {
+                family::leave();
+                return None;
+            }
             libc::SYS_open => with!(open::open; first, second, third),
             libc::SYS_openat => with!(open::openat; first, second, third, fourth),
             libc::SYS_openat2 => {

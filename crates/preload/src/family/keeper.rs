@@ -1,0 +1,250 @@
+//! The keeper of a machine: a process that was made by a fork of the program's, runs none of its code, and makes the calls of all that have the
+//! machine. It ends when there are none any more.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
+use std::panic::RefUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use machine::{GiveDescriptor, Process, kept_descriptors};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{SocketFlags, UCred, accept_with};
+use rustix::process::Pid;
+
+use super::wire::{Connection, ToClient, ToKeeper};
+use super::{Family, Owned, family, is_hung_up};
+use crate::call::{Answer, Request};
+use crate::descriptors;
+use crate::fork;
+use crate::inside::{Inside, let_in_child};
+use crate::raw::raw;
+use crate::signals;
+use crate::state::State;
+
+struct Keeper {
+    state: &'static State,
+    /// The processes that the machine is kept for, by number, with how many connections each has.
+    clients: Mutex<HashMap<Pid, (Process, usize)>>,
+    members: OwnedFd,
+}
+
+/// How long a process may take between the end of its connection and that of its descriptors.
+const LINGER: [u64; 6] = [0, 1, 4, 16, 64, 256];
+
+/// Becomes the keeper of the machine of the process that has forked this one.
+pub(super) fn keep(state: &'static State, owner: Pid) -> ! {
+    // None of the threads is here that were kept out. What this one calls is for the host.
+    let_in_child();
+    std::mem::forget(Inside::enter());
+    let owned = family().take().and_then(|Family { owned, .. }| owned);
+    let Some(Owned { listener, members, .. }) = owned else { end() };
+    become_a_process_of_its_own(state, &[&listener, &members]);
+    let process = match state.machine.keep_for(owner) {
+        Ok(process) => process,
+        // It has been killed.
+        Err(_) => end(),
+    };
+    let clients = Mutex::new(HashMap::from([(owner, (process, 0))]));
+    let keeper: &'static Keeper = Box::leak(Box::new(Keeper { state, clients, members }));
+    fork::start_threads(state);
+    keeper.serve_all(&listener)
+}
+
+fn end() -> ! {
+    loop {
+        // SAFETY: nothing of the program is to run.
+        let _ended = unsafe { raw!(SYS_exit_group, 0) };
+    }
+}
+
+/// Nothing of the program is left but its memory: no descriptor, no registers, no terminal.
+fn become_a_process_of_its_own(state: &State, ours: &[&OwnedFd]) {
+    let _own_session = rustix::process::setsid();
+    let _named = rustix::thread::set_name(c"ioasis-keeper");
+    let mut kept = kept_descriptors();
+    kept.extend(ours.iter().map(|descriptor| descriptor.as_raw_fd()));
+    kept.push(state.settings.report.number());
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept.into_iter().chain([RawFd::MAX]) {
+        if first < number {
+            // SAFETY: they are the program's, which does not run here.
+            let _closed = unsafe { raw!(SYS_close_range, first, number - 1, 0) };
+        }
+        first = first.max(number.saturating_add(1));
+    }
+    // A mapping of registers is one of its file, which it would keep open.
+    for (addresses, _) in state.traps.regions() {
+        // SAFETY: the program's too; nobody can reach them.
+        let _unmapped = unsafe { raw!(SYS_munmap, addresses.start, addresses.end - addresses.start) };
+    }
+    // Whoever writes to one of these does not write to something else.
+    while let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()) {
+        if null.as_raw_fd() > 2 {
+            break;
+        }
+        let _stays = null.into_raw_fd();
+    }
+    descriptors::forget();
+}
+
+impl Keeper {
+    fn clients(&self) -> MutexGuard<'_, HashMap<Pid, (Process, usize)>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others in until there are no members of the family any more.
+    fn serve_all(&'static self, listener: &OwnedFd) -> ! {
+        loop {
+            let mut polled =
+                [PollFd::new(listener, PollFlags::IN), PollFd::new(&self.members, PollFlags::empty())];
+            let _waited = poll(&mut polled, None);
+            if polled[0].revents().contains(PollFlags::IN)
+                && let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC)
+            {
+                // Without a thread, the process finds that the machine is gone.
+                let _started =
+                    signals::with_faults_let_in(|| thread::Builder::new().spawn(move || self.serve(socket)));
+            } else if polled[1].revents().contains(PollFlags::HUP) {
+                self.end_if_alone();
+                // Connections are left, of processes that have closed all that they could.
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
+    fn end_if_alone(&self) {
+        let clients = self.clients();
+        if is_hung_up(&self.members) && clients.values().all(|(_, connections)| *connections == 0) {
+            end();
+        }
+    }
+
+    /// Makes the calls of a thread of some process at a time, until that has no more.
+    fn serve(&'static self, socket: OwnedFd) {
+        // What this thread calls is for the host.
+        std::mem::forget(Inside::enter());
+        let Ok(peer) = socket_peercred(&socket) else { return };
+        let own = rustix::process::getuid();
+        if peer.uid != own && !peer.uid.is_root() && !own.is_root() {
+            return;
+        }
+        let Ok(process) = self.arrived(&peer) else { return };
+        // However it ends, there are no more.
+        let _over = self.converse(&process, socket);
+        if self.is_last_of(peer.pid) {
+            self.left(&process);
+        }
+        self.end_if_alone();
+    }
+
+    /// A process has one more connection.
+    fn arrived(&self, peer: &UCred) -> Result<Process, Errno> {
+        let mut clients = self.clients();
+        let (process, connections) = match clients.entry(peer.pid) {
+            Entry::Occupied(mut known) => {
+                // Another one may have the number of one that has ended.
+                if known.get().0.is_over() {
+                    *known.get_mut() = (self.state.machine.admit(peer.pid, peer.uid)?, 0);
+                }
+                known.into_mut()
+            }
+            Entry::Vacant(new) => new.insert((self.state.machine.admit(peer.pid, peer.uid)?, 0)),
+        };
+        *connections += 1;
+        Ok(process.clone())
+    }
+
+    /// A process has one connection less. Whether it has none any more.
+    fn is_last_of(&self, pid: Pid) -> bool {
+        let mut clients = self.clients();
+        let Some((_, connections)) = clients.get_mut(&pid) else { return false };
+        *connections -= 1;
+        let is_last = *connections == 0;
+        if is_last {
+            clients.remove(&pid);
+        }
+        is_last
+    }
+
+    /// A process has ended, or started another program: its descriptors are closed at about the same time.
+    fn left(&self, process: &Process) {
+        self.state.machine.leave(process);
+        for milliseconds in LINGER {
+            thread::sleep(Duration::from_millis(milliseconds));
+            let is_over = process.is_over();
+            self.state.machine.release_closed();
+            self.state.settle();
+            if is_over {
+                break;
+            }
+        }
+    }
+
+    fn converse(&self, process: &Process, socket: OwnedFd) -> Result<(), Errno> {
+        let connection = Arc::new(Mutex::new(Connection::new(socket)));
+        let say = |words: &ToClient, beside: Option<BorrowedFd<'_>>| lock(&connection).send(words, beside);
+        say(&ToClient::Keeper(rustix::process::getpid().as_raw_nonzero().get()), None)?;
+        let giver = Arc::new(Giver(Arc::clone(&connection)));
+        let mut bytes = Vec::new();
+        loop {
+            let (words, _) = lock(&connection).receive(&mut bytes)?;
+            let (thread, request) = match words {
+                ToKeeper::Hello(mapped) => (0, Some(Request::Mapped(mapped))),
+                ToKeeper::Call { thread, request } => (thread, Some(request)),
+                ToKeeper::Leaving => (0, None),
+                ToKeeper::Given(_) => return Err(Errno::PROTO),
+            };
+            let is_hello = matches!(request, Some(Request::Mapped(_))) && thread == 0;
+            let machine = self.state.machine.on_behalf_of(process, thread, giver.clone());
+            let answer = match request {
+                Some(request) => self.state.make(&machine, &request),
+                None => {
+                    machine.copy_memory(&(0..u64::MAX));
+                    Ok(Answer::Done)
+                }
+            };
+            self.state.settle();
+            match answer {
+                _ if is_hello => {}
+                Ok(Answer::Descriptor(descriptor)) => {
+                    say(&ToClient::Opened, Some(descriptor.as_fd()))?;
+                }
+                answer => say(&ToClient::Answer(answer), None)?,
+            }
+        }
+    }
+}
+
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives a client descriptors, in the middle of a call.
+struct Giver(Arc<Mutex<Connection>>);
+
+impl RefUnwindSafe for Giver {}
+
+impl GiveDescriptor for Giver {
+    fn give(&self, descriptor: OwnedFd) -> Result<i32, uapi::Errno> {
+        let mut connection = lock(&self.0);
+        let gone = |_| uapi::Errno::EMFILE;
+        connection.send(&ToClient::Give, Some(descriptor.as_fd())).map_err(gone)?;
+        let mut bytes = Vec::new();
+        match connection.receive(&mut bytes).map_err(gone)? {
+            (ToKeeper::Given(Ok(number)), _) => Ok(number),
+            _ => Err(uapi::Errno::EMFILE),
+        }
+    }
+
+    fn take_back(&self, number: i32) {
+        // A client that is gone has closed it.
+        let _sent = lock(&self.0).send(&ToClient::TakeBack(number), None);
+    }
+}

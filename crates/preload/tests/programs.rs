@@ -201,6 +201,7 @@ fn what_walks_directories_sees_the_machine() {
     for text in [PLAIN.to_owned(), [BEHIND_AN_IOMMU, PLAIN].concat()] {
         let under = Under::machine(&text);
         says(&under.run(&[], &[&under.compiled("list", &[])]), "listed\n");
+        says(&under.run(&[], &[&under.compiled("fts", &[])]), "walked\n");
         let entered = "cd /dev/vfio/devices && for node in *; do stat -c %F $node; done";
         says(&under.run(&[], &["sh", "-c", entered]), "character special file\n");
     }

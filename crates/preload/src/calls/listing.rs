@@ -1,6 +1,6 @@
 //! Reading directories of the tree: entries have the kinds that the program is told elsewhere, not those of the folder's files.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 
 use libc::{DIR, dirent, dirent64};
@@ -71,6 +71,23 @@ pub unsafe extern "C-unwind" fn closedir(directory: *mut DIR) -> c_int {
     // SAFETY: as the program has promised.
     descriptors::set(unsafe { libc::dirfd(directory) }, Kind::Host);
     next!(c"closedir", fn(*mut DIR) -> c_int, (directory), -1)
+}
+
+/// The names in a directory, or why it cannot be read.
+pub(super) fn names_in(path: &CStr) -> Result<Vec<CString>, c_int> {
+    // SAFETY: the path is a string; the directory is open until it is closed here, and an entry's name is a string.
+    unsafe {
+        let directory = opendir(path.as_ptr());
+        if directory.is_null() {
+            return Err(*libc::__errno_location());
+        }
+        let mut names = Vec::new();
+        while let Some(entry) = readdir(directory).as_ref() {
+            names.push(CStr::from_ptr(entry.d_name.as_ptr()).to_owned());
+        }
+        closedir(directory);
+        Ok(names)
+    }
 }
 
 /// `scandir(3)`

@@ -6,6 +6,7 @@ mod attributes;
 mod descriptor;
 mod directory;
 mod fork;
+mod fts;
 mod glob;
 mod io;
 mod ioctl;

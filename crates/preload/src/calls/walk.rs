@@ -8,8 +8,8 @@ use std::os::fd::AsRawFd as _;
 use libc::{AT_FDCWD, stat as Stat};
 use rustix::fs::{Mode, OFlags};
 
-use super::directory::{chdir, fchdir, opendir};
-use super::listing::{closedir, readdir};
+use super::directory::{chdir, fchdir};
+use super::listing::names_in;
 use super::next::next;
 use super::path::{lstat, stat};
 use crate::paths::{Place, place};
@@ -96,19 +96,9 @@ impl<V: FnMut(&CStr, &Stat, c_int, Where) -> c_int> Walk<V> {
         if !self.has(PHYSICAL) && !self.seen.insert((stat.st_dev, stat.st_ino)) {
             return 0;
         }
-        // SAFETY: the path is a string.
-        let directory = unsafe { opendir(path.as_ptr()) };
-        if directory.is_null() {
+        let Ok(mut names) = names_in(path) else {
             return self.tell(path, &stat, UNREADABLE, level);
-        }
-        let mut names = Vec::new();
-        // SAFETY: the directory is open until it is closed here, and an entry's name is a string.
-        unsafe {
-            while let Some(entry) = readdir(directory).as_ref() {
-                names.push(CStr::from_ptr(entry.d_name.as_ptr()).to_owned());
-            }
-            closedir(directory);
-        }
+        };
         names.retain(|name| ![c".", c".."].contains(&name.as_c_str()));
         if !self.has(DEPTH_FIRST) {
             match self.tell(path, &stat, DIRECTORY, level) {
@@ -154,7 +144,11 @@ impl<V: FnMut(&CStr, &Stat, c_int, Where) -> c_int> Walk<V> {
 }
 
 /// Whether a path leads to the tree, or to the root, which is above it.
-unsafe fn is_shown(path: *const c_char) -> bool {
+///
+/// # Safety
+///
+/// The path is null or a string that ends in a zero.
+pub(super) unsafe fn is_shown(path: *const c_char) -> bool {
     // SAFETY: as the program has promised.
     if !matches!(unsafe { place(AT_FDCWD, path, true) }, Place::Host) {
         return true;

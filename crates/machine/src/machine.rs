@@ -112,13 +112,13 @@ impl Machine {
     /// The `n`-th allocation of the subsystem from now on fails, counted from 1; `None` cancels. Answers what was left of
     /// the order before: `None` if that failure has happened.
     pub fn fail_allocation(&self, n: Option<u64>) -> Option<u64> {
-        self.world().allocations().order(n)
+        self.world().faults().allocations.order(n)
     }
 
     /// The `n`-th pinning of memory from now on fails with ENOMEM, counted from 1; otherwise as
     /// [`Machine::fail_allocation`].
     pub fn fail_pin(&self, n: Option<u64>) -> Option<u64> {
-        self.world().pins().order(n)
+        self.world().faults().pins.order(n)
     }
 
     /// What the subsystem holds at the moment.

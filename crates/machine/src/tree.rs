@@ -9,6 +9,7 @@ mod pci;
 mod site;
 mod vfio;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,6 +66,10 @@ pub(crate) enum Live {
     Tainted,
     /// `/proc/self/pagemap`
     Pagemap,
+    /// `/proc/self/fail-nth`
+    FailNth,
+    /// `/sys/kernel/debug/failslab/ignore-gfp-wait`
+    FailslabIgnoresWaiting,
     /// `config` of a PCI device
     Config(Function),
     /// `driver_override` of a PCI device
@@ -197,7 +202,7 @@ impl Tree {
         let root = self.root.read().unwrap_or_else(PoisonError::into_inner);
         let mut walk = Walk { root: &root, above: Vec::new(), here: &root, left: VecDeque::new() };
         let mut links = 0;
-        walk.push(path)?;
+        walk.push(&of_the_process(path))?;
         while let Some(name) = walk.left.pop_front() {
             if name == ".." {
                 // Above the root there is the root.
@@ -220,6 +225,18 @@ impl Tree {
             }
         }
         Ok(f(walk.here))
+    }
+}
+
+/// The same path with the process for a thread of it: what the tree has of one it has of the other.
+fn of_the_process(path: &Path) -> Cow<'_, Path> {
+    let below = path.strip_prefix("/proc/self/task").ok();
+    let mut names = below.map(Path::components).into_iter().flatten();
+    match names.next() {
+        Some(Component::Normal(thread)) if thread.as_encoded_bytes().iter().all(u8::is_ascii_digit) => {
+            Cow::Owned(Path::new("/proc/self").join(names.collect::<PathBuf>()))
+        }
+        _ => Cow::Borrowed(path),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::ram::{Pin, Ram, Space};
 use crate::spec::PciAddress;
 use crate::tree::{Site, Tree};
 
-use fault::Fault;
+use fault::Faults;
 pub(crate) use regions::MappedRegion;
 use regions::MappedRegions;
 use sleep::Sleepers;
@@ -45,8 +45,7 @@ pub(crate) struct World {
     tree: Tree,
     log: Arc<Log>,
     taint: AtomicU64,
-    allocations: Fault,
-    pins: Fault,
+    faults: Faults,
     sleepers: Sleepers,
     watches: Watches,
     regions: MappedRegions,
@@ -87,8 +86,7 @@ impl World {
             tree,
             log,
             taint: AtomicU64::new(0),
-            allocations: Fault::default(),
-            pins: Fault::default(),
+            faults: Faults::default(),
             sleepers: Sleepers::new(functions)?,
             watches: Watches::default(),
             regions: MappedRegions::default(),
@@ -132,12 +130,8 @@ impl World {
         &self.regions
     }
 
-    pub(crate) fn allocations(&self) -> &Fault {
-        &self.allocations
-    }
-
-    pub(crate) fn pins(&self) -> &Fault {
-        &self.pins
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Takes what waits to be told to the subsystem; cheap when nothing does.
@@ -185,7 +179,7 @@ impl Host for World {}
 
 impl subsystem::Alloc for World {
     fn permit(&self) -> bool {
-        self.allocations.permit()
+        self.faults.permit_allocation()
     }
 }
 
@@ -198,7 +192,11 @@ impl subsystem::Memory for World {
     type Pin = Pin;
 
     fn pin(&self, source: Source, first: u64, pages: u64, write: bool) -> Result<Pin, PinError> {
-        if self.pins.permit() { self.ram.pin(source, first, pages, write) } else { Err(PinError::NoMemory) }
+        if self.faults.permit_pin() {
+            self.ram.pin(source, first, pages, write)
+        } else {
+            Err(PinError::NoMemory)
+        }
     }
 
     fn is_region(&self, task: Task, address: u64, pages: u64, write: bool) -> bool {

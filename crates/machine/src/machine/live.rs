@@ -31,6 +31,10 @@ impl Machine {
             Live::EnableSriov => bool_line(self.shared.enable_sriov.load(Ordering::Relaxed)),
             Live::Config(function) => return Ok(copy(&self.config(function)?, bytes, offset)),
             Live::Pagemap => return self.pagemap(bytes, offset),
+            Live::FailNth => format!("{}\n", self.world().faults().nth.left()),
+            Live::FailslabIgnoresWaiting => {
+                bool_line(!self.world().faults().counts_allocations.load(Ordering::Relaxed))
+            }
             Live::Bind(_) | Live::Unbind(_) | Live::Probe | Live::Remove(_) | Live::Rescan => {
                 return Err(Errno::EIO);
             }
@@ -63,6 +67,13 @@ impl Machine {
                 self.shared.set_vfs(function, count.ok_or(Errno::EINVAL)?)?;
             }
             Live::EnableSriov => self.shared.enable_sriov.store(parse_bool(text)?, Ordering::Relaxed),
+            Live::FailNth => {
+                let n = parse_uint(text)?;
+                self.world().faults().nth.order(Some(n.into()).filter(|n| *n != 0));
+            }
+            Live::FailslabIgnoresWaiting => {
+                self.world().faults().counts_allocations.store(!parse_bool(text)?, Ordering::Relaxed);
+            }
             Live::Bind(driver) => self.shared.bind(driver, text)?,
             Live::Unbind(driver) => self.shared.unbind(driver, text)?,
             Live::Probe => self.shared.drivers_probe(text)?,

@@ -21,6 +21,13 @@ impl Tree {
         let kconfig = self.kconfig;
         self.add("/proc/sys/kernel/tainted", Entry::Live { mode: 0o444, live: Live::Tainted })?;
         self.add("/proc/self/pagemap", Entry::Live { mode: 0o400, live: Live::Pagemap })?;
+        if kconfig.has(Symbol::FaultInjection) {
+            self.add("/proc/self/fail-nth", Entry::Live { mode: 0o644, live: Live::FailNth })?;
+            if kconfig.has(Symbol::DebugFs) {
+                let live = Live::FailslabIgnoresWaiting;
+                self.add("/sys/kernel/debug/failslab/ignore-gfp-wait", Entry::Live { mode: 0o600, live })?;
+            }
+        }
         let mut devices = format!("Character devices:\n{MISC:3} misc\n");
         if kconfig.has(Symbol::VfioDeviceCdev) {
             devices += &format!("{VFIO_DEV:3} vfio-dev\n");

@@ -1,6 +1,30 @@
 //! Failures to order: the n-th allocation, the n-th pin.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The failures of a machine.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) allocations: Fault,
+    pub(crate) pins: Fault,
+    /// Of allocations and pins together: `/proc/self/fail-nth`, here that of the machine and not of a thread.
+    pub(crate) nth: Fault,
+    /// Whether it counts allocations. At first it spares those that may wait for memory, and all of them may:
+    /// `/sys/kernel/debug/failslab/ignore-gfp-wait`.
+    pub(crate) counts_allocations: AtomicBool,
+}
+
+impl Faults {
+    /// Asked before each allocation: false if this one is to fail.
+    pub(crate) fn permit_allocation(&self) -> bool {
+        self.allocations.permit() && (!self.counts_allocations.load(Ordering::Relaxed) || self.nth.permit())
+    }
+
+    /// Asked before each pin.
+    pub(crate) fn permit_pin(&self) -> bool {
+        self.pins.permit() && self.nth.permit()
+    }
+}
 
 /// A failure that is waiting to happen.
 #[derive(Debug, Default)]
@@ -14,6 +38,11 @@ impl Fault {
     /// `None` if that failure has happened, or none was ordered.
     pub(crate) fn order(&self, n: Option<u64>) -> Option<u64> {
         Some(self.left.swap(n.unwrap_or(0), Ordering::SeqCst)).filter(|&left| left != 0)
+    }
+
+    /// How many times it is still asked; 0: none is ordered, or it has happened.
+    pub(crate) fn left(&self) -> u64 {
+        self.left.load(Ordering::SeqCst)
     }
 
     /// Asked before each: false if this one is to fail.

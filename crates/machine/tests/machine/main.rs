@@ -4,6 +4,7 @@ mod common;
 mod container;
 mod descriptors;
 mod devices;
+mod fail_nth;
 mod fault_queue;
 mod files;
 mod hotplug;

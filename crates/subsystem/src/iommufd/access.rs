@@ -17,7 +17,7 @@ use super::link::Linker;
 use super::objects::{Object, Objects};
 use super::placement::is_aligned;
 use crate::mem::{Entry, List, OutOfMemory};
-use crate::rules::{guest, iommufd as rule};
+use crate::rules::{guest, iommufd as rule, selftest as test_rule};
 use crate::{Function, Host, Refusal, RwLock, Transfer};
 
 /// The object of an access.
@@ -396,7 +396,7 @@ fn check_whole_pages(area: &Entry<Area>, last: u64) -> Result<(), Refusal> {
     let begins = is_aligned(area.value.offset, PAGE);
     let length = area.last.saturating_sub(area.first).saturating_add(1);
     let ends = area.last == last || is_aligned(area.value.offset.saturating_add(length), PAGE);
-    if begins && ends { Ok(()) } else { Err(rule::ACCESS_PAGES) }
+    if begins && ends { Ok(()) } else { Err(test_rule::WHOLE_PAGES) }
 }
 
 /// Checks that a driver may reach an area.

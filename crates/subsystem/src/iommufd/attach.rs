@@ -13,7 +13,7 @@ use super::nested::Nested;
 use super::objects::{Object, Objects};
 use super::unit::Unit;
 use crate::mem::OutOfMemory;
-use crate::rules::{guest, iommufd as rule};
+use crate::rules::{guest, iommufd as rule, selftest as test_rule};
 use crate::{Host, Mutex, Refusal, RwLock};
 
 /// A device under a PASID.
@@ -312,7 +312,7 @@ fn check_suits<H: Host>(
     match (unit, paging.domain) {
         _ if paging.geometry.aperture.is_none() => return Err(noiommu),
         (Unit::Host(_), Domain::Mock(_)) | (Unit::Mock(_), Domain::Host(_)) => {
-            return Err(rule::ATTACH_UNIT);
+            return Err(test_rule::UNITS);
         }
         // No device of the host has page faults.
         (Unit::Host(_), _) if head.fault_queue.is_some() && slot.pasid == NO_PASID => {
@@ -322,7 +322,7 @@ fn check_suits<H: Host>(
     }
     match objects.get(table) {
         Some(Object::Hwpt(Hwpt { tracks_dirty: true, .. })) if !unit.dirty_tracking() => {
-            Err(rule::ATTACH_DIRTY)
+            Err(test_rule::NO_DIRTY)
         }
         Some(Object::Nested(Nested { viommu: Some(viommu), .. }))
             if slot.pasid == NO_PASID && objects.virt_id(*viommu, slot.device).is_none() =>

@@ -98,8 +98,6 @@ rules! {
     ATTACH_NOIOMMU_TABLE = EINVAL, "attach.noiommu-table", "the page table of a device behind an IOMMU was made for one";
     REPLACE_NOIOMMU_TABLE = ENODEV, "attach.replace-noiommu-table", "the page table that replaces that of a device behind an IOMMU was made for one";
     ATTACH_FAULTS = ENODEV, "attach.faults", "behind an IOMMU, a page table that names a fault queue is for a device that has page faults";
-    ATTACH_UNIT = EINVAL, "attach.unit", "a page table is of the unit that the device is behind";
-    ATTACH_DIRTY = EINVAL, "attach.dirty", "a device of the self-tests without dirty tracking is attached to no page table that tracks";
     LINK_RIGHTS = EINVAL, "attach.rights", "devices may read or write every mapping of an IOAS that has a page table";
     LINK_ALIGNMENT = EADDRINUSE, "attach.alignment", "every mapping of an IOAS that a device is attached to is page-aligned: IOVA, length and address";
     LINK_APERTURE = EADDRINUSE, "attach.aperture", "nothing is mapped, and nothing allowed, beyond the IOVAs that a page table translates";
@@ -109,7 +107,6 @@ rules! {
     ACCESS_LENGTH = EINVAL, "access.length", "a length is not 0";
     ACCESS_WRAPS = EOVERFLOW, "access.wraps", "the range ends below 2^64";
     ACCESS_UNMAPPED = ENOENT, "access.unmapped", "all of the range is mapped, without gaps";
-    ACCESS_PAGES = EINVAL, "access.pages", "what is pinned are whole pages, but for the end of the last";
     ACCESS_RIGHTS = EPERM, "access.rights", "all of the range is mapped for reading, or for writing, as it is reached";
     ACCESS_BAR = EINVAL, "access.bar", "what is reached in software is memory, not a BAR behind a dma-buf";
 
@@ -165,32 +162,6 @@ rules! {
     // Change of process.
     CHANGE_PROCESS_RESERVED = EOPNOTSUPP, "change-process.reserved", "the reserved field is zero";
     CHANGE_PROCESS_USER = EINVAL, "change-process.user", "every mapping is one of a file";
-
-    // The ioctl of the self-tests.
-    TEST_OPERATION = EOPNOTSUPP, "test.operation", "the operation exists";
-    TEST_LENGTH = EINVAL, "test.length", "a length is not 0";
-    TEST_WRAPS = EOVERFLOW, "test.wraps", "the range ends below 2^64";
-    TEST_RESERVED = EADDRINUSE, "test.reserved", "nothing is mapped, and nothing allowed, where IOVAs are to be kept free";
-    TEST_DEVICE_FLAGS = EINVAL, "test.device-flags", "the flags of a device are NO_DIRTY and PASID";
-    TEST_DEVICE = ENOENT, "test.device", "the id is that of a device";
-    TEST_SELFTEST = ENOENT, "test.selftest", "the id is that of what a test made a device with";
-    TEST_UNIT = EINVAL, "test.unit", "the page table, or the device, is of the self-tests' unit";
-    TEST_ALIGNMENT = EINVAL, "test.alignment", "addresses and lengths are multiples of the page size that is checked, and end below 2^64";
-    TEST_MEMORY = EFAULT, "test.memory", "the memory that a test names is there";
-    TEST_MAP = EINVAL, "test.map", "the page table translates each IOVA to the memory that the test expects there";
-    TEST_REFS = EIO, "test.refs", "each page is pinned as often as the test expects";
-    TEST_CACHE = EINVAL, "test.cache", "the entry of the device's cache is there, and holds what the test expects";
-    TEST_ACCESS = EBADFD, "test.access", "the descriptor is that of an access";
-    TEST_ACCESS_FLAGS = EOPNOTSUPP, "test.access-flags", "the flags are known";
-    TEST_ACCESS_DESCRIPTOR = ENOMEM, "test.access-descriptor", "the caller has room for another descriptor";
-    TEST_ACCESS_PINS = EOPNOTSUPP, "test.access-pins", "an access pins pages that was made to pin pages";
-    TEST_ACCESS_LENGTH = ENOMEM, "test.access-length", "at most 16 MiB are reached at a time";
-    TEST_ACCESS_ITEM = ENOENT, "test.access-item", "what is given back was pinned by the access, and not taken back meanwhile";
-    TEST_PAGES = EBADE, "test.pages", "each page that was pinned is the one that the test expects";
-    TEST_FILE_IOCTL = ENOTTY, "test.file-ioctl", "the file of an access knows no ioctl";
-    TEST_FILE_READ = EINVAL, "test.file-read", "the file of an access is neither read nor written";
-    TEST_FILE_MAP = ENODEV, "test.file-map", "the file of an access is not mapped";
-    TEST_MEMORY_LIMIT = EINVAL, "test.memory-limit", "the limit is at least 12";
 
     // As a container.
     VFIO_IOAS_FIELDS = EOPNOTSUPP, "vfio-ioas.fields", "the operation exists and the reserved field is zero";

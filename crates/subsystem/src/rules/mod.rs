@@ -6,6 +6,7 @@
 pub mod group;
 pub mod guest;
 pub mod iommufd;
+pub mod selftest;
 pub mod type1;
 pub mod vfio;
 
@@ -92,6 +93,6 @@ pub(crate) use rules;
 
 /// Every rule there is.
 pub fn catalogue() -> impl Iterator<Item = &'static Rule> {
-    let all = [iommufd::ALL, guest::ALL, vfio::ALL, group::ALL, type1::ALL];
+    let all = [iommufd::ALL, guest::ALL, vfio::ALL, group::ALL, type1::ALL, selftest::ALL];
     all.into_iter().flatten().map(|refusal| refusal.rule())
 }

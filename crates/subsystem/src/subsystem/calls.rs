@@ -12,7 +12,9 @@ use crate::ctx::{CallCtx, Polling};
 use crate::host::{Host, RwLock as _};
 use crate::iommufd::selftest;
 use crate::kconfig::Symbol;
-use crate::rules::{Refusal, group as group_rules, iommufd as iommufd_rules, vfio as rules};
+use crate::rules::{
+    Refusal, group as group_rules, iommufd as iommufd_rules, selftest as test_rules, vfio as rules,
+};
 use crate::tables::Tables;
 use crate::vfio::device::Device;
 use crate::vfio::file::{DeviceFile, File, FileKind};
@@ -81,7 +83,7 @@ impl<H: Host> Subsystem<H> {
                 tables.container(*number)?.object.ioctl(&call)
             }
             FileKind::DmaBuf(_) => Err(rules::DMA_BUF_IOCTL),
-            FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_IOCTL),
+            FileKind::TestAccess { .. } => Err(test_rules::FILE_IOCTL),
             FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_IOCTL),
         }
     }
@@ -108,13 +110,13 @@ impl<H: Host> Subsystem<H> {
         let selftest::OnFile::Uses(descriptor) = on_file else {
             return self.tables.write(|tables| tables.open_test_access(&self.host, ctx, iommufd, argument));
         };
-        let file = ctx.files.ours(descriptor).ok().flatten().ok_or(iommufd_rules::TEST_ACCESS)?;
+        let file = ctx.files.ours(descriptor).ok().flatten().ok_or(test_rules::ACCESS)?;
         self.tables.read(|tables| match tables.file(file)?.kind {
             FileKind::TestAccess { context, access } => {
                 let context = &tables.context(context)?.object;
                 context.test_access(&self.host, ctx, access, argument).map(|()| 0)
             }
-            _ => Err(iommufd_rules::TEST_ACCESS),
+            _ => Err(test_rules::ACCESS),
         })
     }
 
@@ -198,7 +200,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
                 FileKind::Device(file) => bound(tables, file)?.driver.read(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
-                FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_READ),
+                FileKind::TestAccess { .. } => Err(test_rules::FILE_READ),
                 FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             }
         })
@@ -273,7 +275,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.driver.write(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
-                FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_READ),
+                FileKind::TestAccess { .. } => Err(test_rules::FILE_READ),
                 FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             }
         })
@@ -300,7 +302,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
                 FileKind::Device(file) => bound(tables, file)?.driver.map(&self.host, request),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
-                FileKind::TestAccess { .. } => Err(iommufd_rules::TEST_FILE_MAP),
+                FileKind::TestAccess { .. } => Err(test_rules::FILE_MAP),
                 FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_MAP),
             }
         })

@@ -7,8 +7,9 @@ use uapi::iommufd::{IOMMU_HWPT_ALLOC_DIRTY_TRACKING, IommuHwInfo, IommuHwptAlloc
 use uapi::iommufd_test::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::client::{BUFFER, Client, READ_WRITE, pages};
+use crate::client::{BEHIND_IOMMU, BUFFER, Client, FUNCTION, READ_WRITE, pages};
 use crate::support::host::TestHost;
+use crate::support::iommu::IOMMU;
 use crate::support::memory::Layout;
 
 /// A kernel that is built with the tests.
@@ -179,6 +180,31 @@ fn a_device_without_dirty_tracking_gets_no_table_that_tracks() {
     };
     replace(&able).expect("it suits");
     assert_refused!(replace(&unable), EINVAL, "attach.dirty");
+    client.close();
+}
+
+#[test]
+fn two_units_in_one_context_share_no_page_table() {
+    let host = TestHost::new();
+    host.put_behind(FUNCTION, IOMMU);
+    let client = Client::configured(&host, with_tests());
+    let ioas = client.ioas();
+    let device = client.context.bind(&host, FUNCTION, BEHIND_IOMMU).expect("bind");
+    let mock = client.mock(ioas);
+    let hosts = client.attach(device, ioas).expect("a page table of its own");
+    assert_ne!(hosts, mock.hwpt);
+    assert_eq!(client.mock(ioas).hwpt, mock.hwpt, "the one that suits");
+    assert_refused!(client.attach(device, mock.hwpt), EINVAL, "attach.unit");
+    let replace =
+        |id, pt_id| client.test(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id, &IommuTestMockDomainReplace { pt_id });
+    assert_refused!(replace(mock.stdev, hosts), EINVAL, "attach.unit");
+    assert_refused!(replace(mock.idev, mock.hwpt), ENOENT, "test.selftest");
+    assert_refused!(client.check_map(hosts, 1 << 24, 2048, BUFFER), EINVAL, "test.unit");
+    let cache =
+        |id| client.test(IOMMU_TEST_OP_DEV_CHECK_CACHE, id, &IommuTestCheckDevCache::default()).map(|_| ());
+    assert_refused!(cache(device.id()), EINVAL, "test.unit");
+    assert_refused!(cache(mock.stdev), ENOENT, "test.device");
+    client.context.unbind(&host, device);
     client.close();
 }
 

@@ -18,7 +18,7 @@ use crate::iommufd::context::Context;
 use crate::iommufd::link::Linker;
 use crate::iommufd::objects::{Object, Objects};
 use crate::mem::{List, OutOfMemory};
-use crate::rules::iommufd as rule;
+use crate::rules::{iommufd as rule, selftest as test_rule};
 use crate::{CallCtx, FileId, Host, Polling, Refusal, RwLock, Transfer, UserMemoryExt};
 
 /// The most that is pinned or copied at a time.
@@ -67,7 +67,7 @@ impl<H: Host> Context<H> {
         let mut argument = call.take::<IommuTestCmd>()?;
         let IommuTestCreateAccess { flags, .. } = argument.value.get();
         if flags & !MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES != 0 {
-            return Err(rule::TEST_ACCESS_FLAGS);
+            return Err(test_rule::ACCESS_FLAGS);
         }
         let owner = Owner::Test { pins: flags != 0 };
         let id = self.objects.write(|objects| {
@@ -108,7 +108,7 @@ impl<H: Host> Context<H> {
                 let IommuTestAccessReplaceIoas { ioas_id } = command.get();
                 self.objects.write(|objects| self.attach_access(host, objects, access, ioas_id))
             }
-            _ => Err(rule::TEST_OPERATION),
+            _ => Err(test_rule::OPERATION),
         }
     }
 
@@ -121,14 +121,14 @@ impl<H: Host> Context<H> {
     ) -> Result<(), Refusal> {
         let mut operand: IommuTestAccessPages = argument.value.get();
         if operand.length > MOST {
-            return Err(rule::TEST_ACCESS_LENGTH);
+            return Err(test_rule::ACCESS_LENGTH);
         }
         if operand.flags & !(MOCK_FLAGS_ACCESS_WRITE | MOCK_FLAGS_ACCESS_SYZ) != 0 {
-            return Err(rule::TEST_ACCESS_FLAGS);
+            return Err(test_rule::ACCESS_FLAGS);
         }
         self.objects.write(|objects| {
             let pins = |access: &&Access| access.owner == Owner::Test { pins: true };
-            let item = objects.access(access).filter(pins).ok_or(rule::TEST_ACCESS_PINS)?.next_item;
+            let item = objects.access(access).filter(pins).ok_or(test_rule::ACCESS_PINS)?.next_item;
             self.with_test_access(call.host, objects, access, |areas, linker| {
                 let iova = resolve(areas, operand.iova, operand.flags);
                 let last = last_of(iova, operand.length)?;
@@ -151,7 +151,7 @@ impl<H: Host> Context<H> {
     fn access_give_back(&self, host: &H, access: u32, item: u32) -> Result<(), Refusal> {
         self.objects.read(|objects| {
             self.with_test_access(host, objects, access, |areas, linker| {
-                let pinned = areas.accesses.item(access, item).ok_or(rule::TEST_ACCESS_ITEM)?;
+                let pinned = areas.accesses.item(access, item).ok_or(test_rule::ACCESS_ITEM)?;
                 areas.unpin(linker, pinned);
                 Ok(())
             })
@@ -167,10 +167,10 @@ impl<H: Host> Context<H> {
     ) -> Result<(), Refusal> {
         let IommuTestAccessRw { iova, length, uptr, flags, .. } = operand;
         if length > MOST {
-            return Err(rule::TEST_ACCESS_LENGTH);
+            return Err(test_rule::ACCESS_LENGTH);
         }
         if flags & !(MOCK_ACCESS_RW_WRITE | MOCK_ACCESS_RW_SLOW_PATH | MOCK_FLAGS_ACCESS_SYZ) != 0 {
-            return Err(rule::TEST_ACCESS_FLAGS);
+            return Err(test_rule::ACCESS_FLAGS);
         }
         let mut buffer = List::new();
         buffer.reserve_many(call.host, length as usize).map_err(|OutOfMemory| rule::NO_MEMORY)?;
@@ -178,7 +178,7 @@ impl<H: Host> Context<H> {
         let bytes = buffer.iter_mut().into_slice();
         let write = flags & MOCK_ACCESS_RW_WRITE != 0;
         if write {
-            call.caller.memory.read(uptr, bytes).map_err(|_| rule::TEST_MEMORY)?;
+            call.caller.memory.read(uptr, bytes).map_err(|_| test_rule::MEMORY)?;
         }
         self.objects.read(|objects| {
             self.with_test_access(call.host, objects, access, |areas, linker| {
@@ -191,7 +191,7 @@ impl<H: Host> Context<H> {
         if write {
             return Ok(());
         }
-        call.caller.memory.write(uptr, buffer.iter().as_slice()).map_err(|_| rule::TEST_MEMORY)
+        call.caller.memory.write(uptr, buffer.iter().as_slice()).map_err(|_| test_rule::MEMORY)
     }
 
     /// Runs `f` on the IOAS that an access is attached to.
@@ -235,7 +235,7 @@ fn check_pages<H: Host>(
         let frames =
             pages.flat_map(|it| (0..it.pages).map(move |page| frame(it.pin, it.first.saturating_add(page))));
         let same = frames.zip(0..).all(|(found, page)| found == frame(pin, page));
-        if same { Ok(()) } else { Err(rule::TEST_PAGES) }
+        if same { Ok(()) } else { Err(test_rule::PAGES) }
     })
 }
 
@@ -255,7 +255,7 @@ fn give_descriptor<H: Host>(
     });
     replied?;
     installed.map_err(|errno| match errno {
-        Errno::EMFILE => rule::TEST_ACCESS_DESCRIPTOR,
+        Errno::EMFILE => test_rule::ACCESS_DESCRIPTOR,
         _ => rule::NO_MEMORY,
     })
 }

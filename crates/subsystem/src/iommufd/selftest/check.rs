@@ -8,7 +8,7 @@ use crate::iommufd::call::Call;
 use crate::iommufd::context::Context;
 use crate::iommufd::domain::Domain;
 use crate::iommufd::placement::is_aligned;
-use crate::rules::iommufd as rule;
+use crate::rules::{iommufd as rule, selftest as test_rule};
 use crate::{Host, Mutex, Refusal, RwLock, Source};
 
 impl<H: Host> Context<H> {
@@ -17,10 +17,10 @@ impl<H: Host> Context<H> {
         let IommuTestCheckMap { iova, length, uptr } = command.get();
         self.objects.read(|objects| {
             let hwpt = objects.hwpt(command.id).ok_or(rule::HWPT_UNKNOWN)?;
-            let Domain::Mock(domain) = hwpt.domain else { return Err(rule::TEST_UNIT) };
+            let Domain::Mock(domain) = hwpt.domain else { return Err(test_rule::UNIT) };
             let unit = GEOMETRY.granule();
             if ![iova, length, uptr].into_iter().all(|value| is_aligned(value, unit)) {
-                return Err(rule::TEST_ALIGNMENT);
+                return Err(test_rule::ALIGNMENT);
             }
             // Nothing is unmapped meanwhile.
             objects.ioas(hwpt.ioas)?.areas.with(|_| {
@@ -32,7 +32,7 @@ impl<H: Host> Context<H> {
                         let iova = iova.saturating_add(done);
                         let found = self.mock.with(|mock| mock.translate(call.host, domain, iova));
                         if found != Some(physical) {
-                            return Err(rule::TEST_MAP);
+                            return Err(test_rule::MAP);
                         }
                         done = done.saturating_add(unit);
                     }
@@ -46,13 +46,13 @@ impl<H: Host> Context<H> {
     pub(super) fn check_refs(&self, call: &Call<'_, H>, command: &IommuTestCmd) -> Result<(), Refusal> {
         let IommuTestCheckRefs { length, uptr, refs, .. } = command.get();
         if !is_aligned(length, PAGE) || !is_aligned(uptr, PAGE) {
-            return Err(rule::TEST_ALIGNMENT);
+            return Err(test_rule::ALIGNMENT);
         }
         with_memory(call, uptr, length, |pin, _| {
             // One pin is that of the check itself.
             let expected = u64::from(refs).saturating_add(1);
             let all = (0..length / PAGE).all(|page| call.host.pins(pin, page) == expected);
-            if all { Ok(()) } else { Err(rule::TEST_REFS) }
+            if all { Ok(()) } else { Err(test_rule::REFS) }
         })
     }
 }
@@ -64,7 +64,7 @@ pub(super) fn with_memory<H: Host>(
     length: u64,
     f: impl FnOnce(H::Pin, u64) -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
-    let end = address.checked_add(length).ok_or(rule::TEST_ALIGNMENT)?;
+    let end = address.checked_add(length).ok_or(test_rule::ALIGNMENT)?;
     if length == 0 {
         return Ok(());
     }
@@ -72,7 +72,7 @@ pub(super) fn with_memory<H: Host>(
     let first = address.saturating_sub(offset);
     let pages = end.saturating_sub(first).div_ceil(PAGE);
     let source = Source::User { task: call.caller.task, address: first };
-    let pin = call.host.pin(source, 0, pages, false).map_err(|_| rule::TEST_MEMORY)?;
+    let pin = call.host.pin(source, 0, pages, false).map_err(|_| test_rule::MEMORY)?;
     let result = f(pin, offset);
     call.host.unpin(pin, 0, pages);
     result

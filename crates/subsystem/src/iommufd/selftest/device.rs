@@ -10,7 +10,7 @@ use crate::iommufd::context::Context;
 use crate::iommufd::device::{Device, NO_PASID, Served};
 use crate::iommufd::objects::{Object, Objects};
 use crate::iommufd::unit::Unit;
-use crate::rules::iommufd as rule;
+use crate::rules::selftest as test_rule;
 use crate::{Host, Mutex, Refusal, RwLock};
 
 /// What a test has to destroy to be rid of a device.
@@ -28,7 +28,7 @@ impl<H: Host> Context<H> {
         flags: u32,
     ) -> Result<(), Refusal> {
         if flags & !(MOCK_FLAGS_DEVICE_NO_DIRTY | MOCK_FLAGS_DEVICE_PASID) != 0 {
-            return Err(rule::TEST_DEVICE_FLAGS);
+            return Err(test_rule::DEVICE_FLAGS);
         }
         let pt_id = argument.value.id;
         self.objects.write(|objects| {
@@ -90,11 +90,11 @@ impl<H: Host> Context<H> {
     pub(super) fn check_device_cache(&self, command: &IommuTestCmd) -> Result<(), Refusal> {
         let IommuTestCheckDevCache { id, cache } = command.get();
         self.objects.read(|objects| {
-            let device = objects.device(command.id).ok_or(rule::TEST_DEVICE)?;
-            let Some(Unit::Mock(device)) = device.unit() else { return Err(rule::TEST_UNIT) };
+            let device = objects.device(command.id).ok_or(test_rule::DEVICE)?;
+            let Some(Unit::Mock(device)) = device.unit() else { return Err(test_rule::UNIT) };
             let held =
                 self.mock.with(|mock| mock.devices.get(device.number)?.cache.get(id as usize).copied());
-            if held == Some(cache) { Ok(()) } else { Err(rule::TEST_CACHE) }
+            if held == Some(cache) { Ok(()) } else { Err(test_rule::CACHE) }
         })
     }
 }
@@ -104,7 +104,7 @@ impl<H: Host> Objects<H> {
     pub(super) fn selftest(&self, id: u32) -> Result<&Selftest, Refusal> {
         match self.get(id) {
             Some(Object::Selftest(selftest)) => Ok(selftest),
-            _ => Err(rule::TEST_SELFTEST),
+            _ => Err(test_rule::SELFTEST),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::iommufd::device::NO_PASID;
 use crate::iommufd::fault_queue::{Fault, Via};
 use crate::iommufd::objects::{Object, Objects};
 use crate::iommufd::unit::Unit;
-use crate::rules::{guest, iommufd as rule};
+use crate::rules::{guest, selftest as test_rule};
 use crate::{Host, Refusal, RwLock};
 
 impl<H: Host> Context<H> {
@@ -25,8 +25,8 @@ impl<H: Host> Context<H> {
         let message =
             IommuHwptPgfault { flags, dev_id, pasid, grpid, perm, addr, ..IommuHwptPgfault::default() };
         self.objects.write(|objects| {
-            let unit = objects.device(dev_id).ok_or(rule::TEST_DEVICE)?.unit();
-            let unit = unit.filter(|unit| matches!(unit, Unit::Mock(_))).ok_or(rule::TEST_UNIT)?;
+            let unit = objects.device(dev_id).ok_or(test_rule::DEVICE)?.unit();
+            let unit = unit.filter(|unit| matches!(unit, Unit::Mock(_))).ok_or(test_rule::UNIT)?;
             let Some((slot, queue)) = handler(objects, dev_id, pasid) else { return Ok(()) };
             if let Some(queue) = objects.fault_queue_mut(queue) {
                 let via = Via { group: unit.group(), pasid: slot };
@@ -41,7 +41,7 @@ impl<H: Host> Context<H> {
     pub(super) fn trigger_vevent(&self, call: &Call<'_, H>, command: &IommuTestCmd) -> Result<(), Refusal> {
         let IommuTestTriggerVevent { dev_id } = command.get();
         self.objects.write(|objects| {
-            let device = objects.device(dev_id).ok_or(rule::TEST_DEVICE)?;
+            let device = objects.device(dev_id).ok_or(test_rule::DEVICE)?;
             let (viommu, virt_id) =
                 device.guest().filter(|(_, id)| *id != 0).ok_or(guest::TEST_EVENT_GUEST)?;
             let queue = objects.event_queue_mut(viommu, IOMMU_VEVENTQ_TYPE_SELFTEST);

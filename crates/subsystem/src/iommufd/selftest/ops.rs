@@ -13,7 +13,7 @@ use super::pasid::Change;
 use crate::iommufd::call::Call;
 use crate::iommufd::context::Context;
 use crate::iommufd::reserved::NOBODY;
-use crate::rules::iommufd as rule;
+use crate::rules::selftest as test_rule;
 use crate::{Host, Refusal, RwLock};
 
 impl<H: Host> Context<H> {
@@ -40,19 +40,19 @@ impl<H: Host> Context<H> {
             IOMMU_TEST_OP_PASID_REPLACE => self.pasid_attach(call, &mut argument, Change::Replace),
             IOMMU_TEST_OP_PASID_DETACH => self.pasid_detach(call, &command),
             IOMMU_TEST_OP_PASID_CHECK_HWPT => self.check_pasid(&command),
-            _ => Err(rule::TEST_OPERATION),
+            _ => Err(test_rule::OPERATION),
         }
     }
 
     /// `ADD_RESERVED`: keeps IOVAs free for as long as the IOAS lives.
     fn add_reserved(&self, call: &Call<'_, H>, command: &IommuTestCmd) -> Result<(), Refusal> {
         let IommuTestAddReserved { start, length } = command.get();
-        let rest = length.checked_sub(1).ok_or(rule::TEST_LENGTH)?;
-        let last = start.checked_add(rest).ok_or(rule::TEST_WRAPS)?;
+        let rest = length.checked_sub(1).ok_or(test_rule::LENGTH)?;
+        let last = start.checked_add(rest).ok_or(test_rule::WRAPS)?;
         self.objects.read(|objects| {
             let ioas = objects.ioas(command.id)?;
             self.with_areas(call.host, ioas, |areas, linker| {
-                areas.keep_free(linker.host, (start, last), NOBODY, rule::TEST_RESERVED)
+                areas.keep_free(linker.host, (start, last), NOBODY, test_rule::RESERVED)
             })
         })
     }
@@ -61,5 +61,5 @@ impl<H: Host> Context<H> {
 /// `SET_TEMP_MEMORY_LIMIT`: bounds what Linux takes for lists of pages while it pins. Nothing of the kind is taken here, so the
 /// limit changes nothing; one that Linux could not work with is refused.
 fn check_memory_limit(operand: IommuTestMemoryLimit) -> Result<(), Refusal> {
-    if operand.limit < 12 { Err(rule::TEST_MEMORY_LIMIT) } else { Ok(()) }
+    if operand.limit < 12 { Err(test_rule::MEMORY_LIMIT) } else { Ok(()) }
 }

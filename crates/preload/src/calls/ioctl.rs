@@ -1,6 +1,10 @@
 //! `ioctl`.
 
 use std::ffi::{c_int, c_ulong, c_void};
+use std::mem::offset_of;
+
+use uapi::iommufd::{IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC, IommuFaultAlloc, IommuVeventqAlloc};
+use uapi::vfio::{VFIO_DEVICE_FEATURE, VFIO_GROUP_GET_DEVICE_FD};
 
 use super::on_file;
 use crate::descriptors::{self, Kind};
@@ -26,23 +30,35 @@ pub(crate) unsafe fn ioctl_on(number: c_int, command: c_ulong, argument: *mut c_
         descriptors::set(number, Kind::Machine);
     }
     let answered = on_file(number, |state, file| {
-        let (command, argument) = (command as u32, argument.expose_provenance() as u64);
-        let value = state.ioctl(file.key, number, command, argument)?;
+        let command = command as u32;
+        let value = state.ioctl(file.key, number, command, argument.expose_provenance() as u64)?;
         state.made(format_args!("ioctl {command:#x} on {}: {value}", file.path.display()));
-        opened(command, value);
+        // SAFETY: the call was made.
+        if let Some(opened) = unsafe { opened(command, argument, value) } {
+            descriptors::set(opened, Kind::Machine);
+        }
         Ok(value as usize)
     });
     // SAFETY: as above.
     answered.unwrap_or_else(|| unsafe { raw!(SYS_ioctl, number, command, argument, 0, 0, filter::MARK) })
 }
 
-/// Remembers a descriptor that a call has opened.
-fn opened(command: u32, value: u64) {
-    let answers_a_descriptor =
-        [uapi::vfio::VFIO_GROUP_GET_DEVICE_FD, uapi::vfio::VFIO_DEVICE_FEATURE].contains(&command);
-    if answers_a_descriptor && value > 0 {
-        descriptors::set(value as c_int, Kind::Machine);
-    }
+/// The descriptor that a call has opened, if any: what it answered, or a field of its argument.
+///
+/// # Safety
+///
+/// The call was made with this argument, and not refused.
+unsafe fn opened(command: u32, argument: *const c_void, value: u64) -> Option<c_int> {
+    let field = match command {
+        VFIO_GROUP_GET_DEVICE_FD | VFIO_DEVICE_FEATURE => {
+            return Some(value as c_int).filter(|number| *number > 0);
+        }
+        IOMMU_FAULT_QUEUE_ALLOC => offset_of!(IommuFaultAlloc, out_fault_fd),
+        IOMMU_VEVENTQ_ALLOC => offset_of!(IommuVeventqAlloc, out_veventq_fd),
+        _ => return None,
+    };
+    // SAFETY: the call has written the field.
+    Some(unsafe { argument.byte_add(field).cast::<c_int>().read_unaligned() })
 }
 
 /// `ioctl(2)`

@@ -10,7 +10,7 @@ use super::call::Call;
 use super::context::Context;
 use super::placement::is_aligned;
 use crate::rules::iommufd as rule;
-use crate::{Host, Mutex, Refusal, RwLock, UserMemory, UserMemoryExt};
+use crate::{Host, Mutex, Refusal, RwLock, UserMemory};
 
 /// A bitmap in the caller's memory, with a bit for each page of `1 << shift` bytes from `iova` on.
 struct Bitmap<'a> {
@@ -88,20 +88,24 @@ impl Bitmap<'_> {
         let bit = |iova: u64| iova.saturating_sub(self.iova).checked_shr(self.shift).unwrap_or(0);
         let (mut at, end) = (bit(first), bit(last));
         while at <= end {
-            let word_end = (at | 63).min(end);
-            let count = word_end.saturating_sub(at).saturating_add(1);
-            let ones =
-                u64::MAX.checked_shr(u32::try_from(64_u64.saturating_sub(count)).unwrap_or(0)).unwrap_or(0);
-            let mask = ones.wrapping_shl(u32::try_from(at % 64).unwrap_or(0));
-            let Some(address) = (at / 64).checked_mul(8).and_then(|offset| offset.checked_add(self.address))
-            else {
-                return;
-            };
-            let Ok(word) = self.memory.get::<u64>(address) else { return };
-            if self.memory.put(address, &(word | mask)).is_err() {
+            // Those in the rest of eight bytes; nothing beyond the bitmap is touched.
+            let until = (at | 63).min(end);
+            let start = at / 8;
+            let mut word = [0_u8; 8];
+            let bytes = word.get_mut(..=(until / 8).saturating_sub(start) as usize).unwrap_or_default();
+            let Some(address) = self.address.checked_add(start) else { return };
+            if self.memory.read(address, bytes).is_err() {
                 return;
             }
-            at = word_end.saturating_add(1);
+            for bit in at..=until {
+                if let Some(byte) = bytes.get_mut((bit / 8).saturating_sub(start) as usize) {
+                    *byte |= 1 << (bit % 8);
+                }
+            }
+            if self.memory.write(address, bytes).is_err() {
+                return;
+            }
+            at = until.saturating_add(1);
         }
     }
 }

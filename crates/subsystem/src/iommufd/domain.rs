@@ -124,8 +124,9 @@ impl<H: Host> Domains<'_, H> {
     ) {
         match domain {
             Domain::Host(domain) => self.host.dirty_read(domain, iova, last, clear, each),
-            // No device of the self-tests writes to memory.
-            Domain::Mock(_) => {}
+            Domain::Mock(number) => {
+                self.mock.with(|mock| mock.read_dirty(number, (iova, last), clear, each));
+            }
         }
     }
 }
@@ -135,15 +136,20 @@ impl<H: Host> Context<H> {
         Domains { host, mock: &self.mock }
     }
 
-    /// A new domain for a device.
-    pub(super) fn domain_new(&self, host: &H, unit: Option<Unit>) -> Result<Domain<H>, Refusal> {
+    /// A new domain for a device, which translates so much.
+    pub(super) fn domain_new(
+        &self,
+        host: &H,
+        unit: Option<Unit>,
+        geometry: Geometry,
+    ) -> Result<Domain<H>, Refusal> {
         match unit {
             None => Ok(Domain::Host(self.physical)),
             Some(Unit::Host(IommuInfo { aperture_last, .. })) => {
                 let domain = host.domain_new(DomainKind::Translated { aperture_last });
                 domain.map(Domain::Host).ok_or(rule::NO_MEMORY)
             }
-            Some(Unit::Mock(_)) => self.mock.with(|mock| mock.domain_new(host)).map(Domain::Mock),
+            Some(Unit::Mock(_)) => self.mock.with(|mock| mock.domain_new(host, geometry)).map(Domain::Mock),
         }
     }
 

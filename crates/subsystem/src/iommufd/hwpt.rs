@@ -82,7 +82,7 @@ impl<H: Host> Context<H> {
         let ioas = objects.ioas_mut(plan.ioas).ok_or(rule::IOAS_UNKNOWN)?;
         ioas.hwpts.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
         let geometry = plan.geometry;
-        let domain = self.domain_new(host, unit)?;
+        let domain = self.domain_new(host, unit, geometry)?;
         let has = |flag| plan.flags & flag != 0;
         let hwpt = Hwpt {
             head: Head::new(plan.flags),

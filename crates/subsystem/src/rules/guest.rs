@@ -39,6 +39,10 @@ rules! {
     // The unit of the self-tests.
     TEST_TABLE_DATA = EOPNOTSUPP, "test.table-data", "the data of a page table is of the self-tests' type";
     TEST_TABLE_TYPE = EOPNOTSUPP, "test.table-type", "the page table is of a type that the self-tests' unit has";
+    TEST_DIRTY_RANGE = EINVAL, "test.dirty-range", "there is a bitmap, and the range is a multiple of page_size, neither of which is 0";
+    TEST_DIRTY_MANY = EOVERFLOW, "test.dirty-many", "the range has 2^27 pages at most";
+    TEST_DIRTY_UNTRACKED = EINVAL, "test.dirty-untracked", "the page table tracks dirty pages";
+    TEST_DIRTY_BITMAP = EFAULT, "test.dirty-bitmap", "the bitmap is in memory that the caller can read";
     TEST_NESTED = ENOENT, "test.nested", "the id is that of a nested page table";
     TEST_NESTED_DATA = EOPNOTSUPP, "test.nested-data", "the data of a nested page table is of the self-tests' type";
     TEST_IOTLB = EINVAL, "test.iotlb", "the entry of the IOTLB is there, and holds what the test expects";

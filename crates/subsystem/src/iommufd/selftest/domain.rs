@@ -1,31 +1,36 @@
 //! Page tables of the unit.
 
+use super::dirty::take_dirty;
 use super::{Mock, no_number};
 use crate::iommufd::PAGE;
-use crate::iommufd::domain::Stretch;
+use crate::iommufd::domain::{Geometry, Stretch};
 use crate::mem::IntervalMap;
 use crate::{Host, Refusal};
 
 /// A page table.
 pub(super) struct MockDomain<P: Copy> {
     /// By IOVA.
-    mapped: IntervalMap<Place<P>>,
+    pub(super) mapped: IntervalMap<Place<P>>,
+    pub(super) geometry: Geometry,
     /// Whether it notes which pages are written.
     pub(super) tracking: bool,
+    /// The pages that were noted, as large as it has them.
+    pub(super) dirty: IntervalMap<()>,
 }
 
 /// Where IOVAs are in memory.
 #[derive(Clone, Copy)]
-struct Place<P> {
-    pin: P,
+pub(super) struct Place<P> {
+    pub(super) pin: P,
     /// The byte of the pin at the first of them.
-    at: u64,
+    pub(super) at: u64,
 }
 
 impl<H: Host> Mock<H> {
     /// A new page table, empty.
-    pub(in crate::iommufd) fn domain_new(&mut self, host: &H) -> Result<u32, Refusal> {
-        let domain = MockDomain { mapped: IntervalMap::new(), tracking: false };
+    pub(in crate::iommufd) fn domain_new(&mut self, host: &H, geometry: Geometry) -> Result<u32, Refusal> {
+        let (mapped, dirty) = (IntervalMap::new(), IntervalMap::new());
+        let domain = MockDomain { mapped, geometry, tracking: false, dirty };
         self.domains.insert(host, domain).map_err(no_number)
     }
 
@@ -49,7 +54,8 @@ impl<H: Host> Mock<H> {
 
     /// Takes away what was mapped from `first` to `last`, in one piece or in what cuts have left of it.
     pub(in crate::iommufd) fn unmap(&mut self, number: u32, first: u64, last: u64) {
-        let Some(MockDomain { mapped, .. }) = self.domains.get_mut(number) else { return };
+        let Some(MockDomain { mapped, dirty, .. }) = self.domains.get_mut(number) else { return };
+        take_dirty(dirty, (first, last), true, &mut |_, _| {});
         let mut at = Some(first);
         while let Some(entry) = at.and_then(|at| mapped.get(at)).filter(|entry| entry.first <= last) {
             debug_assert!(first <= entry.first && entry.last <= last, "less is unmapped than was mapped");
@@ -78,11 +84,5 @@ impl<H: Host> Mock<H> {
         let at = entry.value.at.saturating_add(iova.saturating_sub(entry.first));
         let page = host.run(entry.value.pin, at / PAGE, 1).address;
         Some(page.saturating_add(at % PAGE))
-    }
-
-    pub(in crate::iommufd) fn track_dirty(&mut self, number: u32, on: bool) {
-        if let Some(domain) = self.domains.get_mut(number) {
-            domain.tracking = on;
-        }
     }
 }

@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod device;
+mod dirty;
 mod domain;
 mod events;
 pub(super) mod nesting;

@@ -1,6 +1,7 @@
 //! Guests: page tables of theirs, vIOMMUs, page faults and events. Their IOMMU is the unit of the kernel's self-tests.
 
 mod devices;
+mod dirty;
 mod events;
 mod failures;
 mod hw_queues;
@@ -194,6 +195,10 @@ impl<'a> Guest<'a> {
     /// Memory of the process, mapped from the first IOVA on that the unit translates.
     fn map_memory(&self, pages: u64, layout: Layout) {
         self.client.vfio.host().ram(|ram| ram.map(self.client.caller.task, BUFFER, pages, layout, true));
+        self.map_memory_again(pages);
+    }
+
+    fn map_memory_again(&self, pages: u64) {
         self.client.map(self.iommufd, self.ioas, BUFFER, IOVA, pages * 4096);
     }
 

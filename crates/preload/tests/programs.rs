@@ -217,6 +217,14 @@ fn registers_move_descriptors_arrive_and_waits_end() {
 }
 
 #[test]
+fn page_faults_are_waited_for_read_and_answered() {
+    let options = ["DEBUG_KERNEL", "FAULT_INJECTION", "RUNTIME_TESTING_MENU", "IOMMUFD_TEST"];
+    let options = options.map(|option| format!("CONFIG_{option} = 'y'\n")).concat();
+    let under = Under::machine(&format!("[kconfig]\n{options}"));
+    says(&under.run(&[], &[&under.compiled("faults", &[])]), "a fault was answered\n");
+}
+
+#[test]
 fn signals_and_cancellation_come_between_calls() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &[&under.compiled("handlers", &["-O1"])]), "handled\n");

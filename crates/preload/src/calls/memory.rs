@@ -113,8 +113,9 @@ unsafe fn map(
     mapped.unwrap_or_else(|| {
         // SAFETY: as the program has promised.
         let start = match unsafe { raw!(SYS_mmap, address, length, protection, flags, number, offset) } {
-            Err(libc::ENOMEM) if address.is_null() && lacks_huge_pages(flags) => {
-                like_huge_pages(length, protection, flags)?
+            Err(libc::ENOMEM) if lacks_huge_pages(flags) => {
+                // SAFETY: as the program has promised.
+                unsafe { like_huge_pages(address.addr(), length, protection, flags) }?
             }
             answer => answer?,
         };
@@ -135,14 +136,24 @@ fn lacks_huge_pages(flags: c_int) -> bool {
     flags & wanted == wanted && !is_inside() && state::settings().is_some()
 }
 
-/// Memory with the length and the alignment of huge pages, which the host has not.
-fn like_huge_pages(length: usize, protection: c_int, flags: c_int) -> Answer {
+/// Memory with the length and the alignment of huge pages, which the host has not. An address is no more than a hint, unless the
+/// flags say that it is fixed.
+///
+/// # Safety
+///
+/// As for `mmap(2)`.
+unsafe fn like_huge_pages(address: usize, length: usize, protection: c_int, flags: c_int) -> Answer {
     let size = match flags >> libc::MAP_HUGE_SHIFT & libc::MAP_HUGE_MASK {
         0 => 1 << 21,
         bits => 1_usize << bits,
     };
     let length = length.next_multiple_of(size);
+    let place = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE);
     let flags = flags & (libc::MAP_TYPE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE) | libc::MAP_NORESERVE;
+    if place != 0 {
+        // SAFETY: what the program says to be replaced is replaced.
+        return unsafe { raw!(SYS_mmap, address, length, protection, flags | place, -1, 0) };
+    }
     let reserved = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: new addresses, of which the aligned part is mapped anew, and the rest given back.
     unsafe {

@@ -35,27 +35,4 @@ rules! {
     HW_QUEUE_SCATTERED = EFAULT, "hw-queue.scattered", "the memory of a hardware queue is in one piece, physically";
     DESTROY_HW_QUEUE_IN_USE = EBUSY, "destroy.hw-queue-in-use", "hardware queues are destroyed the last one first";
     UNMAP_KEPT = EBUSY, "unmap.kept", "no hardware queue is in the memory";
-
-    // The unit of the self-tests.
-    TEST_TABLE_DATA = EOPNOTSUPP, "test.table-data", "the data of a page table is of the self-tests' type";
-    TEST_TABLE_TYPE = EOPNOTSUPP, "test.table-type", "the page table is of a type that the self-tests' unit has";
-    TEST_DIRTY_RANGE = EINVAL, "test.dirty-range", "there is a bitmap, and the range is a multiple of page_size, neither of which is 0";
-    TEST_DIRTY_MANY = EOVERFLOW, "test.dirty-many", "the range has 2^27 pages at most";
-    TEST_DIRTY_UNTRACKED = EINVAL, "test.dirty-untracked", "the page table tracks dirty pages";
-    TEST_DIRTY_BITMAP = EFAULT, "test.dirty-bitmap", "the bitmap is in memory that the caller can read";
-    TEST_NESTED = ENOENT, "test.nested", "the id is that of a nested page table";
-    TEST_NESTED_DATA = EOPNOTSUPP, "test.nested-data", "the data of a nested page table is of the self-tests' type";
-    TEST_IOTLB = EINVAL, "test.iotlb", "the entry of the IOTLB is there, and holds what the test expects";
-    TEST_INVALIDATE_FLAGS = EOPNOTSUPP, "test.invalidate-flags", "an invalidation has no flag but ALL";
-    TEST_INVALIDATE_ENTRY = EINVAL, "test.invalidate-entry", "what is invalidated is there";
-    TEST_INVALIDATE_DEVICE = EINVAL, "test.invalidate-device", "the guest has a device that it calls so";
-    TEST_EVENT_GUEST = ENOENT, "test.event-guest", "the device is attached to a page table of a vIOMMU, and not called 0 there";
-    TEST_EVENT_QUEUE = EOPNOTSUPP, "test.event-queue", "the vIOMMU has a queue for events of the self-tests' type";
-    TEST_QUEUE_INDEX = EINVAL, "test.queue-index", "a vIOMMU has two hardware queues";
-    TEST_QUEUE_TWICE = EEXIST, "test.queue-twice", "the hardware queue is not there yet";
-    TEST_QUEUE_ORDER = EIO, "test.queue-order", "the hardware queue before is there";
-    TEST_PASID_ATTACHED = EBUSY, "test.pasid-attached", "a device that is attached under a PASID is not attached so yet";
-    TEST_PASID_DETACHED = EINVAL, "test.pasid-detached", "a device whose page table is replaced is attached";
-    TEST_PASID_RESERVED = ENOMEM, "test.pasid-reserved", "a device is attached under PASID 1024 once (which is how tests have an attachment fail)";
-    TEST_PASID_TABLE = EINVAL, "test.pasid-table", "the device is attached to the page table that the test expects, or to none";
 }

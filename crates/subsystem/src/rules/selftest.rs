@@ -32,4 +32,25 @@ rules! {
     UNITS = EINVAL, "attach.unit", "a page table is of the unit that the device is behind";
     NO_DIRTY = EINVAL, "attach.dirty", "a device of the self-tests without dirty tracking is attached to no page table that tracks";
     WHOLE_PAGES = EINVAL, "access.pages", "what is pinned are whole pages, but for the end of the last";
+    TABLE_DATA = EOPNOTSUPP, "test.table-data", "the data of a page table is of the self-tests' type";
+    TABLE_TYPE = EOPNOTSUPP, "test.table-type", "the page table is of a type that the self-tests' unit has";
+    DIRTY_RANGE = EINVAL, "test.dirty-range", "there is a bitmap, and the range is a multiple of page_size, neither of which is 0";
+    DIRTY_MANY = EOVERFLOW, "test.dirty-many", "the range has 2^27 pages at most";
+    DIRTY_UNTRACKED = EINVAL, "test.dirty-untracked", "the page table tracks dirty pages";
+    DIRTY_BITMAP = EFAULT, "test.dirty-bitmap", "the bitmap is in memory that the caller can read";
+    NESTED = ENOENT, "test.nested", "the id is that of a nested page table";
+    NESTED_DATA = EOPNOTSUPP, "test.nested-data", "the data of a nested page table is of the self-tests' type";
+    IOTLB = EINVAL, "test.iotlb", "the entry of the IOTLB is there, and holds what the test expects";
+    INVALIDATE_FLAGS = EOPNOTSUPP, "test.invalidate-flags", "an invalidation has no flag but ALL";
+    INVALIDATE_ENTRY = EINVAL, "test.invalidate-entry", "what is invalidated is there";
+    INVALIDATE_DEVICE = EINVAL, "test.invalidate-device", "the guest has a device that it calls so";
+    EVENT_GUEST = ENOENT, "test.event-guest", "the device is attached to a page table of a vIOMMU, and not called 0 there";
+    EVENT_QUEUE = EOPNOTSUPP, "test.event-queue", "the vIOMMU has a queue for events of the self-tests' type";
+    QUEUE_INDEX = EINVAL, "test.queue-index", "a vIOMMU has two hardware queues";
+    QUEUE_TWICE = EEXIST, "test.queue-twice", "the hardware queue is not there yet";
+    QUEUE_ORDER = EIO, "test.queue-order", "the hardware queue before is there";
+    PASID_ATTACHED = EBUSY, "test.pasid-attached", "a device that is attached under a PASID is not attached so yet";
+    PASID_DETACHED = EINVAL, "test.pasid-detached", "a device whose page table is replaced is attached";
+    PASID_RESERVED = ENOMEM, "test.pasid-reserved", "a device is attached under PASID 1024 once (which is how tests have an attachment fail)";
+    PASID_TABLE = EINVAL, "test.pasid-table", "the device is attached to the page table that the test expects, or to none";
 }

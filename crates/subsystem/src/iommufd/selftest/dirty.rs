@@ -9,7 +9,7 @@ use crate::iommufd::call::{Argument, Call};
 use crate::iommufd::context::Context;
 use crate::iommufd::domain::Domain;
 use crate::mem::{Entry, IntervalMap, OutOfMemory};
-use crate::rules::{guest, iommufd as rule};
+use crate::rules::{iommufd as rule, selftest as test_rule};
 use crate::{Host, Mutex, Refusal, RwLock};
 
 /// Most pages that a test has written at a time.
@@ -26,17 +26,17 @@ impl<H: Host> Context<H> {
         let IommuTestDirty { iova, length, page_size, uptr, .. } = operand;
         let pages = |bytes: u64| bytes.checked_div(page_size).filter(|_| bytes.is_multiple_of(page_size));
         let count = pages(length).filter(|count| *count > 0 && uptr != 0 && pages(iova).is_some());
-        let count = count.ok_or(guest::TEST_DIRTY_RANGE)?;
+        let count = count.ok_or(test_rule::DIRTY_RANGE)?;
         if count > MOST {
-            return Err(guest::TEST_DIRTY_MANY);
+            return Err(test_rule::DIRTY_MANY);
         }
         self.objects.read(|objects| {
             let hwpt = objects.hwpt(argument.value.id).ok_or(rule::HWPT_UNKNOWN)?;
-            let Domain::Mock(domain) = hwpt.domain else { return Err(rule::TEST_UNIT) };
+            let Domain::Mock(domain) = hwpt.domain else { return Err(test_rule::UNIT) };
             objects.ioas(hwpt.ioas)?.areas.with(|areas| {
                 self.mock.with(|mock| {
                     let domain = mock.domains.get_mut(domain).filter(|domain| domain.tracking);
-                    let domain = domain.ok_or(guest::TEST_DIRTY_UNTRACKED)?;
+                    let domain = domain.ok_or(test_rule::DIRTY_UNTRACKED)?;
                     operand.out_nr_dirty = 0;
                     each_bit(call, uptr, count, |bit| {
                         let iova = iova.wrapping_add(bit.wrapping_mul(page_size));
@@ -63,8 +63,8 @@ fn each_bit<H: Host>(
     while done < count {
         let bits = count.saturating_sub(done).min(8 * 256);
         let bytes = block.get_mut(..bits.div_ceil(8) as usize).unwrap_or_default();
-        let at = address.checked_add(done / 8).ok_or(guest::TEST_DIRTY_BITMAP)?;
-        call.caller.memory.read(at, bytes).map_err(|_| guest::TEST_DIRTY_BITMAP)?;
+        let at = address.checked_add(done / 8).ok_or(test_rule::DIRTY_BITMAP)?;
+        call.caller.memory.read(at, bytes).map_err(|_| test_rule::DIRTY_BITMAP)?;
         for bit in 0..bits {
             if bytes.get((bit / 8) as usize).is_some_and(|byte| byte & (1 << (bit % 8)) != 0) {
                 f(done.saturating_add(bit))?;

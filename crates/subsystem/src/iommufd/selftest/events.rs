@@ -13,7 +13,7 @@ use crate::iommufd::device::NO_PASID;
 use crate::iommufd::fault_queue::{Fault, Via};
 use crate::iommufd::objects::{Object, Objects};
 use crate::iommufd::unit::Unit;
-use crate::rules::{guest, selftest as test_rule};
+use crate::rules::selftest as test_rule;
 use crate::{Host, Refusal, RwLock};
 
 impl<H: Host> Context<H> {
@@ -43,11 +43,11 @@ impl<H: Host> Context<H> {
         self.objects.write(|objects| {
             let device = objects.device(dev_id).ok_or(test_rule::DEVICE)?;
             let (viommu, virt_id) =
-                device.guest().filter(|(_, id)| *id != 0).ok_or(guest::TEST_EVENT_GUEST)?;
+                device.guest().filter(|(_, id)| *id != 0).ok_or(test_rule::EVENT_GUEST)?;
             let queue = objects.event_queue_mut(viommu, IOMMU_VEVENTQ_TYPE_SELFTEST);
             // As wide as the field is.
             let event = IommuViommuEventSelftest { virt_id: virt_id as u32 };
-            queue.ok_or(guest::TEST_EVENT_QUEUE)?.report(call.host, event.as_bytes())
+            queue.ok_or(test_rule::EVENT_QUEUE)?.report(call.host, event.as_bytes())
         })
     }
 
@@ -56,10 +56,10 @@ impl<H: Host> Context<H> {
         let IommuTestCheckIotlb { id, iotlb } = command.get();
         self.objects.read(|objects| {
             let Some(Object::Nested(nested)) = objects.get(command.id) else {
-                return Err(guest::TEST_NESTED);
+                return Err(test_rule::NESTED);
             };
             let held = nested.driver.iotlb.get(id as usize).copied();
-            if held == Some(iotlb) { Ok(()) } else { Err(guest::TEST_IOTLB) }
+            if held == Some(iotlb) { Ok(()) } else { Err(test_rule::IOTLB) }
         })
     }
 }

@@ -24,7 +24,7 @@ use super::PAGE;
 use super::domain::Geometry;
 use super::user_data::UserData;
 use crate::mem::{IdError, IdMap};
-use crate::rules::{guest, iommufd as rule};
+use crate::rules::{iommufd as rule, selftest as test_rule};
 use crate::{Host, Refusal};
 pub(crate) use access::{OnFile, on_file};
 pub(super) use device::Selftest;
@@ -34,7 +34,7 @@ use domain::MockDomain;
 pub(super) fn geometry(data: Option<&UserData<'_>>) -> Result<Geometry, Refusal> {
     let kind = match data {
         None => MOCK_IOMMUPT_DEFAULT,
-        Some(data) if data.kind != IOMMU_HWPT_DATA_SELFTEST => return Err(guest::TEST_TABLE_DATA),
+        Some(data) if data.kind != IOMMU_HWPT_DATA_SELFTEST => return Err(test_rule::TABLE_DATA),
         Some(data) => {
             data.take::<IommuHwptSelftest>(IOMMU_HWPT_DATA_SELFTEST, size_of::<u32>())?.pagetable_type
         }
@@ -42,7 +42,7 @@ pub(super) fn geometry(data: Option<&UserData<'_>>) -> Result<Geometry, Refusal>
     match kind {
         MOCK_IOMMUPT_DEFAULT => Ok(GEOMETRY),
         MOCK_IOMMUPT_HUGE => Ok(HUGE_GEOMETRY),
-        _ => Err(guest::TEST_TABLE_TYPE),
+        _ => Err(test_rule::TABLE_TYPE),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::iommufd::device::Device;
 use crate::iommufd::objects::Objects;
 use crate::iommufd::unit::Unit;
 use crate::iommufd::user_data::{UserArray, UserData};
-use crate::rules::guest;
+use crate::rules::{guest, selftest as test_rule};
 use crate::{Host, Mutex, Refusal};
 
 /// A nested page table: all that can be seen of it is a cache of translations.
@@ -30,7 +30,7 @@ pub(in crate::iommufd) struct MockViommu {
 impl MockNested {
     pub(in crate::iommufd) fn new(data: &UserData<'_>) -> Result<Self, Refusal> {
         if data.kind != IOMMU_HWPT_DATA_SELFTEST {
-            return Err(guest::TEST_NESTED_DATA);
+            return Err(test_rule::NESTED_DATA);
         }
         let IommuHwptSelftest { iotlb, .. } = data.take(IOMMU_HWPT_DATA_SELFTEST, size_of::<u32>())?;
         Ok(MockNested { iotlb: [iotlb; MOCK_NESTED_DOMAIN_IOTLB_NUM as usize] })
@@ -60,9 +60,9 @@ impl MockNested {
 /// Clears an entry of a cache, or all of them.
 fn invalidate(cache: &mut [u32], flags: u32, index: u32) -> Result<(), Refusal> {
     if flags & !IOMMU_TEST_INVALIDATE_FLAG_ALL != 0 {
-        return Err(guest::TEST_INVALIDATE_FLAGS);
+        return Err(test_rule::INVALIDATE_FLAGS);
     }
-    let entry = cache.get_mut(index as usize).ok_or(guest::TEST_INVALIDATE_ENTRY)?;
+    let entry = cache.get_mut(index as usize).ok_or(test_rule::INVALIDATE_ENTRY)?;
     *entry = 0;
     if flags & IOMMU_TEST_INVALIDATE_FLAG_ALL != 0 {
         cache.fill(0);
@@ -94,13 +94,13 @@ impl MockViommu {
             None => None,
             Some(before) => self.queues.get(before as usize).copied(),
         };
-        let place = self.queues.get_mut(index as usize).ok_or(guest::TEST_QUEUE_INDEX)?;
+        let place = self.queues.get_mut(index as usize).ok_or(test_rule::QUEUE_INDEX)?;
         if place.is_some() {
-            return Err(guest::TEST_QUEUE_TWICE);
+            return Err(test_rule::QUEUE_TWICE);
         }
         let before = match before {
             None => None,
-            Some(before) => Some(before.ok_or(guest::TEST_QUEUE_ORDER)?),
+            Some(before) => Some(before.ok_or(test_rule::QUEUE_ORDER)?),
         };
         *place = Some(id);
         Ok(before)
@@ -132,7 +132,7 @@ impl<H: Host> Context<H> {
             invalidate(&mut [0; MOCK_DEV_CACHE_NUM as usize], flags, cache_id)?;
             let device = objects.device_called(viommu, vdev_id.into()).and_then(|id| objects.device(id));
             let Some(Unit::Mock(device)) = device.and_then(Device::unit) else {
-                return Err(guest::TEST_INVALIDATE_DEVICE);
+                return Err(test_rule::INVALIDATE_DEVICE);
             };
             self.mock.with(|mock| match mock.devices.get_mut(device.number) {
                 Some(device) => invalidate(&mut device.cache, flags, cache_id),

@@ -7,7 +7,7 @@ use uapi::iommufd_test::{
 use super::{Mock, MockDevice};
 use crate::iommufd::call::{Argument, Call};
 use crate::iommufd::context::Context;
-use crate::rules::{guest, iommufd as rule};
+use crate::rules::{iommufd as rule, selftest as test_rule};
 use crate::{Host, Refusal, RwLock};
 
 /// Whether a device is attached already.
@@ -34,7 +34,7 @@ impl<H: Host> Mock<H> {
         };
         let fails = attached && state.pasid_fails;
         state.pasid_fails = attached && !fails;
-        if fails { Err(guest::TEST_PASID_RESERVED) } else { Ok(()) }
+        if fails { Err(test_rule::PASID_RESERVED) } else { Ok(()) }
     }
 }
 
@@ -52,8 +52,8 @@ impl<H: Host> Context<H> {
             objects.check_page_table(pt_id)?;
             let attached = objects.device(device).is_some_and(|device| device.table(pasid).is_some());
             match (change, attached) {
-                (Change::Attach, true) => return Err(guest::TEST_PASID_ATTACHED),
-                (Change::Replace, false) => return Err(guest::TEST_PASID_DETACHED),
+                (Change::Attach, true) => return Err(test_rule::PASID_ATTACHED),
+                (Change::Replace, false) => return Err(test_rule::PASID_DETACHED),
                 (Change::Attach, false) | (Change::Replace, true) => {}
             }
             let pt_id = self.attach_locked(call.host, objects, device, pasid, pt_id)?;
@@ -85,7 +85,7 @@ impl<H: Host> Context<H> {
             if hwpt_id != 0 {
                 objects.get(hwpt_id).ok_or(rule::HWPT_UNKNOWN)?;
             }
-            if table.unwrap_or(0) == hwpt_id { Ok(()) } else { Err(guest::TEST_PASID_TABLE) }
+            if table.unwrap_or(0) == hwpt_id { Ok(()) } else { Err(test_rule::PASID_TABLE) }
         })
     }
 }

@@ -1,0 +1,67 @@
+// A device that faults, by the ioctl of the kernel's self-tests; whoever waits for its faults, reads and answers them.
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+struct id { uint32_t size, flags, id; };
+struct test { uint32_t size, op, id, reserved; uint32_t operand[12]; uint32_t last, pad; };
+struct hwpt { uint32_t size, flags, dev, pt, out, reserved, type, length; uint64_t data; uint32_t fault, reserved2; };
+struct queue { uint32_t size, flags, id; int32_t fd; };
+struct fault { uint32_t flags, dev, pasid, grpid, perm, reserved; uint64_t addr; uint32_t length, cookie; };
+struct response { uint32_t cookie, code; };
+
+static void need(int ok, const char *what) {
+    if (!ok) {
+        fprintf(stderr, "%s: %s\n", what, strerror(errno));
+        exit(1);
+    }
+}
+
+static int ready(int fd) {
+    struct pollfd entry = { fd, POLLIN | POLLOUT, 0 };
+    need(poll(&entry, 1, 0) >= 0, "poll");
+    return entry.revents;
+}
+
+int main(void) {
+    int iommufd = open("/dev/iommu", O_RDWR);
+    need(iommufd >= 0, "open");
+    struct id ioas = { .size = 12 };
+    need(ioctl(iommufd, 0x3b81, &ioas) == 0, "IOAS_ALLOC");
+    struct test device = { .size = sizeof device, .op = 2, .id = ioas.id };
+    need(ioctl(iommufd, 0x3ba0, &device) == 0, "MOCK_DOMAIN");
+    struct queue queue = { .size = sizeof queue };
+    need(ioctl(iommufd, 0x3b8e, &queue) == 0, "FAULT_QUEUE_ALLOC");
+    struct hwpt table = { .size = sizeof table, .flags = 4, .dev = device.operand[2], .pt = ioas.id, .fault = queue.id };
+    need(ioctl(iommufd, 0x3b89, &table) == 0, "HWPT_ALLOC");
+    struct test replace = { .size = sizeof replace, .op = 10, .id = device.operand[0], .operand = { table.out } };
+    need(ioctl(iommufd, 0x3ba0, &replace) == 0, "MOCK_DOMAIN_REPLACE");
+
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = { .events = EPOLLIN };
+    need(epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, queue.fd, &event) == 0, "epoll_ctl");
+    need(ready(queue.fd) == POLLOUT && epoll_wait(epoll, &event, 1, 0) == 0, "nothing is queued");
+    struct test trigger = { .size = sizeof trigger, .op = 15, .operand = { device.operand[2], 0, 2, 3, 0x1000, 0 } };
+    need(ioctl(iommufd, 0x3ba0, &trigger) == 0, "TRIGGER_IOPF");
+    need(ready(queue.fd) == (POLLIN | POLLOUT) && epoll_wait(epoll, &event, 1, 10000) == 1, "a fault is queued");
+
+    struct fault fault[2];
+    need(read(queue.fd, fault, 41) == -1 && errno == ESPIPE, "whole faults");
+    need(pread(queue.fd, fault, 40, 0) == -1 && errno == ESPIPE, "no positions");
+    need(lseek(queue.fd, 0, SEEK_SET) == -1 && errno == ESPIPE, "no positions");
+    need(read(queue.fd, fault, sizeof fault) == 40, "read");
+    need(fault->addr == 0x1000 && fault->perm == 3 && fault->dev == device.operand[2], "the fault");
+    need(ready(queue.fd) == POLLOUT && epoll_wait(epoll, &event, 1, 0) == 0, "it was read");
+    struct response response = { .cookie = fault->cookie };
+    need(write(queue.fd, &response, sizeof response) == 8, "write");
+    need(write(queue.fd, &response, sizeof response) == -1 && errno == EINVAL, "it was answered");
+    puts("a fault was answered");
+    return 0;
+}

@@ -14,7 +14,7 @@ mod suite;
 mod threads;
 
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use subsystem::{CallCtx, Caps, Descriptors, FileId, Polling, Refusal, Subsystem, Task, Usage, UserMemory};
@@ -66,6 +66,8 @@ struct Caller {
     caps: Caps,
     /// CAP_SYS_ADMIN, of which only sysfs asks.
     admin: bool,
+    /// What of these is in effect: capabilities by their bits.
+    effective: Arc<AtomicU64>,
     memlock: Option<u64>,
     /// The process that they come from; `None` for this one.
     elsewhere: Option<Elsewhere>,
@@ -140,6 +142,13 @@ impl Machine {
         self.world().log().since(0)
     }
 
+    /// Capabilities come into effect for the process, and others go out of it, by their bits in Linux. What the machine does not
+    /// take it to hold it does not get.
+    pub fn change_capabilities(&self, raised: u64, dropped: u64) {
+        self.caller.effective.fetch_or(raised, Ordering::Relaxed);
+        self.caller.effective.fetch_and(!dropped, Ordering::Relaxed);
+    }
+
     fn world(&self) -> &World {
         self.shared.world()
     }
@@ -154,7 +163,7 @@ impl Machine {
         self.world().domains().checker().call();
         shared.release_closed();
         shared.settle();
-        let (task, caps) = (self.caller.task, self.caller.caps);
+        let (task, caps) = (self.caller.task, self.caller.effective_caps());
         let answer = match &self.caller.elsewhere {
             None => {
                 let thread = &process::ThisThread;
@@ -169,6 +178,31 @@ impl Machine {
         shared.settle();
         shared.files.show_readable(|file| shared.subsystem.poll(file).read);
         answer
+    }
+}
+
+impl Caller {
+    /// The process that makes the calls.
+    fn process(&self) -> u32 {
+        self.elsewhere.as_ref().map_or_else(std::process::id, |elsewhere| elsewhere.process.pid())
+    }
+
+    /// Whether a capability is in effect, by its bit in Linux.
+    fn in_effect(&self, held: bool, bit: u32) -> bool {
+        held && self.effective.load(Ordering::Relaxed) >> bit & 1 != 0
+    }
+
+    fn effective_caps(&self) -> Caps {
+        let Caps { sys_rawio, ipc_lock, sys_resource } = self.caps;
+        Caps {
+            ipc_lock: self.in_effect(ipc_lock, 14),
+            sys_rawio: self.in_effect(sys_rawio, 17),
+            sys_resource: self.in_effect(sys_resource, 24),
+        }
+    }
+
+    fn is_admin(&self) -> bool {
+        self.in_effect(self.admin, 21)
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) enum Live {
     Pagemap,
     /// `/proc/self/fail-nth`
     FailNth,
+    /// `/proc/PID/status`; `None`: of the caller.
+    Status(Option<u32>),
     /// `/sys/kernel/debug/failslab/ignore-gfp-wait`
     FailslabIgnoresWaiting,
     /// `config` of a PCI device
@@ -199,6 +201,9 @@ impl Tree {
         follow: bool,
         f: impl FnOnce(&Entry) -> R,
     ) -> Result<R, Errno> {
+        if let Some(live) = status(path) {
+            return Ok(f(&Entry::Live { mode: 0o444, live }));
+        }
         let root = self.root.read().unwrap_or_else(PoisonError::into_inner);
         let mut walk = Walk { root: &root, above: Vec::new(), here: &root, left: VecDeque::new() };
         let mut links = 0;
@@ -225,6 +230,15 @@ impl Tree {
             }
         }
         Ok(f(walk.here))
+    }
+}
+
+/// The file of a process that tells how much memory it has, which processes there are being the host's business.
+fn status(path: &Path) -> Option<Live> {
+    let process = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/status")?;
+    match process {
+        "self" => Some(Live::Status(None)),
+        number => number.parse().ok().filter(|_| path.exists()).map(|number| Live::Status(Some(number))),
     }
 }
 

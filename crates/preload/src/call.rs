@@ -45,6 +45,8 @@ pub(crate) enum Request<'a> {
     Turn,
     /// Files whose last descriptor is closed are released.
     Closed,
+    /// Capabilities that come into effect for the process, and those that go out of it, by their bits.
+    Capabilities { raised: u64, dropped: u64 },
     /// The process is about to unmap memory, if it is one whose machine the keeper has.
     Unmapping(Range<u64>),
 }
@@ -64,6 +66,7 @@ impl fmt::Display for Request<'_> {
             Request::Store { offset, .. } => write!(f, "a store to the register at {offset:#x}"),
             Request::Turn => f.write_str("a wait"),
             Request::Closed => f.write_str("close"),
+            Request::Capabilities { .. } => f.write_str("capset"),
         }
     }
 }
@@ -186,6 +189,10 @@ impl State {
                 machine.release_closed();
                 Answer::Done
             }
+            Request::Capabilities { raised, dropped } => {
+                machine.change_capabilities(raised, dropped);
+                Answer::Done
+            }
             Request::Unmapping(ref range) => {
                 machine.copy_memory(range);
                 Answer::Done
@@ -292,6 +299,8 @@ calls! {
     turn() -> Option<Duration> = Request::Turn, Answer::Turn(slice) => slice;
     /// Has files released whose last descriptor is closed.
     closed() -> () = Request::Closed, Answer::Done => ();
+    /// Says which capabilities come into effect for this process, and which go.
+    capabilities(raised: u64, dropped: u64) -> () = Request::Capabilities { raised, dropped }, Answer::Done => ();
     /// Has memory copied that devices have and this process unmaps.
     unmapping(range: Range<u64>) -> () = Request::Unmapping(range), Answer::Done => ();
 }

@@ -184,6 +184,15 @@ fn parent_and_child_have_one_machine() {
 }
 
 #[test]
+fn pinned_memory_is_told_of_the_process_that_it_is_charged_to() {
+    let under = Under::machine(
+        "capabilities = [\"CAP_IPC_LOCK\", \"CAP_SYS_RESOURCE\"]\n[kconfig]\nCONFIG_DEBUG_KERNEL = \"y\"\n\
+         CONFIG_FAULT_INJECTION = \"y\"\nCONFIG_RUNTIME_TESTING_MENU = \"y\"\nCONFIG_IOMMUFD_TEST = \"y\"\n",
+    );
+    says(&under.run(&[], &[&under.compiled("account", &[])]), "accounted\n");
+}
+
+#[test]
 fn a_machine_that_exec_loses_is_told() {
     let under = Under::machine(PLAIN);
     let exec = here().join("tests/programs/exec.py").display().to_string();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use subsystem::{Function, ModuleParameters, Parameters, Subsystem, Symbol};
@@ -137,7 +137,8 @@ impl Caller {
             ipc_lock: holds("CAP_IPC_LOCK"),
             sys_resource: holds("CAP_SYS_RESOURCE"),
         };
-        Caller { task, caps, admin: holds("CAP_SYS_ADMIN"), memlock, elsewhere: None }
+        let effective = Arc::new(AtomicU64::new(u64::MAX));
+        Caller { task, caps, admin: holds("CAP_SYS_ADMIN"), effective, memlock, elsewhere: None }
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{Pid, Uid};
 use subsystem::{Descriptors, FileId, Polling, Task};
@@ -19,6 +20,7 @@ use crate::world::World;
 #[derive(Clone, Debug)]
 pub struct Process {
     pub(super) task: Task,
+    effective: Arc<AtomicU64>,
     pub(super) other: Arc<OtherProcess>,
 }
 
@@ -53,7 +55,7 @@ impl Machine {
         let task = self.caller.task;
         self.world().ram().leave(task, &other);
         self.world().regions().set(None, Vec::new());
-        Ok(Process { task, other })
+        Ok(Process { task, effective: Arc::clone(&self.caller.effective), other })
     }
 
     /// A process that has no calls made yet.
@@ -62,14 +64,18 @@ impl Machine {
         let ram = self.world().ram();
         let task = ram.accounts().task(uid.as_raw(), self.caller.memlock);
         ram.admit(task, &other);
-        Ok(Process { task, other })
+        // What a child of `fork` has from the beginning.
+        let effective = Arc::new(AtomicU64::new(self.caller.effective.load(Ordering::Relaxed)));
+        Ok(Process { task, effective, other })
     }
 
     /// The machine as a thread of another process has it.
     #[must_use]
     pub fn on_behalf_of(&self, process: &Process, thread: i32, giver: Arc<dyn GiveDescriptor>) -> Machine {
         let elsewhere = Elsewhere { process: Arc::clone(&process.other), thread, giver };
-        let caller = Caller { task: process.task, elsewhere: Some(elsewhere), ..self.caller.clone() };
+        let effective = Arc::clone(&process.effective);
+        let caller =
+            Caller { task: process.task, effective, elsewhere: Some(elsewhere), ..self.caller.clone() };
         Machine { shared: Arc::clone(&self.shared), caller }
     }
 

@@ -32,6 +32,7 @@ impl Machine {
             Live::Config(function) => return Ok(copy(&self.config(function)?, bytes, offset)),
             Live::Pagemap => return self.pagemap(bytes, offset),
             Live::FailNth => format!("{}\n", self.world().faults().nth.left()),
+            Live::Status(process) => self.status(process.unwrap_or_else(|| self.caller.process()))?,
             Live::FailslabIgnoresWaiting => {
                 bool_line(!self.world().faults().counts_allocations.load(Ordering::Relaxed))
             }
@@ -80,7 +81,7 @@ impl Machine {
             Live::Remove(function) if is_nonzero(text)? => self.shared.unplug(function),
             Live::Rescan if is_nonzero(text)? => self.shared.rescan()?,
             Live::Remove(_) | Live::Rescan => {}
-            Live::Config(_) | Live::Tainted | Live::Pagemap => return Err(Errno::EIO),
+            Live::Config(_) | Live::Tainted | Live::Pagemap | Live::Status(_) => return Err(Errno::EIO),
         }
         Ok(bytes.len())
     }
@@ -109,7 +110,7 @@ impl Machine {
     /// The part of configuration space that the caller may read.
     fn config(&self, function: Function) -> Result<Vec<u8>, Errno> {
         let mut config = self.function(function)?.config_bytes();
-        if !self.caller.admin {
+        if !self.caller.is_admin() {
             config.truncate(PUBLIC_CONFIG);
         }
         Ok(config)
@@ -134,6 +135,21 @@ impl Machine {
         Ok(length)
     }
 
+    /// What the host tells of a process, with the memory that is pinned and locked for its devices
+    /// (`Documentation/filesystems/proc.rst`).
+    fn status(&self, process: u32) -> Result<String, Errno> {
+        let text = std::fs::read_to_string(format!("/proc/{process}/status")).map_err(|_| Errno::ENOENT)?;
+        let (pinned, locked) = self.world().ram().accounts().of_process(process);
+        let line = |line: &str| {
+            let more = |name, more| {
+                let kib: u64 = line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+                Some(format!("{name}\t{:8} kB\n", kib + more))
+            };
+            more("VmLck:", locked).or_else(|| more("VmPin:", pinned)).unwrap_or_else(|| format!("{line}\n"))
+        };
+        Ok(text.lines().map(line).collect())
+    }
+
     /// One word for each page: whether it is present, and its frame for who may know it
     /// (`Documentation/admin-guide/mm/pagemap.rst`).
     fn pagemap(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
@@ -144,7 +160,7 @@ impl Machine {
         for (word, page) in bytes.chunks_exact_mut(8).zip(offset / 8..) {
             let address = page.checked_mul(FRAME).and_then(|address| usize::try_from(address).ok());
             let (ram, task) = (self.world().ram(), self.caller.task);
-            let entry = match self.caller.admin {
+            let entry = match self.caller.is_admin() {
                 true => address.and_then(|address| ram.tell_physical_address(task, address)),
                 false => address.and_then(|address| ram.physical_address(task, address)).map(|_| 0),
             };

@@ -27,6 +27,11 @@ impl OtherProcess {
         Ok(OtherProcess { pid, handle: Kept::new(pidfd_open(pid, PidfdFlags::empty())?) })
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

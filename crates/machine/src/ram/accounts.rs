@@ -175,6 +175,18 @@ impl Accounts {
         process.memlock.map_or((u64::MAX, u64::MAX), |limit| (limit.saturating_sub(process.locked), limit))
     }
 
+    /// What a process of the host has pinned, and what of it counts as locked, in KiB.
+    pub(crate) fn of_process(&self, pid: u32) -> (u64, u64) {
+        let state = lock(&self.0);
+        let is_it = |process: &&Process| match &process.elsewhere {
+            None => pid == std::process::id(),
+            Some(elsewhere) => elsewhere.pid() == pid,
+        };
+        let its = || state.tasks.values().filter(is_it);
+        let kib = |pages: u64| pages * FRAME / 1024;
+        (kib(its().map(|process| process.pinned).sum()), kib(its().map(|process| process.locked).sum()))
+    }
+
     /// `VmPin` of the process in KiB: what is charged to it, in every mode of IOMMUFD.
     #[must_use]
     pub(crate) fn vm_pin(&self, task: Task) -> u64 {

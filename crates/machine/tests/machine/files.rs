@@ -5,7 +5,8 @@ use std::path::Path;
 
 use machine::{CdevName, Driver, Machine, MachineSpec};
 use sys::{Access, FileKind, Suite, Sys};
-use uapi::Errno;
+use uapi::iommufd::{IOMMU_OPTION_RLIMIT_MODE, IommuOption};
+use uapi::{Command, Errno};
 
 use crate::common::*;
 
@@ -200,4 +201,41 @@ fn a_device_behind_a_port_is_below_it() {
     assert!(exists(&machine, &format!("{port}/0000:02:00.1/vendor")));
     let header = |path: &str| machine.read(Path::new(&format!("{path}/config"))).unwrap()[0x0e];
     assert_eq!((header(DEVICE), header(port)), (0x80, 1), "one of several functions, and a bridge");
+}
+
+#[test]
+fn the_status_of_a_process_tells_what_it_has_pinned() {
+    let machine = edu_machine();
+    let attached = Attached::new(&machine);
+    let vm_pin = |path: &str| {
+        let status = read(&machine, path);
+        let line = status.lines().find_map(|line| line.strip_prefix("VmPin:")).expect("a line");
+        line.trim().strip_suffix(" kB").expect("in kB").parse::<u64>().expect("a number")
+    };
+    let before = vm_pin("/proc/self/status");
+    let options = sys::MemoryOptions { length: 3 << 12, page_size: sys::PageSize::Base, highest: u64::MAX };
+    let memory = machine.allocate(&options).expect("memory");
+    map(&machine, &attached.iommufd, attached.ioas, &memory).expect("mapped");
+    assert_eq!(vm_pin("/proc/self/status"), before + 12);
+    assert_eq!(vm_pin(&format!("/proc/{}/status", std::process::id())), before + 12);
+    assert!(!exists(&machine, "/proc/0/status") && !exists(&machine, "/proc/none/status"));
+    assert_eq!(write(&machine, "/proc/self/status", "").unwrap_err().errno(), Errno::EACCES);
+}
+
+#[test]
+fn capabilities_go_out_of_effect_and_come_back() {
+    const SYS_RAWIO: u64 = 1 << 17;
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let machine = edu_machine();
+    let rlimit_mode = || {
+        let iommufd = open(&machine, "/dev/iommu").unwrap();
+        let mut option = IommuOption { option_id: IOMMU_OPTION_RLIMIT_MODE, val64: 1, ..Command::new() };
+        machine.ioctl(&iommufd, &mut option).map_err(|error| error.errno())
+    };
+    open(&machine, NODE).expect("who has CAP_SYS_RAWIO may open it");
+    machine.change_capabilities(0, SYS_RAWIO);
+    assert_eq!(open(&machine, NODE).unwrap_err().errno(), Errno::EPERM);
+    machine.change_capabilities(SYS_RAWIO | SYS_RESOURCE, 0);
+    open(&machine, NODE).expect("it has it again");
+    assert_eq!(rlimit_mode(), Err(Errno::EPERM), "the machine does not take it to hold that one");
 }

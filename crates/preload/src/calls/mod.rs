@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "the dynamic loader finds them by name")]
 
 mod attributes;
+mod capabilities;
 mod descriptor;
 mod directory;
 mod fork;

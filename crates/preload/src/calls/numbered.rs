@@ -4,7 +4,9 @@
 use std::ffi::{c_int, c_long};
 
 use super::next::next;
-use super::{attributes, descriptor, directory, io, ioctl, memory, message, open, path, poll, signal};
+use super::{
+    attributes, capabilities, descriptor, directory, io, ioctl, memory, message, open, path, poll, signal,
+};
 use crate::descriptors::{self, Kind};
 use crate::raw::{self, Answer, Word};
 use crate::{bypass, family};
@@ -89,6 +91,7 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
                 open::openat2(first as c_int, FromWord::from_word(second), FromWord::from_word(third), fourth)
             }
             libc::SYS_creat => with!(open::creat; first, second),
+            libc::SYS_capset => with!(capabilities::capset; first, second),
             libc::SYS_close => with!(descriptor::close; first),
             libc::SYS_close_range => with!(descriptor::close_range; first, second, third),
             libc::SYS_dup => with!(descriptor::dup; first),

@@ -18,7 +18,7 @@ use super::objects::{Object, Objects};
 use super::placement::is_aligned;
 use crate::mem::{Entry, List, OutOfMemory};
 use crate::rules::{guest, iommufd as rule, selftest as test_rule};
-use crate::{Function, Host, Refusal, RwLock, Transfer};
+use crate::{Function, Host, Refusal, RwLock, Task, Transfer};
 
 /// The object of an access.
 pub(super) struct Access {
@@ -221,7 +221,8 @@ impl<H: Host> Context<H> {
         bytes: Transfer<'_>,
     ) -> Result<(), Refusal> {
         let last = last_of(iova, bytes.length() as u64)?;
-        self.with_access(host, device, |_, areas, linker| areas.transfer(linker, iova, last, bytes))
+        // Their driver copies in the process that uses the device.
+        self.with_access(host, device, |_, areas, linker| areas.transfer(linker, iova, last, bytes, |_| true))
     }
 
     /// Runs `f` on the IOAS that an access is attached to.
@@ -379,13 +380,14 @@ impl<H: Host> Areas<H> {
         first: u64,
         last: u64,
         mut bytes: Transfer<'_>,
+        is_own: impl Fn(Task) -> bool,
     ) -> Result<(), Refusal> {
         let mut done = 0_usize;
         for area in self.covered(first, last) {
             check_access(linker, &area, bytes.is_write())?;
             let part = bytes.part(done, area.last.saturating_sub(area.first).saturating_add(1) as usize);
             done = done.saturating_add(part.length());
-            linker.records.transfer(linker.host, area.value.record, area.value.offset, part)?;
+            linker.records.transfer(linker.host, area.value.record, area.value.offset, part, &is_own)?;
         }
         if done < bytes.length() { Err(rule::ACCESS_UNMAPPED) } else { Ok(()) }
     }

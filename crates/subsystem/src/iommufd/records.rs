@@ -195,16 +195,31 @@ impl<H: Host> Records<H> {
         self.records.get(id.0).is_some_and(|record| matches!(record.pinned, Pinned::Bar { .. }))
     }
 
-    /// Copies to or from a record, from byte `offset` on. Its pages are pinned meanwhile, and charged to nobody for it.
+    /// Copies to or from a record, from byte `offset` on. Pages that are pinned are reached so, even if the process that they
+    /// are of is gone, unless it itself reaches them, as `is_own` says of it. Any others are pinned meanwhile, and charged to
+    /// nobody for it.
     pub(super) fn transfer(
         &self,
         host: &H,
         id: RecordId,
         offset: u64,
-        bytes: Transfer<'_>,
+        mut bytes: Transfer<'_>,
+        is_own: impl Fn(Task) -> bool,
     ) -> Result<(), Refusal> {
         let record = self.records.get(id.0).ok_or(rule::NO_MEMORY)?;
         let span = Span::of_bytes(offset, bytes.length() as u64);
+        let is_direct = matches!(record.kind, Kind::User(_)) && is_own(record.task);
+        if !is_direct && self.extents(id, span).map(|extent| extent.pages).sum::<u64>() == span.pages() {
+            let (mut done, mut within) = (0_usize, offset % PAGE);
+            for extent in self.extents(id, span) {
+                let room = extent.pages.saturating_mul(PAGE).saturating_sub(within) as usize;
+                let part = bytes.part(done, room);
+                done = done.saturating_add(part.length());
+                host.copy(extent.pin, extent.first.saturating_mul(PAGE).saturating_add(within), part);
+                within = 0;
+            }
+            return Ok(());
+        }
         let terms = Terms { writable: bytes.is_write(), ..record.terms() };
         let pin = terms.pin(host, span)?;
         host.copy(pin, offset.saturating_sub(span.first.saturating_mul(PAGE)), bytes);
@@ -302,6 +317,16 @@ impl<H: Host> Records<H> {
                 None => return Some(extent),
             }
         }
+    }
+
+    /// The extents of a span from its start on, as far as it is pinned.
+    fn extents(&self, id: RecordId, span: Span) -> impl Iterator<Item = Extent<H::Pin>> {
+        let mut page = span.first;
+        core::iter::from_fn(move || {
+            let extent = self.extent(id, page, span.last).filter(|_| page <= span.last)?;
+            page = page.saturating_add(extent.pages);
+            Some(extent)
+        })
     }
 
     /// The memory at pages `first` to `last`, as far as it is physically contiguous; `None` if it is not pinned, or was

@@ -171,6 +171,30 @@ fn an_access_copies_whatever_is_mapped() {
 }
 
 #[test]
+fn what_is_pinned_is_reached_where_it_is_pinned_unless_by_its_own_process() {
+    let vfio = with_tests();
+    let process = Process::new(&vfio);
+    let fd = process.access(process.ioas, 0).expect("an access");
+    let memory = &process.client.caller;
+    memory.write(BUFFER, b"pinned").unwrap();
+    let made = process.test(IOMMU_TEST_OP_MOCK_DOMAIN, process.ioas, &IommuTestMockDomainFlags::default());
+    made.expect("a device");
+    process.map(process.ioas);
+    // The process has other memory at these addresses now.
+    vfio.host().ram(|ram| ram.map(memory.task, BUFFER, 4, Layout::Contiguous, true));
+    memory.write(BUFFER, b"newer.").unwrap();
+    let read = |flags| {
+        process.copy(fd, IOVA, 6, flags).expect("read");
+        let mut bytes = [0; 6];
+        memory.read(SCRATCH, &mut bytes).map(|()| bytes)
+    };
+    assert_eq!(read(0).as_ref(), Ok(b"newer."));
+    assert_eq!(read(MOCK_ACCESS_RW_SLOW_PATH).as_ref(), Ok(b"pinned"));
+    let mut unmap = IommuIoasUnmap { ioas_id: process.ioas, iova: IOVA, length: 4 * PAGE, ..Command::new() };
+    process.client.call(process.iommufd, &mut unmap).expect("UNMAP");
+}
+
+#[test]
 fn the_file_of_an_access_is_for_tests_alone() {
     let vfio = with_tests();
     let mut process = Process::new(&vfio);

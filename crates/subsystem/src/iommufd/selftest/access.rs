@@ -185,7 +185,8 @@ impl<H: Host> Context<H> {
                 let iova = resolve(areas, iova, flags);
                 let last = last_of(iova, length)?;
                 let bytes = if write { Transfer::Write(bytes) } else { Transfer::Read(bytes) };
-                areas.transfer(linker, iova, last, bytes)
+                let is_own = |task| task == call.caller.task && flags & MOCK_ACCESS_RW_SLOW_PATH == 0;
+                areas.transfer(linker, iova, last, bytes, is_own)
             })
         })?;
         if write {

@@ -276,6 +276,58 @@ fn other_programs_are_as_without_it() {
     says(&under.run(&[], &["python3", "-c", "print(sum(range(10)))"]), "45\n");
 }
 
+/// Answers the same with a machine under it and without.
+#[track_caller]
+fn is_the_same(under: &Under, command: &[&str]) {
+    let alone = Command::new(command[0]).args(&command[1..]).output().expect("it starts");
+    let other = under.run(&[], command);
+    let text = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(alone.status.success(), "{command:?}: {}", text(&alone));
+    assert_eq!((other.status, &other.stdout), (alone.status, &alone.stdout), "{command:?}: {}", text(&other));
+    assert!(!alone.stdout.is_empty(), "{command:?} says nothing");
+}
+
+#[test]
+fn programs_of_other_languages_are_as_without_it() {
+    let under = Under::machine(PLAIN);
+    let folder = under.folder.path();
+    let plain = folder.join("plain-cpp").display().to_string();
+    let source = here().join("tests/programs/plain.cpp");
+    let built = Command::new("c++").args(["-std=c++17", "-pthread", "-o", &plain]).arg(source).status();
+    assert!(built.expect("a compiler of C++, c++").success());
+    is_the_same(&under, &[&plain, &folder.display().to_string()]);
+    let threads = "import subprocess, threading, os\n\
+        found = []\n\
+        each = [threading.Thread(target=lambda n=n: found.append(n)) for n in range(20)]\n\
+        [t.start() for t in each]; [t.join() for t in each]\n\
+        print(sorted(found), subprocess.check_output(['echo', 'child']), os.listdir('/sys/class') != [])";
+    is_the_same(&under, &["python3", "-c", threads]);
+}
+
+#[test]
+fn tools_are_as_without_it() {
+    let under = Under::machine(PLAIN);
+    let made = under.folder.path().join("made").display().to_string();
+    let git = |words: &[&str]| {
+        let command =
+            [&["git", "-C", &made, "-c", "user.name=a", "-c", "user.email=a@example.com"], words].concat();
+        assert!(under.run(&[], &command).status.success(), "{command:?}");
+    };
+    let cargo = env!("CARGO");
+    let new = under.run(&[], &[cargo, "new", "--quiet", "--offline", "--vcs", "git", &made]);
+    assert!(new.status.success(), "{}", String::from_utf8_lossy(&new.stderr));
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "made"]);
+    std::fs::write(under.folder.path().join("made/another"), "file").expect("a file");
+    is_the_same(&under, &["git", "-C", &made, "status", "--porcelain"]);
+    is_the_same(&under, &["git", "-C", &made, "log", "--stat", "--format=%H %s"]);
+    let manifest = format!("{made}/Cargo.toml");
+    let build = [cargo, "run", "--quiet", "--offline", "--manifest-path", &manifest];
+    says(&under.run(&[], &build), "Hello, world!\n");
+    let list = format!("tar -C {made} -cf - . | tar -tf - | sort | grep -v target");
+    is_the_same(&under, &["sh", "-c", &list]);
+}
+
 #[test]
 fn what_cannot_run_so_is_refused() {
     let under = Under::machine(PLAIN);

@@ -126,6 +126,7 @@ fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
         steps.run(name, || cargo(&words))?;
     }
     run::build_ioasis()?;
+    preload::bench(quick, steps)?;
     whole(quick, steps)
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::run::{build_ioasis, cargo_in, ioasis_path, root, run, target};
+use crate::run::{Steps, build_ioasis, cargo_in, ioasis_path, root, run, target};
 
 const NAME: &str = "libioasis_preload.so";
 
@@ -30,6 +30,16 @@ pub(crate) fn build() -> Result<()> {
         fs::copy(&built, beside.join(NAME)).with_context(|| format!("cannot copy {}", built.display()))?;
     }
     println!("{NAME} is beside ioasis, in debug and release of {}", target().display());
+    Ok(())
+}
+
+/// What a register access and a whole program cost under it, against what they cost without.
+pub(crate) fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
+    for name in ["trap", "program"] {
+        let mut words = vec!["bench", "--quiet", "--bench", name, "--", "--quiet"];
+        words.extend(quick.then_some("--quick"));
+        steps.run(name, || cargo(&words))?;
+    }
     Ok(())
 }
 

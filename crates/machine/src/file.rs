@@ -69,6 +69,8 @@ pub(crate) struct Open {
     path: Option<Arc<Path>>,
     access: Access,
     shared: Arc<Shared>,
+    /// Whether it goes with a descriptor, which may be the last.
+    has_descriptor: bool,
 }
 
 /// What tells a placeholder from all other files, in whatever process: its file system and its number there.
@@ -105,13 +107,14 @@ enum Watch {
 }
 
 impl Files {
-    /// The open file that a placeholder stands for; `None` if it is none of this machine.
-    pub(crate) fn find(shared: &Arc<Shared>, key: FileKey) -> Option<Arc<Open>> {
+    /// The open file that a placeholder stands for; `None` if it is none of this machine. The caller has a descriptor of it to
+    /// close, or not.
+    pub(crate) fn find(shared: &Arc<Shared>, key: FileKey, has_descriptor: bool) -> Option<Arc<Open>> {
         match shared.files().lock().get(&key)? {
             Known::Opened { open, .. } => open.upgrade(),
             Known::Bare { opened, access, path, .. } => {
                 let (opened, path, shared) = (opened.clone(), path.clone(), Arc::clone(shared));
-                Some(Arc::new(Open { key, opened, path, access: *access, shared }))
+                Some(Arc::new(Open { key, opened, path, access: *access, shared, has_descriptor }))
             }
         }
     }
@@ -322,7 +325,9 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         if let Opened::Installed(_) = self.opened {
-            self.shared.release_closed();
+            if self.has_descriptor {
+                self.shared.release_closed();
+            }
             return;
         }
         // A new file cannot have this inode yet unless the placeholder is gone and its number was given out again; then
@@ -357,6 +362,7 @@ impl File {
             path: Some(path.as_path().into()),
             access,
             shared: shared_by,
+            has_descriptor: true,
         };
         let open = Arc::new(open);
         let known = Known::Opened { opened, open: Arc::downgrade(&open) };

@@ -14,6 +14,7 @@ use std::ptr::{self, NonNull};
 
 use rustix::mm::{self, MapFlags, ProtFlags};
 use subsystem::UserMemory;
+use sys::guarded;
 use uapi::Errno;
 
 pub(crate) use other::{OtherProcess, OtherThread};
@@ -46,6 +47,10 @@ impl ProcessMemory {
 
 impl UserMemory for ProcessMemory {
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+        if guarded::recovers() {
+            // SAFETY: it is recovered from.
+            return unsafe { guarded::read(address, bytes) }.map_err(|_| Errno::EFAULT);
+        }
         let (local, remote) = vectors(address, bytes.as_mut_ptr(), bytes.len());
         // SAFETY: the local buffer is a live, exclusive slice; the remote one is only read, and by the kernel, which
         // answers an error where it cannot.
@@ -55,6 +60,10 @@ impl UserMemory for ProcessMemory {
     }
 
     fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+        if guarded::recovers() {
+            // SAFETY: it is recovered from; that it may be written to is what the creator of this value has promised.
+            return unsafe { guarded::write(address, bytes) }.map_err(|_| Errno::EFAULT);
+        }
         let (local, remote) = vectors(address, bytes.as_ptr().cast_mut(), bytes.len());
         // SAFETY: the local buffer is only read; that the remote one may be written to is what the creator of
         // this value has promised, and where it cannot be the kernel answers an error.

@@ -109,8 +109,10 @@ pub(crate) enum Answer {
     Descriptor(OwnedFd),
 }
 
-/// An errno.
+/// An errno, or [`NOT_OURS`].
 pub(crate) type Refused = c_int;
+/// There is no such file of the machine.
+pub(crate) const NOT_OURS: Refused = -1;
 
 impl State {
     /// Makes a call of a process on the machine as that process has it.
@@ -120,7 +122,7 @@ impl State {
             self.refused(&error);
             error.errno().raw()
         };
-        let file = |key: FileKey| machine.bare_file(key).ok_or(libc::EBADF);
+        let file = |key: FileKey| machine.bare_file(key).ok_or(NOT_OURS);
         Ok(match *request {
             Request::LookUp { path, follow } => {
                 let entry = machine.look_up(as_path(path), follow, |entry| match entry {

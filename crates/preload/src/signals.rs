@@ -94,6 +94,8 @@ pub(crate) fn is_ignored(signal: c_int) -> bool {
 pub(crate) fn take_over() {
     // Another handler must not come between: it might reach the machine too, whose locks this thread holds meanwhile.
     put_before(&FAULTS, handle, libc::SA_ONSTACK, !set_of(&FAULTS));
+    // SAFETY: the handler does so, and stays the kernel's; the program's threads do not block what it handles (`never_blocked`).
+    unsafe { guarded::rely_on_handlers() };
 }
 
 /// The calling thread has none of these signals blocked from now on; answers what it had blocked.

@@ -4,6 +4,25 @@
 //! instead of the program. So the signal must reach such a handler during the copy: SIGSEGV and SIGBUS are not blocked (the handler
 //! itself has `SA_NODEFER`). Without one, and on processors other than x86-64, a fault is what it is elsewhere: the end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static RECOVERS: AtomicBool = AtomicBool::new(false);
+
+/// From now on every fault of an access here is recovered from, in every thread.
+///
+/// # Safety
+///
+/// The handlers of SIGSEGV and SIGBUS ask [`recover`] first, and stay. No thread blocks the two.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn rely_on_handlers() {
+    RECOVERS.store(true, Ordering::Relaxed);
+}
+
+/// Whether that is so: then these are the fastest copies that know of memory that is not there.
+pub fn recovers() -> bool {
+    RECOVERS.load(Ordering::Relaxed)
+}
+
 /// Copies bytes of the program.
 ///
 /// # Errors

@@ -69,7 +69,7 @@ impl Machine {
     /// The open file of a placeholder. `None` if it is no file of this machine.
     #[must_use]
     pub fn bare_file(&self, key: FileKey) -> Option<BareFile> {
-        Files::find(&self.shared, key).map(BareFile)
+        Files::find(&self.shared, key, false).map(BareFile)
     }
 
     /// `pread(2)`

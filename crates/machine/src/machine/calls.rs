@@ -51,7 +51,7 @@ impl Sys for Machine {
     fn adopt(&self, fd: OwnedFd, path: &Path) -> Result<File> {
         let failed = |errno| Error::new("adopt", path.display(), errno);
         let key = FileKey::of(&fd).map_err(|error| failed(process::errno(error)))?;
-        let open = Files::find(&self.shared, key).ok_or_else(|| failed(Errno::EBADF))?;
+        let open = Files::find(&self.shared, key, true).ok_or_else(|| failed(Errno::EBADF))?;
         Ok(File::with_descriptor(fd, open, path))
     }
 
@@ -119,7 +119,7 @@ impl Sys for Machine {
     }
 
     unsafe fn ioctl_raw(&self, fd: BorrowedFd<'_>, command: u32, argument: *mut c_void) -> Result<u32> {
-        let open = FileKey::of(fd).map(|key| Files::find(&self.shared, key)).map_err(|error| {
+        let open = FileKey::of(fd).map(|key| Files::find(&self.shared, key, false)).map_err(|error| {
             Error::new(
                 "ioctl",
                 format_args!("descriptor {}, command {command:#x}", fd.as_raw_fd()),

@@ -6,10 +6,10 @@ use std::mem::offset_of;
 use uapi::iommufd::{IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC, IommuFaultAlloc, IommuVeventqAlloc};
 use uapi::vfio::{VFIO_DEVICE_FEATURE, VFIO_GROUP_GET_DEVICE_FD};
 
-use super::on_file;
+use super::on_key;
 use crate::descriptors::{self, Kind};
 use crate::filter;
-use crate::raw::{Answer, raw, reply_int};
+use crate::raw::{Answer, CancelType, raw, reply_int};
 
 /// The type of the ioctls of VFIO and IOMMUFD, `';'`, in their numbers.
 const TYPE: c_ulong = 0x3b00;
@@ -24,15 +24,19 @@ pub(super) fn may_be_ours(number: c_int, command: c_ulong) -> bool {
 /// # Safety
 ///
 /// As for `ioctl(2)`.
+#[inline(never)]
 pub(crate) unsafe fn ioctl_on(number: c_int, command: c_ulong, argument: *mut c_void) -> Answer {
     if command & 0xffff_ff00 == TYPE && descriptors::kind(number) == Kind::Host {
         // A descriptor that came about unseen: sent by somebody, or duplicated by a system call of the program's own.
         descriptors::set(number, Kind::Machine);
     }
-    let answered = on_file(number, |state, file| {
+    let answered = on_key(number, |state, key| {
         let command = command as u32;
-        let value = state.ioctl(file.key, number, command, argument.expose_provenance() as u64)?;
-        state.made(format_args!("ioctl {command:#x} on {}: {value}", file.path.display()));
+        let value = state.ioctl(key, number, command, argument.expose_provenance() as u64)?;
+        if state.settings.report.traces {
+            let path = String::from_utf8_lossy(&state.path_of(key)?).into_owned();
+            state.made(format_args!("ioctl {command:#x} on {path}: {value}"));
+        }
         // SAFETY: the call was made.
         if let Some(opened) = unsafe { opened(command, argument, value) } {
             descriptors::set(opened, Kind::Machine);
@@ -68,8 +72,16 @@ unsafe fn opened(command: u32, argument: *const c_void, value: u64) -> Option<c_
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn ioctl(number: c_int, command: c_ulong, argument: *mut c_void) -> c_int {
+    if !may_be_ours(number, command) {
+        // SAFETY: as the program has promised.
+        return reply_int(unsafe { raw!(SYS_ioctl, number, command, argument) });
+    }
+    // A thread that is cancelled at any time is not so in a frame that has something to drop: nothing unwinds it there.
+    let before = CancelType::Deferred.set();
     // SAFETY: as the program has promised.
-    reply_int(unsafe { ioctl_on(number, command, argument) })
+    let answer = unsafe { ioctl_on(number, command, argument) };
+    before.set();
+    reply_int(answer)
 }
 
 /// `ioctl(2)`, for 64-bit time
@@ -84,5 +96,5 @@ pub unsafe extern "C-unwind" fn __ioctl_time64(
     argument: *mut c_void,
 ) -> c_int {
     // SAFETY: as the program has promised.
-    reply_int(unsafe { ioctl_on(number, command, argument) })
+    unsafe { ioctl(number, command, argument) }
 }

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 
 use machine::FileKey;
 
+use crate::call::NOT_OURS;
 use crate::descriptors::{self, Kind};
 use crate::inside::{Inside, is_inside};
 use crate::state::{self, State};
@@ -39,21 +40,30 @@ fn on_file<R>(
     number: c_int,
     work: impl FnOnce(&'static State, File) -> Result<R, c_int>,
 ) -> Option<Result<R, c_int>> {
+    on_key(number, |state, key| {
+        let path = OsString::from_vec(state.path_of(key)?);
+        work(state, File { key, path: path.into() })
+    })
+}
+
+/// As [`on_file`], for a call that finds by itself whether there is such a file.
+fn on_key<R>(
+    number: c_int,
+    work: impl FnOnce(&'static State, FileKey) -> Result<R, c_int>,
+) -> Option<Result<R, c_int>> {
     if descriptors::kind(number) != Kind::Machine || is_inside() {
         return None;
     }
     let state = state::existing()?;
     let _inside = Inside::enter()?;
     let key = descriptors::lend(number, |descriptor| FileKey::of(descriptor).ok());
-    let found = key.flatten().and_then(|key| {
-        let path = OsString::from_vec(state.path_of(key).ok()?);
-        Some(File { key, path: path.into() })
-    });
-    let Some(file) = found else {
-        descriptors::set(number, Kind::Host);
-        return None;
-    };
-    Some(work(state, file))
+    match key.flatten().map_or(Err(NOT_OURS), |key| work(state, key)) {
+        Err(NOT_OURS) => {
+            descriptors::set(number, Kind::Host);
+            None
+        }
+        done => Some(done),
+    }
 }
 
 /// A file of the machine.

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{self, Mode, OFlags};
 use rustix::io::Errno;
@@ -166,18 +167,17 @@ impl OwnMapping {
     /// Maps what the program has in an area too, or takes its pages out of it. The program unmaps the area then, or finds empty
     /// private memory there.
     pub(super) fn of_area(area: &Area) -> rustix::io::Result<Self> {
-        let length = area.length();
         let shared = matches!(area.identity, Identity::File { .. });
         // Of no bytes of shared memory a second mapping is made.
         let moved = if shared {
             area.moved(0, MremapFlags::MAYMOVE)
         } else {
-            area.moved(length, MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP)
+            area.moved(area.length(), MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP)
         };
         let mapping = match moved {
             // Huge pages, and private memory on hosts before Linux 5.13.
             Err(Errno::INVAL) if shared => {
-                let moved = area.moved_whole()?;
+                let moved = area.moved(area.length(), MremapFlags::MAYMOVE)?;
                 // Nobody else gets the addresses before the program unmaps them. Had somebody already, it could not be helped.
                 let _filled = area.fill();
                 moved
@@ -187,14 +187,26 @@ impl OwnMapping {
         };
         // Devices do not care what the program may do with it. A file may not be writable at all.
         let both = MprotectFlags::READ | MprotectFlags::WRITE;
-        let _readable = mapping.allow(both).or_else(|_| mapping.allow(MprotectFlags::READ));
+        let allow = |protection| mapping.allow(area.length(), protection);
+        let _readable = allow(both).or_else(|_| allow(MprotectFlags::READ));
         Ok(mapping)
     }
 
-    fn allow(&self, protection: MprotectFlags) -> rustix::io::Result<()> {
-        let start = ptr::with_exposed_provenance_mut(self.mapped.start as usize);
+    /// Addresses where the program has nothing, and where the kernel gives it none: it may unmap again what it has unmapped.
+    fn reserved(length: usize) -> rustix::io::Result<Self> {
+        /// Between the addresses of programs and those of libraries.
+        static NEXT: AtomicUsize = AtomicUsize::new(0x2000_0000_0000);
+        let wish = ptr::with_exposed_provenance_mut(NEXT.fetch_add(length, Ordering::Relaxed));
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: new addresses; others than these if they are taken.
+        let start = unsafe { mm::mmap_anonymous(wish, length, ProtFlags::empty(), flags) }?;
+        Ok(OwnMapping::new(start, length))
+    }
+
+    fn allow(&self, length: usize, protection: MprotectFlags) -> rustix::io::Result<()> {
+        let start = ptr::with_exposed_provenance_mut(self.start as usize);
         // SAFETY: the mapping is this value's own, and nobody has a reference into it.
-        unsafe { mm::mprotect(start, (self.mapped.end - self.mapped.start) as usize, protection) }
+        unsafe { mm::mprotect(start, length, protection) }
     }
 
     /// Where it starts.
@@ -231,6 +243,9 @@ impl Drop for OwnMapping {
     }
 }
 
+/// A gibibyte.
+const LARGEST_PAGE: usize = 1 << 30;
+
 /// A part of a range that is mapped in one way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Area {
@@ -259,27 +274,16 @@ impl Area {
         ptr::with_exposed_provenance_mut(self.range.start as usize)
     }
 
-    /// Moves `old` bytes from its start on to a new mapping of its length.
+    /// Moves `old` bytes from its start on to a mapping of its length, which is as aligned: huge pages stay such.
     fn moved(&self, old: usize, flags: MremapFlags) -> rustix::io::Result<OwnMapping> {
-        // SAFETY: the addresses are new ones. What becomes of the program's is what the caller asks for.
-        let start = unsafe { mm::mremap(self.start(), old, self.length(), flags) }?;
-        Ok(OwnMapping::new(start, self.length()))
-    }
-
-    /// Moves all of it, to addresses that are as aligned as its own.
-    fn moved_whole(&self) -> rustix::io::Result<OwnMapping> {
-        let (length, flags) = (self.length(), MapFlags::PRIVATE | MapFlags::NORESERVE);
-        let alignment = 1_usize << (self.range.start as usize | length).trailing_zeros();
-        // SAFETY: new addresses.
-        let reserved =
-            unsafe { mm::mmap_anonymous(ptr::null_mut(), length + alignment, ProtFlags::empty(), flags) }?;
-        let mut reserved = OwnMapping::new(reserved, length + alignment);
-        let start = reserved.start.next_multiple_of(alignment as u64);
-        let target = ptr::with_exposed_provenance_mut(start as usize);
-        // SAFETY: what is replaced has just been reserved.
-        unsafe { mm::mremap_fixed(self.start(), length, length, MremapFlags::MAYMOVE, target) }?;
-        reserved.start = start;
-        Ok(reserved)
+        let length = self.length();
+        let alignment = 1_usize << (self.range.start as usize | length | LARGEST_PAGE).trailing_zeros();
+        let mut moved = OwnMapping::reserved(length + alignment)?;
+        moved.start = moved.start.next_multiple_of(alignment as u64);
+        let target = ptr::with_exposed_provenance_mut(moved.start as usize);
+        // SAFETY: what is replaced has just been reserved. What becomes of the program's is what the caller asks for.
+        unsafe { mm::mremap_fixed(self.start(), old, length, flags, target) }?;
+        Ok(moved)
     }
 
     /// Maps its addresses, which are free.
@@ -290,13 +294,11 @@ impl Area {
     }
 
     fn copied(&self) -> rustix::io::Result<OwnMapping> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: new addresses.
-        let start =
-            unsafe { mm::mmap_anonymous(ptr::null_mut(), self.length(), protection, MapFlags::PRIVATE) }?;
-        let mapping = OwnMapping::new(start, self.length());
+        let mapping = OwnMapping::reserved(self.length())?;
+        mapping.allow(self.length(), MprotectFlags::READ | MprotectFlags::WRITE)?;
+        let start = ptr::with_exposed_provenance_mut(mapping.start as usize);
         // SAFETY: the pages have just been mapped, and nobody else knows of them.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start.cast::<u8>(), self.length()) };
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start, self.length()) };
         // SAFETY: what cannot be read is an error.
         unsafe { ProcessMemory::new() }.read(self.range.start, bytes).map_err(|_| Errno::FAULT)?;
         Ok(mapping)

@@ -13,11 +13,14 @@ mod sriov;
 mod suite;
 mod threads;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use subsystem::{CallCtx, Caps, Descriptors, FileId, Polling, Refusal, Subsystem, Task, Usage, UserMemory};
+use subsystem::{
+    CallCtx, Caps, Descriptors, FileId, MappedMemory, Polling, Refusal, Subsystem, Task, Usage, UserMemory,
+};
 use uapi::Errno;
 
 use crate::bus::{Event, PciFunction, Runner};
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     /// What driver each function has, by number.
     bindings: Vec<Binding>,
     files: Files,
+    /// What of the subsystem's own memory processes have mapped (`None`: this one), where they map it by bare descriptors.
+    mapped: Mutex<BTreeMap<Option<Task>, BTreeSet<MappedMemory>>>,
     /// The module parameter `enable_sriov` of vfio-pci.
     enable_sriov: AtomicBool,
     /// The process that built the machine.

@@ -42,4 +42,4 @@ pub use kconfig::{Kconfig, Symbol};
 pub use parameters::{ModuleParameters, Parameters};
 pub use rules::{Refusal, Rule};
 pub use subsystem::{Subsystem, Usage};
-pub use vfio::{Access, FileId, MapRequest, MappedRegion, Ready, Whence};
+pub use vfio::{Access, FileId, MapRequest, Mapped, MappedMemory, MappedRegion, Ready, Whence};

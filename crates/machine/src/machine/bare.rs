@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use subsystem::Function;
+use subsystem::{Function, MappedMemory, MappedRegion};
 use sys::{Access, Error, Mapping, MmioError, Result, Width};
 
-use super::calls::node;
+use super::calls::{Found, node};
 use super::{Machine, registers};
 use crate::bus::PciFunction;
 use crate::file::{BareFile, FileKey, Files, Opened};
@@ -17,7 +17,7 @@ use crate::model::Register;
 use crate::process::errno;
 use crate::ram::Fate;
 use crate::tree::Entry;
-use crate::world::MappedRegion;
+use crate::world;
 
 /// What a path of a machine stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,16 +41,27 @@ pub enum TreeEntry<'a> {
     },
 }
 
-/// A part of a BAR that is mapped.
+/// What is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BareRegion {
-    function: u32,
-    bar: u8,
-    /// Where it starts in the BAR.
-    start: u64,
+    of: Mappable,
     /// As much of it as was asked for.
     length: u64,
     writable: bool,
+}
+
+/// What can be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Mappable {
+    /// A part of a BAR.
+    Bar {
+        function: u32,
+        bar: u8,
+        /// Where it starts in the BAR.
+        start: u64,
+    },
+    /// Memory of the subsystem's own: of an object of a context.
+    Memory { context: u32, object: u32 },
 }
 
 impl Machine {
@@ -114,13 +125,17 @@ impl Machine {
         unsafe { self.ioctl_on(Some(file.opened()), number, command, argument) }
     }
 
-    /// Maps a part of a BAR, without addresses: each access to them comes by [`Machine::register_read`] or
+    /// Maps a part of a BAR, or memory of an iommufd context, without addresses: each access to them comes by [`Machine::register_read`] or
     /// [`Machine::register_write`].
     pub fn bare_map(&self, file: &BareFile, mapping: Mapping) -> Result<BareRegion> {
-        let (function, region) = self.region(file.opened(), file.path(), mapping)?;
         let Mapping { length, writable, .. } = mapping;
-        let (bar, start) = (region.index, region.offset);
-        Ok(BareRegion { function: function.number().0, bar, start, length: length as u64, writable })
+        let of = match self.region(file.opened(), file.path(), mapping)? {
+            Found::Bar(function, MappedRegion { index: bar, offset: start, .. }) => {
+                Mappable::Bar { function: function.number().0, bar, start }
+            }
+            Found::Memory(MappedMemory { context, object }) => Mappable::Memory { context, object },
+        };
+        Ok(BareRegion { of, length: length as u64, writable })
     }
 
     /// Reads a register at an offset of a mapping; all ones behind its end.
@@ -130,6 +145,9 @@ impl Machine {
         offset: u64,
         width: Width,
     ) -> std::result::Result<u64, MmioError> {
+        if let Mappable::Memory { context, object } = region.of {
+            return Ok(self.shared.memory_read(MappedMemory { context, object }, offset, width));
+        }
         let register = self.register(region, offset, width)?;
         let value = register.map_or(u64::MAX, |(function, register)| function.read(register));
         self.shared.settle();
@@ -144,6 +162,10 @@ impl Machine {
         width: Width,
         value: u64,
     ) -> std::result::Result<(), MmioError> {
+        if let Mappable::Memory { context, object } = region.of {
+            self.shared.memory_write(MappedMemory { context, object }, offset, width, value);
+            return Ok(());
+        }
         if let Some((function, register)) = self.register(region, offset, width)? {
             function.write(register, value);
         }
@@ -159,27 +181,36 @@ impl Machine {
         width: Width,
     ) -> std::result::Result<Option<(&PciFunction, Register)>, MmioError> {
         let revoked = MmioError::Revoked { offset: offset as usize };
-        let function = self.world().bus().get(Function(region.function)).ok_or(revoked)?;
+        let Mappable::Bar { function, bar, start } = region.of else { return Err(revoked) };
+        let function = self.world().bus().get(Function(function)).ok_or(revoked)?;
         if !function.mappings_enabled() {
             return Err(revoked);
         }
-        let size = registers::size_of_bar(function, region.bar);
-        let at = region.start.saturating_add(offset);
+        let size = registers::size_of_bar(function, bar);
+        let at = start.saturating_add(offset);
         let bytes = width.bytes() as u64;
         let inside = at.is_multiple_of(bytes)
             && offset.checked_add(bytes).is_some_and(|end| end <= region.length)
             && at < size;
-        Ok(inside.then_some((&**function, Register { bar: region.bar, offset: at, width })))
+        Ok(inside.then_some((&**function, Register { bar, offset: at, width })))
     }
 
-    /// Says where the caller has mapped BARs, all of them: a mapping of memory for devices may be of these.
+    /// Says where the caller has mapped what, all of it: a mapping of memory for devices may be of a BAR, and what is mapped
+    /// of a context stays.
     pub fn set_mapped(&self, mapped: &[(Range<u64>, BareRegion)]) {
-        let mapped = mapped.iter().filter_map(|(addresses, region)| {
-            let function = Arc::clone(self.world().bus().get(Function(region.function))?);
-            Some((addresses.start, MappedRegion { end: addresses.end, function, writable: region.writable }))
+        let bars = mapped.iter().filter_map(|(addresses, region)| {
+            let Mappable::Bar { function, .. } = region.of else { return None };
+            let function = Arc::clone(self.world().bus().get(Function(function))?);
+            let bar = world::MappedRegion { end: addresses.end, function, writable: region.writable };
+            Some((addresses.start, bar))
+        });
+        let memory = mapped.iter().filter_map(|(_, region)| match region.of {
+            Mappable::Bar { .. } => None,
+            Mappable::Memory { context, object } => Some(MappedMemory { context, object }),
         });
         let task = self.caller.elsewhere.as_ref().map(|_| self.caller.task);
-        self.world().regions().set(task, mapped.collect());
+        self.world().regions().set(task, bars.collect());
+        self.shared.set_mapped(task, memory.collect());
     }
 
     /// Whether the program has descriptors or mappings of any file.

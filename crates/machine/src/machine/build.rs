@@ -120,8 +120,18 @@ impl Machine {
         let runners = Mutex::default();
         let files = Files::default();
         let enable_sriov = AtomicBool::new(spec.enable_sriov);
-        let shared =
-            Shared { runners, subsystem, threaded, inline, drivers, bindings, files, enable_sriov, task };
+        let shared = Shared {
+            runners,
+            subsystem,
+            threaded,
+            inline,
+            drivers,
+            bindings,
+            files,
+            mapped: Mutex::default(),
+            enable_sriov,
+            task,
+        };
         let machine = Machine { shared: Arc::new(shared), caller };
         machine.start_threads().map_err(SpecError::other)?;
         machine.shared.bind_at_start();

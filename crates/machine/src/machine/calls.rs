@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use subsystem::{FileId, MappedRegion, NodeKind, Ready, UserMemory};
+use subsystem::{FileId, Mapped, MappedMemory, MappedRegion, NodeKind, Ready, UserMemory};
 use sys::{
     Access, Error, FileKind, Mapping, Memory, MemoryOptions, Mmio, Readiness, Result, Stat, Sys, Tailed,
 };
@@ -131,11 +131,17 @@ impl Sys for Machine {
     }
 
     fn map_region(&self, file: &File, mapping: Mapping) -> Result<Mmio> {
-        let (function, region) = self.region(file.opened(), file.path(), mapping)?;
+        let found = self.region(file.opened(), file.path(), mapping)?;
         let Mapping { length, writable, .. } = mapping;
         let addresses = Reserved::new(length.next_multiple_of(FRAME as usize))
             .map_err(|error| Error::new("mmap", file.path().display(), process::errno(error)))?;
-        Ok(registers::map(Arc::clone(function), region, (length, writable), addresses, file.try_clone()?))
+        let file = file.try_clone()?;
+        Ok(match found {
+            Found::Bar(function, region) => {
+                registers::map(Arc::clone(function), region, (length, writable), addresses, file)
+            }
+            Found::Memory(memory) => registers::map_memory(memory, length, addresses, file),
+        })
     }
 
     fn allocate(&self, options: &MemoryOptions) -> Result<Memory> {
@@ -223,13 +229,8 @@ impl Machine {
             .map_err(|refusal| refused("ioctl", object(), refusal))
     }
 
-    /// The part of a BAR that a mapping is of.
-    pub(super) fn region(
-        &self,
-        open: &Open,
-        path: &Path,
-        mapping: Mapping,
-    ) -> Result<(&Arc<PciFunction>, MappedRegion)> {
+    /// What a mapping is of.
+    pub(super) fn region(&self, open: &Open, path: &Path, mapping: Mapping) -> Result<Found<'_>> {
         let failed = |errno| Error::new("mmap", path.display(), errno);
         let Mapping { offset, length, writable, executable, shared } = mapping;
         let pages = length.checked_next_multiple_of(FRAME as usize).filter(|&pages| pages != 0);
@@ -243,14 +244,19 @@ impl Machine {
         let id = node(open).ok_or_else(|| failed(Errno::ENODEV))?;
         // Linux shares no mapping of a file that may not be written to.
         let shared = shared && open.writable();
-        let region = self
+        let mapped = self
             .call(&NoMemory, |subsystem, ctx| {
                 let length = pages as u64;
                 subsystem.map(ctx, id, subsystem::MapRequest { offset, length, shared, writable, executable })
             })
             .map_err(|refusal| refused("mmap", path.display(), refusal))?;
-        let function = self.world().bus().get(region.function).ok_or_else(|| failed(Errno::ENODEV))?;
-        Ok((function, region))
+        match mapped {
+            Mapped::Region(region) => {
+                let function = self.world().bus().get(region.function);
+                Ok(Found::Bar(function.ok_or_else(|| failed(Errno::ENODEV))?, region))
+            }
+            Mapped::Memory(memory) => Ok(Found::Memory(memory)),
+        }
     }
 
     /// What a path stands for, as far as `f` asks for it.
@@ -339,6 +345,12 @@ impl Machine {
         poll(&mut polled, timeout.as_ref())?;
         Ok(polled[..fds.len()].iter().map(|fd| fd.revents().intersects(PollFlags::IN)).collect())
     }
+}
+
+/// What a mapping is of.
+pub(super) enum Found<'a> {
+    Bar(&'a Arc<PciFunction>, MappedRegion),
+    Memory(MappedMemory),
 }
 
 /// The file of the subsystem behind an open file; `None` for an attribute.

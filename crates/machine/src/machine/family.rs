@@ -1,5 +1,6 @@
 //! Calls of other processes: those that a program has made by `fork` have one machine with it, which some process keeps for them all.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -55,6 +56,7 @@ impl Machine {
         let task = self.caller.task;
         self.world().ram().leave(task, &other);
         self.world().regions().set(None, Vec::new());
+        self.shared.set_mapped(None, BTreeSet::new());
         Ok(Process { task, effective: Arc::clone(&self.caller.effective), other })
     }
 
@@ -87,6 +89,7 @@ impl Machine {
     /// A process has ended, or started another program: its memory is gone, but for what devices have of it.
     pub fn leave(&self, process: &Process) {
         self.world().regions().set(Some(process.task), Vec::new());
+        self.shared.set_mapped(Some(process.task), BTreeSet::new());
         self.world().domains().retire(process.task, &(0..u64::MAX));
         self.world().ram().forget(process.task);
         self.shared.release_closed();

@@ -42,6 +42,7 @@ mod invalidate;
 mod ioas;
 mod link;
 mod map;
+mod mapped;
 mod nested;
 mod objects;
 mod option;

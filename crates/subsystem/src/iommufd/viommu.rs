@@ -18,7 +18,7 @@ pub(super) struct Viommu {
     pub(super) kind: u32,
     /// The page table in which those of the guest are nested.
     pub(super) parent: u32,
-    /// What it is in use by: nested page tables, virtual devices, queues.
+    /// What it is in use by: nested page tables, virtual devices, queues, and programs that have its memory mapped.
     pub(super) users: u32,
     /// What the driver of its IOMMU keeps of it.
     pub(super) driver: MockViommu,
@@ -47,7 +47,7 @@ impl<H: Host> Context<H> {
                 address: command.data_uptr,
                 length: command.data_len,
             };
-            let driver = MockViommu::new(Some(data).filter(|data| data.length > 0))?;
+            let driver = MockViommu::new(call.host, objects, Some(data).filter(|data| data.length > 0))?;
             let viommu = Viommu { kind: command.type_, parent: command.hwpt_id, users: 0, driver };
             let id = objects.insert(call.host, Object::Viommu(viommu))?;
             objects.hold_table(command.hwpt_id, 1);

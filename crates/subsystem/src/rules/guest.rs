@@ -20,7 +20,7 @@ rules! {
     VIOMMU_OTHER_IOMMU = EINVAL, "viommu.other-iommu", "the device is behind the IOMMU of the vIOMMU";
     VDEVICE_TWICE = EEXIST, "vdevice.twice", "a device has one virtual device";
     VDEVICE_NAME = EEXIST, "vdevice.name", "no two devices behind a vIOMMU have the same virt_id";
-    DESTROY_VIOMMU_IN_USE = EBUSY, "destroy.viommu-in-use", "a vIOMMU that is destroyed has no page table, no virtual device and no queue";
+    DESTROY_VIOMMU_IN_USE = EBUSY, "destroy.viommu-in-use", "a vIOMMU that is destroyed has no page table, no virtual device and no queue, and nobody has its memory mapped";
 
     // Queues of page faults and of events.
     FAULT_QUEUE_READ_ROOM = EINVAL, "fault-queue.read-room", "a read has room for the first fault that is queued";

@@ -10,7 +10,7 @@ use uapi::vfio::{
 use super::Subsystem;
 use crate::ctx::{CallCtx, Polling};
 use crate::host::{Host, RwLock as _};
-use crate::iommufd::selftest;
+use crate::iommufd::{Context, selftest};
 use crate::kconfig::Symbol;
 use crate::rules::{
     Refusal, group as group_rules, iommufd as iommufd_rules, selftest as test_rules, vfio as rules,
@@ -18,7 +18,7 @@ use crate::rules::{
 use crate::tables::Tables;
 use crate::vfio::device::Device;
 use crate::vfio::file::{DeviceFile, File, FileKind};
-use crate::vfio::{FileId, MapRequest, MappedRegion, Ready, Whence, cdev, container, group, pci};
+use crate::vfio::{FileId, MapRequest, Mapped, MappedMemory, Ready, Whence, cdev, container, group, pci};
 
 impl<H: Host> Subsystem<H> {
     /// `ioctl(2)`; the value is what a successful call returns.
@@ -282,12 +282,7 @@ impl<H: Host> Subsystem<H> {
     }
 
     /// `mmap(2)`; the file is not released while the mapping lives.
-    pub fn map(
-        &self,
-        _ctx: &CallCtx<'_, H>,
-        file: FileId,
-        request: MapRequest,
-    ) -> Result<MappedRegion, Refusal> {
+    pub fn map(&self, _ctx: &CallCtx<'_, H>, file: FileId, request: MapRequest) -> Result<Mapped, Refusal> {
         let MapRequest { offset, length, shared, writable, executable } = request;
         self.tables.read(|tables| {
             let File { access, kind } = tables.file(file)?;
@@ -298,14 +293,43 @@ impl<H: Host> Subsystem<H> {
                 _ if !access.read => Err(rules::MAP_NOT_READABLE),
                 FileKind::Iommufd(_) if !shared => Err(rules::IOMMUFD_MAP_PRIVATE),
                 FileKind::Iommufd(_) if executable => Err(rules::IOMMUFD_MAP_EXECUTABLE),
-                FileKind::Iommufd(_) => Err(rules::IOMMUFD_MAP),
+                FileKind::Iommufd(context) => {
+                    let object = tables.context(*context)?.object.map(offset, length)?;
+                    Ok(Mapped::Memory(MappedMemory { context: *context, object }))
+                }
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_MAP),
-                FileKind::Device(file) => bound(tables, file)?.driver.map(&self.host, request),
+                FileKind::Device(file) => {
+                    bound(tables, file)?.driver.map(&self.host, request).map(Mapped::Region)
+                }
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_ACCESS),
                 FileKind::TestAccess { .. } => Err(test_rules::FILE_MAP),
                 FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_MAP),
             }
         })
+    }
+
+    /// Memory of an object is mapped, or no longer.
+    pub fn set_mapped(&self, memory: MappedMemory, mapped: bool) {
+        self.with_mapped(memory, |context, object| context.set_mapped(object, mapped));
+    }
+
+    /// Reads memory of an object that is mapped.
+    pub fn mapped_read(&self, memory: MappedMemory, at: u64, bytes: &mut [u8]) {
+        self.with_mapped(memory, |context, object| context.mapped_read(object, at, bytes));
+    }
+
+    /// Writes memory of an object that is mapped.
+    pub fn mapped_write(&self, memory: MappedMemory, at: u64, bytes: &[u8]) {
+        self.with_mapped(memory, |context, object| context.mapped_write(object, at, bytes));
+    }
+
+    /// The file of the context is open.
+    fn with_mapped(&self, memory: MappedMemory, f: impl FnOnce(&Context<H>, u32)) {
+        self.tables.read(|tables| {
+            if let Ok(shared) = tables.context(memory.context) {
+                f(&shared.object, memory.object);
+            }
+        });
     }
 
     /// `lseek(2)`: only a dma-buf has a place to go to, its start or its end.

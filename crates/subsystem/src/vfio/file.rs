@@ -67,6 +67,25 @@ impl MapRequest {
     }
 }
 
+/// What may be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// A part of a BAR.
+    Region(MappedRegion),
+    /// Memory of an object of IOMMUFD.
+    Memory(MappedMemory),
+}
+
+/// Memory of an object of an iommufd context. Who has it mapped says so with
+/// [`Subsystem::set_mapped`](crate::Subsystem::set_mapped), and keeps the file of the context open meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MappedMemory {
+    /// The context's number.
+    pub context: u32,
+    /// The object's identifier there.
+    pub object: u32,
+}
+
 /// A part of a BAR that may be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappedRegion {

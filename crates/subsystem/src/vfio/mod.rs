@@ -14,4 +14,4 @@ pub(crate) mod noiommu;
 pub(crate) mod pci;
 mod set;
 
-pub use file::{Access, FileId, MapRequest, MappedRegion, Ready, Whence};
+pub use file::{Access, FileId, MapRequest, Mapped, MappedMemory, MappedRegion, Ready, Whence};

@@ -7,14 +7,20 @@ use uapi::iommufd_test::{
     IOMMU_VIOMMU_TYPE_SELFTEST, IommuHwptInvalidateSelftest, IommuHwptSelftest,
     IommuViommuInvalidateSelftest, IommuViommuSelftest, MOCK_DEV_CACHE_NUM, MOCK_NESTED_DOMAIN_IOTLB_NUM,
 };
+use zerocopy::IntoBytes;
 
+use crate::iommufd::PAGE;
 use crate::iommufd::context::Context;
 use crate::iommufd::device::Device;
+use crate::iommufd::mapped::Mappable;
 use crate::iommufd::objects::Objects;
 use crate::iommufd::unit::Unit;
 use crate::iommufd::user_data::{UserArray, UserData};
 use crate::rules::{guest, selftest as test_rule};
 use crate::{Host, Mutex, Refusal};
+
+/// How much memory of a vIOMMU can be mapped.
+const MEMORY: usize = (PAGE << 1) as usize;
 
 /// A nested page table: all that can be seen of it is a cache of translations.
 pub(in crate::iommufd) struct MockNested {
@@ -25,6 +31,8 @@ pub(in crate::iommufd) struct MockNested {
 pub(in crate::iommufd) struct MockViommu {
     /// The ids of its hardware queues, by index.
     queues: [Option<u32>; IOMMU_TEST_HW_QUEUE_MAX as usize],
+    /// Two pages, if it was made with data.
+    memory: Option<Mappable>,
 }
 
 impl MockNested {
@@ -72,15 +80,22 @@ fn invalidate(cache: &mut [u32], flags: u32, index: u32) -> Result<(), Refusal> 
 
 impl MockViommu {
     /// One made with data, if there is any.
-    pub(in crate::iommufd) fn new(data: Option<UserData<'_>>) -> Result<Self, Refusal> {
-        if let Some(data) = data {
-            // Up to `out_data`.
-            let least = size_of::<u32>().saturating_mul(2);
-            let mut value: IommuViommuSelftest = data.take(IOMMU_VIOMMU_TYPE_SELFTEST, least)?;
-            value.out_data = value.in_data;
-            data.put(&value)?;
-        }
-        Ok(MockViommu { queues: [None; IOMMU_TEST_HW_QUEUE_MAX as usize] })
+    pub(in crate::iommufd) fn new<H: Host>(
+        host: &H,
+        objects: &Objects<H>,
+        data: Option<UserData<'_>>,
+    ) -> Result<Self, Refusal> {
+        let memory = data.map(|data| new_memory(host, objects, &data)).transpose()?;
+        Ok(MockViommu { queues: [None; IOMMU_TEST_HW_QUEUE_MAX as usize], memory })
+    }
+
+    /// What a program can map of it.
+    pub(in crate::iommufd) fn memory(&self) -> Option<&Mappable> {
+        self.memory.as_ref()
+    }
+
+    pub(in crate::iommufd) fn memory_mut(&mut self) -> Option<&mut Mappable> {
+        self.memory.as_mut()
     }
 
     /// Whether it has hardware queues of a kind.
@@ -112,6 +127,19 @@ impl MockViommu {
             *place = None;
         }
     }
+}
+
+/// Memory that begins with what the data says, which is told back, and where the memory is.
+fn new_memory<H: Host>(host: &H, objects: &Objects<H>, data: &UserData<'_>) -> Result<Mappable, Refusal> {
+    // Up to `out_data`.
+    let least = size_of::<u32>().saturating_mul(2);
+    let mut value: IommuViommuSelftest = data.take(IOMMU_VIOMMU_TYPE_SELFTEST, least)?;
+    let mut memory = Mappable::new(host, objects, MEMORY)?;
+    memory.write(0, value.in_data.as_bytes());
+    value.out_data = value.in_data;
+    (value.out_mmap_offset, value.out_mmap_length) = (memory.offset(), memory.length());
+    data.put(&value)?;
+    Ok(memory)
 }
 
 impl<H: Host> Context<H> {

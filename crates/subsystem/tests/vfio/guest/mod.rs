@@ -5,6 +5,7 @@ mod dirty;
 mod events;
 mod failures;
 mod hw_queues;
+mod mapped;
 mod page_faults;
 mod pasids;
 mod tables;

@@ -8,9 +8,11 @@ use subsystem::iommufd::DeviceObject;
 use subsystem::{Function, UserMemory};
 use uapi::Errno;
 use uapi::iommufd::*;
+use uapi::iommufd_test::{IOMMU_TEST_CMD, MOCK_APERTURE_START};
 use uapi::vfio::VFIO_CHECK_EXTENSION;
 
 use crate::client::{BUFFER, Client, pages};
+use crate::selftest::with_tests;
 use crate::support::host::{ARGUMENT, Descriptor, TestHost};
 use crate::support::memory::Layout;
 
@@ -26,13 +28,15 @@ enum Field {
     Flags,
     /// A small number: an operation, a count, a descriptor.
     Few,
+    /// An operation of the self-tests.
+    Test,
     /// The fields from here on are 64 bits wide.
     Iova,
     Length,
     Address,
     Wide,
 }
-use Field::{Address, Few, Flags, Id, Iova, Length, Wide, Zero};
+use Field::{Address, Few, Flags, Id, Iova, Length, Test, Wide, Zero};
 
 /// The fields of each command, behind the size.
 const SHAPES: &[(u32, &[Field])] = &[
@@ -57,7 +61,11 @@ const SHAPES: &[(u32, &[Field])] = &[
     (IOMMU_VEVENTQ_ALLOC, &[Zero, Id, Few, Few, Zero, Zero, Zero]),
     (IOMMU_HW_QUEUE_ALLOC, &[Zero, Id, Few, Few, Zero, Iova, Length]),
     (IOMMU_IOAS_NOIOMMU_GET_PA, &[Zero, Id, Zero, Iova, Length, Wide]),
+    (IOMMU_TEST_CMD, &[Test, Id, Zero, Iova, Length, Address, Wide, Wide, Wide, Zero, Zero]),
 ];
+
+/// The words of the longest argument.
+const WORDS: usize = 18;
 
 /// How often each command comes: those that work on memory more often, those that destroy less.
 fn weight(command: u32) -> u32 {
@@ -78,7 +86,10 @@ fn field(field: Field) -> BoxedStrategy<Vec<u32>> {
         Id => (1_u32..4).prop_map(narrow).boxed(),
         Flags => select(vec![1, 2, 3, 4, 5, 6, 6, 7, 7, 7, 7]).prop_map(narrow).boxed(),
         Few => (0_u32..4).prop_map(narrow).boxed(),
-        Iova => (0_u64..8).prop_map(move |count| wide(pages(count))).boxed(),
+        Test => (0_u32..24).prop_map(narrow).boxed(),
+        Iova => (select(vec![0, 0, 0, MOCK_APERTURE_START]), 0_u64..8)
+            .prop_map(move |(base, count)| wide(u64::from(base) + pages(count)))
+            .boxed(),
         Length => (1_u64..6).prop_map(move |count| wide(pages(count))).boxed(),
         Address => (0_u64..64).prop_map(move |count| wide(BUFFER + pages(count))).boxed(),
         Wide => (0_u64..3).prop_map(wide).boxed(),
@@ -116,12 +127,12 @@ fn ioctl() -> impl Strategy<Value = Action> {
     let sensible = prop::strategy::Union::new_weighted(sensible.collect());
     let oddities = prop_oneof![
         2 => Just(Vec::new()),
-        1 => prop::collection::vec((0_usize..14, odd_word()), 1..3),
+        1 => prop::collection::vec((0..WORDS, odd_word()), 1..3),
     ];
-    let command = prop_oneof![60 => Just(None), 1 => (0x3b60_u32..0x3ba0).prop_map(Some), 1 => any::<u32>().prop_map(Some)];
+    let command = prop_oneof![60 => Just(None), 1 => (0x3b60_u32..0x3bb0).prop_map(Some), 1 => any::<u32>().prop_map(Some)];
     let address = prop_oneof![60 => Just(ARGUMENT), 1 => Just(ARGUMENT + 4096 - 32), 1 => any::<u64>()];
     (sensible, oddities, command, address).prop_map(|((known, mut words), oddities, command, address)| {
-        words.resize(14, 0);
+        words.resize(WORDS, 0);
         for (at, word) in oddities {
             words[at] = word;
         }
@@ -141,7 +152,8 @@ fn action() -> impl Strategy<Value = Action> {
 
 /// Whether a context knows it. Two commands, which open files, are left to whoever has the files.
 fn is_command(number: u32) -> bool {
-    (0x3b80..=0x3b95).contains(&number) && !matches!(number, IOMMU_FAULT_QUEUE_ALLOC | IOMMU_VEVENTQ_ALLOC)
+    ((0x3b80..=0x3b95).contains(&number) && !matches!(number, IOMMU_FAULT_QUEUE_ALLOC | IOMMU_VEVENTQ_ALLOC))
+        || number == IOMMU_TEST_CMD
 }
 
 /// Does an action as VFIO may: a function is bound once, and only what is bound is attached.
@@ -193,7 +205,7 @@ proptest! {
         limit in prop::option::of(0_u64..40),
     ) {
         let host = TestHost::new();
-        let mut client = Client::new(&host);
+        let mut client = Client::configured(&host, with_tests());
         client.memory(BUFFER, 40, Layout::Scattered);
         client.memory(BUFFER + pages(44), 20, Layout::Contiguous);
         // For ALLOW_IOVAS: up to three ranges at the begin of the buffer.

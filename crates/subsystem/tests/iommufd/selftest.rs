@@ -13,7 +13,7 @@ use crate::support::iommu::IOMMU;
 use crate::support::memory::Layout;
 
 /// A kernel that is built with the tests.
-fn with_tests() -> Kconfig {
+pub(crate) fn with_tests() -> Kconfig {
     let options =
         [Symbol::DebugKernel, Symbol::FaultInjection, Symbol::RuntimeTestingMenu, Symbol::IommufdTest];
     Kconfig::FULL.with(&options.map(|symbol| (symbol, Tristate::Y))).expect("such a kernel can be built")
@@ -206,6 +206,44 @@ fn two_units_in_one_context_share_no_page_table() {
     assert_refused!(cache(mock.stdev), ENOENT, "test.device");
     client.context.unbind(&host, device);
     client.close();
+}
+
+/// Makes a device, maps memory for it, makes another page table, and changes over to that of another IOAS.
+fn sequence(client: &Client<'_>, [ioas, other]: [u32; 2]) -> Result<(), Refusal> {
+    let iova = 1 << 24;
+    client.map_at(ioas, BUFFER + 2048, pages(3), iova)?;
+    let mock = client.mock_with(ioas, 0)?;
+    client.map(ioas, READ_WRITE, BUFFER, pages(4), 0)?;
+    let mut table = IommuHwptAlloc { dev_id: mock.idev, pt_id: ioas, ..Command::new() };
+    client.call(&mut table)?;
+    client.check_map(table.out_hwpt_id, iova, pages(3), BUFFER + 2048)?;
+    client.mock_with(table.out_hwpt_id, 0)?;
+    let replace = IommuTestMockDomainReplace { pt_id: other };
+    client.test(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, mock.stdev, &replace).map(|_| ())
+}
+
+#[test]
+fn each_allocation_and_pin_fails_in_turn() {
+    for arm in [TestHost::fail_allocation, TestHost::fail_pin] {
+        let mut failures = 0;
+        for n in 0.. {
+            let host = TestHost::new();
+            let client = Client::configured(&host, with_tests());
+            let both = [client.ioas(), client.ioas()];
+            client.memory(BUFFER, 4, Layout::Scattered);
+            arm(&host, Some(n));
+            let result = sequence(&client, both);
+            assert_eq!(result.is_err(), host.has_failed(), "n = {n}: {result:?}");
+            arm(&host, None);
+            // Nothing is left behind of what was refused.
+            client.close();
+            if result.is_ok() {
+                break;
+            }
+            failures += 1;
+        }
+        assert!(failures >= 3, "{failures}");
+    }
 }
 
 #[test]

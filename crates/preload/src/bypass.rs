@@ -266,7 +266,7 @@ pub(crate) fn fork(flags: usize, others: [usize; 3]) -> Answer {
     let flags = flags & !(libc::CLONE_VM as usize);
     let [parent, child, storage] = others;
     // SAFETY: without memory in common, each returns by a stack of its own.
-    let answer = forking(|| unsafe { raw!(SYS_clone, flags, 0_usize, parent, child, storage) });
+    let answer = forking(flags, || unsafe { raw!(SYS_clone, flags, 0_usize, parent, child, storage) });
     if answer == Ok(0) {
         after_fork();
     }

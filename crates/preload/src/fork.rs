@@ -63,13 +63,18 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
+    child_begins(false);
+}
+
+/// In the child, which may share its descriptors with its parent.
+fn child_begins(shares_files: bool) {
     give_back(false);
     if NESTED.take() {
         return;
     }
     if let Some(state) = state::existing() {
         state.traps.forget_others();
-        let has_family = family::in_child();
+        let has_family = family::in_child(shares_files);
         FRESH.store(!has_family, Ordering::Relaxed);
     }
     let_in_child();
@@ -92,12 +97,12 @@ pub(crate) fn start_threads(state: &State) {
     }
 }
 
-/// Makes a call that forks without libc's handlers.
-pub(crate) fn forking(fork: impl FnOnce() -> Answer) -> Answer {
+/// Makes a call that forks without libc's handlers, with these flags of `clone`.
+pub(crate) fn forking(flags: usize, fork: impl FnOnce() -> Answer) -> Answer {
     before();
     let answer = fork();
     if answer == Ok(0) {
-        in_child()
+        child_begins(flags & libc::CLONE_FILES as usize != 0)
     } else {
         in_parent()
     }
@@ -109,5 +114,5 @@ pub(crate) fn forking(fork: impl FnOnce() -> Answer) -> Answer {
 pub(crate) fn fork_and_wait() -> Answer {
     let flags = libc::CLONE_VFORK | libc::SIGCHLD as c_int;
     // SAFETY: the child gets copies of all that this thread has.
-    forking(|| unsafe { raw!(SYS_clone, flags, 0, 0, 0, 0) })
+    forking(flags as usize, || unsafe { raw!(SYS_clone, flags, 0, 0, 0, 0) })
 }

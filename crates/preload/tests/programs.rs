@@ -193,6 +193,17 @@ fn pinned_memory_is_told_of_the_process_that_it_is_charged_to() {
 }
 
 #[test]
+fn processes_go_on_without_the_keeper() {
+    let under = Under::machine(PLAIN);
+    let family = under.compiled("family", &["-pthread"]);
+    let output = under.run(&[], &[&family, "/dev/vfio/devices/noiommu-vfio0", "killed"]);
+    let lost = "has lost its machine (EIO from now on): the process that kept it is gone";
+    fails(&output, lost);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one machine\n");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches(lost).count(), 1, "{output:?}");
+}
+
+#[test]
 fn a_machine_that_exec_loses_is_told() {
     let under = Under::machine(PLAIN);
     let exec = here().join("tests/programs/exec.py").display().to_string();

@@ -20,7 +20,7 @@ fn returned(answer: Answer) -> pid_t {
 /// `_Fork(3)`
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn _Fork() -> pid_t {
-    returned(forking(|| -> Answer {
+    returned(forking(0, || -> Answer {
         let child = next!(c"_Fork", fn() -> pid_t, (), -1);
         // SAFETY: it points to the calling thread's own errno.
         usize::try_from(child).map_err(|_| unsafe { *libc::__errno_location() })

@@ -1,11 +1,12 @@
 //! A process whose machine the keeper has: each call goes to it by a connection, of which there are as many as calls at a time.
 
+use std::collections::HashMap;
 use std::ffi::c_int;
 use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use machine::BareRegion;
+use machine::{BareRegion, FileKey};
 use rustix::io::Errno;
 
 use super::wire::{Connection, ToClient, ToKeeper};
@@ -16,6 +17,10 @@ use crate::report::{Kind, Report};
 
 /// Connections that no call is under way on.
 static IDLE: Mutex<Vec<Connection>> = Mutex::new(Vec::new());
+/// The paths of files.
+static PATHS: LazyLock<Mutex<HashMap<FileKey, Vec<u8>>>> = LazyLock::new(Mutex::default);
+/// Of how many at most.
+const REMEMBERED: usize = 1 << 10;
 /// Whether it was told that the keeper is gone.
 static TOLD: AtomicBool = AtomicBool::new(false);
 
@@ -47,9 +52,30 @@ fn put(connection: Connection) {
     IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
 }
 
-/// Closes the connections, in a child: they are the parent's.
-pub(super) fn disconnect() {
-    IDLE.lock().unwrap_or_else(PoisonError::into_inner).clear();
+/// Forgets the connections, in a child: they are the parent's.
+pub(super) fn take_connections() -> Vec<Connection> {
+    std::mem::take(&mut *IDLE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The path that a file was opened at, which stays the same.
+pub(super) fn path_of(
+    file: FileKey,
+    ask: impl FnOnce() -> Result<Answer, Refused>,
+) -> Result<Answer, Refused> {
+    let paths = || PATHS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = paths().get(&file) {
+        return Ok(Answer::Bytes(path.clone()));
+    }
+    let answer = ask();
+    if let Ok(Answer::Bytes(path)) = &answer {
+        let mut paths = paths();
+        // Those of files that are closed are not of use any more.
+        if paths.len() == REMEMBERED {
+            paths.clear();
+        }
+        paths.insert(file, path.clone());
+    }
+    answer
 }
 
 /// Makes a call. EIO, and a line, if the keeper is gone.

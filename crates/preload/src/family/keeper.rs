@@ -111,7 +111,7 @@ impl Keeper {
                 // Without a thread, the process finds that the machine is gone.
                 let _started =
                     signals::with_faults_let_in(|| thread::Builder::new().spawn(move || self.serve(socket)));
-            } else if polled[1].revents().contains(PollFlags::HUP) {
+            } else if is_hung_up(&self.members) {
                 self.end_if_alone();
                 // Connections are left, of processes that have closed all that they could.
                 thread::sleep(Duration::from_millis(10));

@@ -146,12 +146,17 @@ pub(crate) fn in_parent(state: &'static State) {
 }
 
 /// And in the child. Whether it has a family.
-pub(crate) fn in_child() -> bool {
-    // Connections are the parent's.
-    client::disconnect();
+pub(crate) fn in_child(shares_files: bool) -> bool {
+    // Connections are the parent's, and so is what the owner has. What both have open is not closed.
+    let connections = client::take_connections();
     let mut family = family();
-    let Some(family) = &mut *family else { return false };
-    family.owned = None;
+    let owned = family.as_mut().and_then(|family| family.owned.take());
+    if shares_files {
+        std::mem::forget((connections, owned));
+    }
+    if family.is_none() {
+        return false;
+    }
     if seat() == Seat::Owner {
         sit(Seat::Fresh);
     }
@@ -185,7 +190,11 @@ pub(crate) fn ask(state: &State, request: &Request<'_>) -> Result<Answer, Refuse
             }
             Seat::Client => {
                 let name = family().as_ref().map(|family| family.name.clone()).ok_or(libc::EIO)?;
-                return client::ask(&name, &state.settings.report, request.clone());
+                let ask = || client::ask(&name, &state.settings.report, request.clone());
+                return match request {
+                    Request::PathOf(file) => client::path_of(*file, ask),
+                    _ => ask(),
+                };
             }
         }
     }
@@ -265,11 +274,11 @@ pub(crate) fn leave() {
     }
 }
 
-/// Whether nobody has the other end of a pipe any more.
+/// Whether nobody has the other end of a pipe any more, or it is closed itself.
 fn is_hung_up(pipe: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(pipe, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::HUP | PollFlags::NVAL)
 }
 
 /// A descriptor by its number.

@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 /// How many may wait to be let in.
 const BACKLOG: i32 = 128;
@@ -20,10 +20,10 @@ pub(super) struct Name(Vec<u8>);
 impl Name {
     /// One that no other family has. The folder of the run is one of its own, whose name cannot be guessed.
     pub(super) fn new(folder: &Path) -> Self {
-        static LAST: AtomicU32 = AtomicU32::new(0);
         let folder = folder.file_name().unwrap_or_default().as_bytes();
-        let number = LAST.fetch_add(1, Ordering::Relaxed);
-        let own = format!("-{}-{number}", rustix::process::getpid());
+        // The number alone may be that of a program which this process was before.
+        let now = clock_gettime(ClockId::Monotonic);
+        let own = format!("-{}-{}.{}", rustix::process::getpid(), now.tv_sec, now.tv_nsec);
         Name([folder, own.as_bytes()].concat())
     }
 

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -270,6 +271,116 @@ static void owner_ends(int changes) {
     need(read(pipes[2], &byte, 1) == 1);
 }
 
+// --- many processes
+
+static void allocates(void *times) {
+    for (long i = 0; i < (long)times; i++) {
+        struct alloc alloc = {.size = sizeof alloc};
+        need(ioctl(iommufd, 0x3b81, &alloc) == 0);
+        struct destroy destroy = {.size = sizeof destroy, .id = alloc.id};
+        need(ioctl(iommufd, 0x3b80, &destroy) == 0);
+        need(*(volatile uint32_t *)bar == 0x010000ed);
+    }
+}
+
+static void descends(void *depth) {
+    if (depth)
+        ended(child(descends, (char *)depth - 1));
+    allocates((void *)5);
+}
+
+static void *forks(void *unused) {
+    for (int i = 0; i < 5; i++) {
+        ended(child(allocates, (void *)10));
+        ended(child(descends, (void *)2));
+    }
+    return unused;
+}
+
+static volatile sig_atomic_t handled;
+
+static void forks_in_handler(int signal) {
+    (void)signal;
+    ended(child(allocates, (void *)5));
+    handled = 1;
+}
+
+static void forever(void *unused) {
+    (void)unused;
+    for (;;)
+        allocates((void *)1);
+}
+
+static void many(void) {
+    open_all();
+    // The keeper has no end of the program's pipes.
+    int pipes[2];
+    need(pipe(pipes) == 0);
+    pid_t first = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    need(first >= 0);
+    if (first == 0)
+        _exit(0);
+    ended(first);
+    ended(child(allocates, (void *)1));
+    close(pipes[1]);
+    char byte;
+    need(read(pipes[0], &byte, 1) == 0);
+    close(pipes[0]);
+
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        need(pthread_create(&threads[i], NULL, forks, NULL) == 0);
+    allocates((void *)200);
+    for (int i = 0; i < 4; i++)
+        need(pthread_join(threads[i], NULL) == 0);
+    // One that shares descriptors with this process closes none of them.
+    pid_t sharing = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+    need(sharing >= 0);
+    if (sharing == 0) {
+        allocates((void *)5);
+        _exit(0);
+    }
+    ended(sharing);
+    signal(SIGUSR1, forks_in_handler);
+    need(raise(SIGUSR1) == 0 && handled);
+
+    // Whoever is killed in the middle of a call stops nobody.
+    pid_t killed[8];
+    for (int i = 0; i < 8; i++)
+        killed[i] = child(forever, NULL);
+    for (int i = 0; i < 8; i++) {
+        allocates((void *)50);
+        need(kill(killed[i], SIGKILL) == 0 && waitpid(killed[i], NULL, 0) == killed[i]);
+    }
+    allocates((void *)50);
+    // A device that the killed had open is the others' still, and closed with the last.
+    close_all();
+    open_all();
+    pid_t holder = child(forever, NULL);
+    close_all();
+    need(kill(holder, SIGKILL) == 0 && waitpid(holder, NULL, 0) == holder);
+    open_all();
+    close_all();
+}
+
+// --- without the keeper
+
+static void keeper_killed(void) {
+    open_all();
+    ended(child(allocates, (void *)1));
+    // The only process of that name that is this one's child in the kernel's books.
+    char command[64];
+    snprintf(command, sizeof command, "pkill -KILL -P %d -x ioasis-keeper", getpid());
+    need(system(command) == 0);
+    struct alloc alloc = {.size = sizeof alloc};
+    for (int i = 0; i < 3; i++)
+        need(ioctl(iommufd, 0x3b81, &alloc) == -1 && errno == EIO);
+    uint32_t value;
+    need(pread(device, &value, 4, 7ull << 40) == -1 && errno == EIO);
+    close(device);
+    close(iommufd);
+}
+
 int main(int argc, char **argv) {
     node = argv[1];
     const char *only = argc > 2 ? argv[2] : "";
@@ -283,6 +394,10 @@ int main(int argc, char **argv) {
         owner_ends(0);
     if (strstr("handover", only))
         owner_ends(1);
+    if (strstr("many", only))
+        many();
+    if (*only && strstr("killed", only))
+        keeper_killed();
     puts("one machine");
     return 0;
 }

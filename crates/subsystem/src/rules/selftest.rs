@@ -25,6 +25,7 @@ rules! {
     PAGES = EBADE, "test.pages", "each page that was pinned is the one that the test expects";
     FILE_IOCTL = ENOTTY, "test.file-ioctl", "the file of an access knows no ioctl";
     FILE_READ = EINVAL, "test.file-read", "the file of an access is neither read nor written";
+    FILE_POSITION = ESPIPE, "test.file-position", "the file of an access has no positions";
     FILE_MAP = ENODEV, "test.file-map", "the file of an access is not mapped";
     MEMORY_LIMIT = EINVAL, "test.memory-limit", "the limit is at least 12";
 

@@ -200,7 +200,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_READ),
                 FileKind::Device(file) => bound(tables, file)?.driver.read(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
-                FileKind::TestAccess { .. } => Err(test_rules::FILE_READ),
+                FileKind::TestAccess { .. } => Err(test_rules::FILE_POSITION),
                 FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             }
         })
@@ -219,6 +219,7 @@ impl<H: Host> Subsystem<H> {
                 .tables
                 .read(|tables| tables.context(context)?.object.queue_read(&self.host, queue, bytes)),
             Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
+            Some(Stream::TestAccess) => Err(test_rules::FILE_READ),
             None => self.read(ctx, file, 0, bytes),
         }
     }
@@ -230,6 +231,7 @@ impl<H: Host> Subsystem<H> {
                 self.tables.read(|tables| tables.context(context)?.object.queue_write(queue, bytes))
             }
             Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
+            Some(Stream::TestAccess) => Err(test_rules::FILE_READ),
             None => self.write(ctx, file, 0, bytes),
         }
     }
@@ -241,7 +243,7 @@ impl<H: Host> Subsystem<H> {
         };
         match self.stream(file) {
             Some(Stream::Queue { context, queue: id }) => queue(context, id),
-            Some(Stream::DmaBuf) | None => None,
+            Some(Stream::DmaBuf | Stream::TestAccess) | None => None,
         }
         .unwrap_or(Ready { read: true, write: true })
     }
@@ -255,6 +257,7 @@ impl<H: Host> Subsystem<H> {
         self.tables.read(|tables| match tables.file(file).ok()?.kind {
             FileKind::Queue { context, queue } => Some(Stream::Queue { context, queue }),
             FileKind::DmaBuf(_) => Some(Stream::DmaBuf),
+            FileKind::TestAccess { .. } => Some(Stream::TestAccess),
             _ => None,
         })
     }
@@ -275,7 +278,7 @@ impl<H: Host> Subsystem<H> {
                 FileKind::Group(_) | FileKind::Container(_) => Err(group_rules::FILE_WRITE),
                 FileKind::Device(file) => bound(tables, file)?.driver.write(&self.host, offset, bytes),
                 FileKind::DmaBuf(_) => Err(rules::DMA_BUF_POSITION),
-                FileKind::TestAccess { .. } => Err(test_rules::FILE_READ),
+                FileKind::TestAccess { .. } => Err(test_rules::FILE_POSITION),
                 FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),
             }
         })
@@ -372,6 +375,7 @@ enum Stream {
         queue: u32,
     },
     DmaBuf,
+    TestAccess,
 }
 
 /// The device of a file that was bound.

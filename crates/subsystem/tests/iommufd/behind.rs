@@ -43,7 +43,7 @@ impl Client<'_> {
     }
 
     /// IOVA_RANGES.
-    fn ranges(&self, ioas: u32) -> Vec<(u64, u64)> {
+    pub(crate) fn ranges(&self, ioas: u32) -> Vec<(u64, u64)> {
         let at = ARGUMENT + 0x800;
         let mut argument =
             IommuIoasIovaRanges { ioas_id: ioas, num_iovas: 8, allowed_iovas: at, ..Command::new() };

@@ -1,14 +1,17 @@
 //! The unit of the kernel's self-tests, through `IOMMU_TEST_CMD`.
 
 use subsystem::kconfig::{Symbol, Tristate};
-use subsystem::{Kconfig, Refusal};
+use subsystem::{Kconfig, Refusal, UserMemory};
 use uapi::Command;
-use uapi::iommufd::{IOMMU_HWPT_ALLOC_DIRTY_TRACKING, IommuHwInfo, IommuHwptAlloc};
+use uapi::iommufd::{
+    IOMMU_HWPT_ALLOC_DIRTY_TRACKING, IOMMU_VFIO_IOAS_SET, IommuHwInfo, IommuHwptAlloc, IommuVfioIoas,
+};
 use uapi::iommufd_test::*;
+use uapi::vfio::VfioIommuType1Info;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::client::{BEHIND_IOMMU, BUFFER, Client, FUNCTION, READ_WRITE, pages};
-use crate::support::host::TestHost;
+use crate::support::host::{ARGUMENT, TestHost};
 use crate::support::iommu::IOMMU;
 use crate::support::memory::Layout;
 
@@ -142,6 +145,37 @@ fn the_unit_translates_within_its_aperture() {
     let mock = client.mock(ioas);
     client.destroy(mock.stdev).unwrap();
     assert_eq!(client.state(), before);
+    client.close();
+}
+
+/// What a kernel built with the tests was seen to tell, of page tables small and large.
+#[test]
+fn what_page_tables_translate() {
+    let host = TestHost::new();
+    let client = Client::configured(&host, with_tests());
+    let [small, large] = [client.ioas(), client.ioas()];
+    let page_sizes = |ioas_id| {
+        let op = IOMMU_VFIO_IOAS_SET as u16;
+        client.call(&mut IommuVfioIoas { ioas_id, op, ..Command::new() }).expect("an IOAS");
+        let mut info = VfioIommuType1Info::new();
+        client.call(&mut info).map(|()| info.iova_pgsizes)
+    };
+    let mock = client.mock(small);
+    assert_eq!(client.ranges(small), [(0x100_0000, 0x7fff_ffff)]);
+    assert_eq!((page_sizes(small), client.alignment(small)), (Ok(0x1f_ffff_f000), 2048));
+    let (data, kind) = (ARGUMENT + 0x900, [0, MOCK_IOMMUPT_HUGE]);
+    client.caller.write(data, kind.as_bytes()).expect("room for it");
+    let mut table = IommuHwptAlloc {
+        dev_id: mock.idev,
+        pt_id: large,
+        data_type: IOMMU_HWPT_DATA_SELFTEST,
+        data_len: 8,
+        data_uptr: data,
+        ..Command::new()
+    };
+    client.call(&mut table).expect("a page table of large pages");
+    assert_eq!(client.ranges(large), [(0, 0x3f_ffff_ffff)]);
+    assert_eq!((page_sizes(large), client.alignment(large)), (Ok(0x10_1000), 4096));
     client.close();
 }
 

@@ -1,6 +1,6 @@
 //! Accesses that self-tests of IOMMUFD make by `IOMMU_TEST_CMD`, and their files.
 
-use subsystem::{FileId, Refusal, Symbol, UserMemory};
+use subsystem::{FileId, Refusal, Symbol, UserMemory, Whence};
 use uapi::Command;
 use uapi::iommufd::*;
 use uapi::iommufd_test::*;
@@ -214,8 +214,12 @@ fn the_file_of_an_access_is_for_tests_alone() {
     let fd = process.access(process.ioas, PINS).expect("an access");
     let file = process.client.caller.file(fd as i32).expect("a file");
     assert_refused!(process.client.raw(file, IOMMU_DESTROY, &mut [0; 8]), ENOTTY, "test.file-ioctl");
-    assert_refused!(process.client.read(file, 0, 1), EINVAL, "test.file-read");
-    assert_refused!(process.client.write(file, 0, &[0]), EINVAL, "test.file-read");
+    let ctx = process.client.caller.ctx();
+    assert_refused!(vfio.read_stream(&ctx, file, &mut [0]), EINVAL, "test.file-read");
+    assert_refused!(vfio.write_stream(&ctx, file, &[0]), EINVAL, "test.file-read");
+    assert_refused!(process.client.read(file, 0, 1), ESPIPE, "test.file-position");
+    assert_refused!(process.client.write(file, 0, &[0]), ESPIPE, "test.file-position");
+    assert_refused!(vfio.seek(file, Whence::Start, 0), ESPIPE, "file.seek");
     let request = subsystem::MapRequest::shared(0, PAGE);
     assert_refused!(vfio.map(&process.client.caller.ctx(), file, request), ENODEV, "test.file-map");
     // The file keeps the context.

@@ -2,7 +2,6 @@
 
 use uapi::iommufd_test::{IommuTestCheckMap, IommuTestCheckRefs, IommuTestCmd};
 
-use super::GEOMETRY;
 use crate::iommufd::PAGE;
 use crate::iommufd::call::Call;
 use crate::iommufd::context::Context;
@@ -18,7 +17,7 @@ impl<H: Host> Context<H> {
         self.objects.read(|objects| {
             let hwpt = objects.hwpt(command.id).ok_or(rule::HWPT_UNKNOWN)?;
             let Domain::Mock(domain) = hwpt.domain else { return Err(test_rule::UNIT) };
-            let unit = GEOMETRY.granule();
+            let unit = hwpt.geometry.granule();
             if ![iova, length, uptr].into_iter().all(|value| is_aligned(value, unit)) {
                 return Err(test_rule::ALIGNMENT);
             }
@@ -42,7 +41,7 @@ impl<H: Host> Context<H> {
         })
     }
 
-    /// `MD_CHECK_REFS`: memory of the caller is pinned so often.
+    /// `MD_CHECK_REFS`: memory of the caller is pinned so often. Linux leaves out huge pages, of which it knows no such number.
     pub(super) fn check_refs(&self, call: &Call<'_, H>, command: &IommuTestCmd) -> Result<(), Refusal> {
         let IommuTestCheckRefs { length, uptr, refs, .. } = command.get();
         if !is_aligned(length, PAGE) || !is_aligned(uptr, PAGE) {

@@ -46,9 +46,9 @@ pub(super) fn geometry(data: Option<&UserData<'_>>) -> Result<Geometry, Refusal>
     }
 }
 
-/// What a page table of large pages translates.
+/// What a page table of large pages translates: all that its three levels hold.
 const HUGE_GEOMETRY: Geometry =
-    Geometry { aperture: Some((0, (1 << 56) - 1)), page_sizes: MOCK_HUGE_PAGE_SIZE as u64 | PAGE };
+    Geometry { aperture: Some((0, (1 << 38) - 1)), page_sizes: MOCK_HUGE_PAGE_SIZE as u64 | PAGE };
 
 /// What a page table translates: pages of each power of two from 2 KiB to half of what its three levels hold.
 const GEOMETRY: Geometry = Geometry {

@@ -86,6 +86,8 @@ pub(crate) struct Files {
     known: Mutex<HashMap<FileKey, Known>>,
     /// How many of them have bare descriptors. Mostly none: then nobody has to look whether one was closed.
     bare: AtomicUsize,
+    /// How many of these programs wait for.
+    waited: AtomicUsize,
     /// Held while it is shown what files have to read; taken before any other lock.
     showing: Mutex<()>,
 }
@@ -155,6 +157,9 @@ impl Files {
     }
 
     fn add(&self, key: FileKey, opened: Opened, access: Access, path: Option<Arc<Path>>, watch: Watch) {
+        if let Watch::Pipe { .. } = watch {
+            self.waited.fetch_add(1, Ordering::Relaxed);
+        }
         self.lock().insert(key, Known::Bare { opened, access, path, watch });
         self.bare.fetch_add(1, Ordering::Relaxed);
     }
@@ -167,7 +172,7 @@ impl Files {
     /// Shows of each file that programs wait for whether it has something to read, as `is_readable` says. Called with no lock
     /// held.
     pub(crate) fn show_readable(&self, is_readable: impl Fn(FileId) -> bool) {
-        if !self.are_installed() {
+        if self.waited.load(Ordering::Relaxed) == 0 {
             return;
         }
         // Whoever shows what is so now has asked after whoever showed something before.
@@ -199,6 +204,9 @@ impl Files {
                 Known::Bare { opened, watch, .. } if watch.is_over() => {
                     if let Opened::Installed(file) = opened {
                         closed.push(*file);
+                    }
+                    if let Watch::Pipe { .. } = watch {
+                        self.waited.fetch_sub(1, Ordering::Relaxed);
                     }
                     false
                 }

@@ -237,11 +237,11 @@ fn registers_move_descriptors_arrive_and_waits_end() {
 }
 
 #[test]
-fn page_faults_are_waited_for_read_and_answered() {
+fn page_faults_are_answered_and_memory_of_a_viommu_is_mapped() {
     let options = ["DEBUG_KERNEL", "FAULT_INJECTION", "RUNTIME_TESTING_MENU", "IOMMUFD_TEST"];
     let options = options.map(|option| format!("CONFIG_{option} = 'y'\n")).concat();
     let under = Under::machine(&format!("[kconfig]\n{options}"));
-    says(&under.run(&[], &[&under.compiled("faults", &[])]), "a fault was answered\n");
+    says(&under.run(&[], &[&under.compiled("guest", &[])]), "a guest was served\n");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod hw_queues;
 mod mapped;
 mod page_faults;
 mod pasids;
+mod random;
 mod tables;
 
 use std::sync::Arc;

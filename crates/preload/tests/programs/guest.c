@@ -1,4 +1,5 @@
-// A device that faults, by the ioctl of the kernel's self-tests; whoever waits for its faults, reads and answers them.
+// What guests have of a device of the kernel's self-tests: its faults, which a program waits for, reads and answers; and memory of a
+// vIOMMU, which it maps.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct id { uint32_t size, flags, id; };
@@ -16,6 +18,9 @@ struct hwpt { uint32_t size, flags, dev, pt, out, reserved, type, length; uint64
 struct queue { uint32_t size, flags, id; int32_t fd; };
 struct fault { uint32_t flags, dev, pasid, grpid, perm, reserved; uint64_t addr; uint32_t length, cookie; };
 struct response { uint32_t cookie, code; };
+
+struct viommu { uint32_t size, flags, type, dev, hwpt, out, length, reserved; uint64_t data; };
+struct memory { uint32_t in, out; uint64_t offset, length; };
 
 static void need(int ok, const char *what) {
     if (!ok) {
@@ -28,6 +33,24 @@ static int ready(int fd) {
     struct pollfd entry = { fd, POLLIN | POLLOUT, 0 };
     need(poll(&entry, 1, 0) >= 0, "poll");
     return entry.revents;
+}
+
+static void map(int iommufd, uint32_t device, uint32_t ioas) {
+    struct hwpt table = { .size = sizeof table, .flags = 1, .dev = device, .pt = ioas };
+    need(ioctl(iommufd, 0x3b89, &table) == 0, "HWPT_ALLOC");
+    struct memory memory = { .in = 0xbeef };
+    struct viommu viommu = { sizeof viommu, 0, 0xdeadbeef, device, table.out, 0, sizeof memory, 0, (uintptr_t)&memory };
+    need(ioctl(iommufd, 0x3b90, &viommu) == 0 && memory.out == 0xbeef, "VIOMMU_ALLOC");
+    void *half = mmap(NULL, memory.length / 2, PROT_READ, MAP_SHARED, iommufd, memory.offset);
+    need(half == MAP_FAILED && errno == ENXIO, "a half of it");
+    volatile uint32_t *words = mmap(NULL, memory.length, PROT_READ | PROT_WRITE, MAP_SHARED, iommufd, memory.offset);
+    need(words != MAP_FAILED && words[0] == 0xbeef, "mmap");
+    words[2047] = 7;
+    need(words[2047] == 7 && words[2046] == 0, "it is memory");
+    struct id destroy = { .size = 8, .flags = viommu.out };
+    need(ioctl(iommufd, 0x3b80, &destroy) == -1 && errno == EBUSY, "it is mapped");
+    need(munmap((void *)words, memory.length) == 0, "munmap");
+    need(ioctl(iommufd, 0x3b80, &destroy) == 0, "it is mapped no longer");
 }
 
 int main(void) {
@@ -62,6 +85,7 @@ int main(void) {
     struct response response = { .cookie = fault->cookie };
     need(write(queue.fd, &response, sizeof response) == 8, "write");
     need(write(queue.fd, &response, sizeof response) == -1 && errno == EINVAL, "it was answered");
-    puts("a fault was answered");
+    map(iommufd, device.operand[2], ioas.id);
+    puts("a guest was served");
     return 0;
 }

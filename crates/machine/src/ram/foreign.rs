@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use subsystem::{PinError, Task, UserMemory as _};
 
 use super::access::FramePointer;
-use super::process::{Identity, OwnMapping, Page, Spot};
+use super::process::{self, Area, Identity, OwnMapping, Page, Spot};
 use super::table::{Place, Table};
 use super::{FRAME, Found, lock};
 use crate::process::OtherProcess;
@@ -45,6 +45,8 @@ struct State {
     records: HashMap<u64, Record>,
     /// The other processes.
     processes: HashMap<Task, Arc<OtherProcess>>,
+    /// Mappings of files that this process has of the one that it was made of by `fork`: they stay.
+    inherited: Vec<Area>,
 }
 
 /// A page that is pinned at least once.
@@ -169,6 +171,13 @@ impl Foreign {
     pub(super) fn leave(&self, task: Task, other: &Arc<OtherProcess>) {
         let state = &mut *lock(&self.state);
         state.processes.insert(task, Arc::clone(other));
+        let own = |area: &Area| {
+            let mappings = state.records.values().flat_map(|record| &record.mappings);
+            mappings.clone().any(|mapping| mapping.overlaps(&area.range))
+        };
+        let areas = process::areas(&(0..u64::MAX)).unwrap_or_default();
+        let inherited = areas.into_iter().filter(|area| area.is_of_file() && !own(area)).collect();
+        state.inherited = inherited;
         // Memory that both have in common is the same here, and what the machine has mapped itself is its own.
         let leave = |identity: &mut Identity| match identity {
             Identity::Private { of, .. } => of.replace(task).is_none(),
@@ -235,7 +244,13 @@ impl Foreign {
     pub(super) fn pin(&self, pages: Vec<Page>, mapping: Option<OwnMapping>) -> Result<u64, PinError> {
         let state = &mut *lock(&self.state);
         let mut record = Record::new(pages.len(), mapping)?;
-        for page in pages {
+        for mut page in pages {
+            // What processes have in common is reached here, where it stays for as long as devices have it.
+            if page.spot.of.is_some()
+                && let Some(address) = state.inherited.iter().find_map(|area| area.address_of(page.identity))
+            {
+                page.spot = Spot { of: None, address };
+            }
             let Some(frame) = self.hold(state, page) else {
                 for &held in &record.pages {
                     self.let_go(state, held);

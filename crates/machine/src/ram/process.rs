@@ -209,6 +209,11 @@ impl OwnMapping {
         unsafe { mm::mprotect(start, length, protection) }
     }
 
+    /// Whether some of it is in a range.
+    pub(super) fn overlaps(&self, range: &Range<u64>) -> bool {
+        self.mapped.start < range.end && range.start < self.mapped.end
+    }
+
     /// Where it starts.
     pub(super) fn start(&self) -> u64 {
         self.start
@@ -257,6 +262,24 @@ pub(super) struct Area {
 }
 
 impl Area {
+    /// Whether it is of a file, and can be read.
+    pub(super) fn is_of_file(&self) -> bool {
+        self.readable && matches!(self.identity, Identity::File { .. })
+    }
+
+    /// Where in it a page of its file is.
+    pub(super) fn address_of(&self, page: Identity) -> Option<u64> {
+        let (
+            Identity::File { device, inode, page: first },
+            Identity::File { device: of, inode: wanted, page },
+        ) = (self.identity, page)
+        else {
+            return None;
+        };
+        let address = self.range.start + page.checked_sub(first)?.checked_mul(FRAME)?;
+        (device == of && inode == wanted && address < self.range.end).then_some(address)
+    }
+
     /// The part of it that is in a range.
     pub(super) fn part(&self, range: &Range<u64>) -> Option<Area> {
         let part = self.range.start.max(range.start)..self.range.end.min(range.end);

@@ -137,8 +137,11 @@ static void context(void) {
     need(waitpid(-1, NULL, 0) == -1 && errno == ECHILD);
     // What the child has mapped is mapped, and its memory, which both have, is reached.
     need(*(volatile uint32_t *)(bar + 4) == ~0x22222222u);
+    need(strcmp(pages, "of the child") == 0);
+    strcpy(pages, "of the parent");
     copy(address(0x10000), 0x40000, 0);
-    copy(0x40000, address(0x10000) + 4096 - address(0x10000) % 4096 - 128, 1);
+    copy(0x40000, address(0x11000), 1);
+    need(strcmp(pages + 4096, "of the parent") == 0);
     need(unmap(0x10000) == 0);
     need(unmap(0x10000) == -1 && errno == ENOENT);
     // The last close is the machine's, whoever makes it.

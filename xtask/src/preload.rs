@@ -35,6 +35,8 @@ pub(crate) fn build() -> Result<()> {
 
 /// What a register access and a whole program cost under it, against what they cost without.
 pub(crate) fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
+    // A bench builds no library that could go under a program.
+    cargo(&["build", "--quiet", "--release"])?;
     for name in ["trap", "program"] {
         let mut words = vec!["bench", "--quiet", "--bench", name, "--", "--quiet"];
         words.extend(quick.then_some("--quick"));

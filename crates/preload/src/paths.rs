@@ -32,10 +32,13 @@ pub(crate) unsafe fn place(directory: c_int, path: *const c_char, follow: bool) 
     if path.is_null() || state::settings().is_none() {
         return Place::Host;
     }
-    // What the library itself opens is the host's.
-    let Some(_inside) = Inside::enter() else { return Place::Host };
     // SAFETY: it is not null, and the caller has promised the rest.
     let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    if is_plainly_of_host(directory, path) {
+        return Place::Host;
+    }
+    // What the library itself opens is the host's.
+    let Some(_inside) = Inside::enter() else { return Place::Host };
     look(directory, path, follow).unwrap_or(Place::Host)
 }
 
@@ -62,6 +65,16 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
     }
     let shown = c_string(state.shown_path(&plain(&absolute)))?;
     Some(if answers { Place::Machine { state, path: absolute, shown } } else { Place::Shown(shown) })
+}
+
+/// Whether a path leads to the host, as most do, by a look at where it begins.
+fn is_plainly_of_host(directory: c_int, path: &[u8]) -> bool {
+    match path {
+        [] => true,
+        [b'/', ..] => !may_lead_to_machine(Path::new(OsStr::from_bytes(path))),
+        _ if directory == libc::AT_FDCWD => !IN_TREE.load(Ordering::Relaxed),
+        _ => descriptors::kind(directory) != Kind::Directory,
+    }
 }
 
 /// Whether a path may lead to the machine: it goes through a directory in which it has something.

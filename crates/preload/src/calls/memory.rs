@@ -290,7 +290,13 @@ fn move_pinned(
             set_aside(&target, Fate::Unmapped)?;
         }
     }
-    let Some((state, range)) = holder(&kept) else { return move_it() };
+    let Some((state, range)) = holder(&kept) else {
+        // What the keeper has of it for devices is a copy from now on.
+        if flags & libc::MREMAP_FIXED != 0 || flags & libc::MREMAP_MAYMOVE != 0 && wanted > from.len() {
+            set_aside(&kept, Fate::Unmapped)?;
+        }
+        return move_it();
+    };
     let _inside = Inside::enter();
     state.machine.follow(&range, || move_it().map(|start| start as u64)).map(|start| start as usize)
 }

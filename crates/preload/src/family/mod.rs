@@ -14,7 +14,7 @@ mod name;
 mod service;
 mod wire;
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -279,14 +279,4 @@ fn is_hung_up(pipe: &OwnedFd) -> bool {
     let mut polled = [PollFd::new(pipe, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().intersects(PollFlags::HUP | PollFlags::NVAL)
-}
-
-/// A descriptor by its number.
-///
-/// # Safety
-///
-/// It is open, and stays so.
-unsafe fn borrowed(number: i32) -> BorrowedFd<'static> {
-    // SAFETY: as the caller has promised.
-    unsafe { BorrowedFd::borrow_raw(number) }
 }

@@ -1,6 +1,6 @@
 //! The owner of a machine, who waits for others to come: then a keeper is made, and the owner is a client as they are.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -32,11 +32,13 @@ pub(super) fn start(state: &'static State, listener: &OwnedFd) -> bool {
 fn serve(state: &'static State, listener: i32) {
     loop {
         // SAFETY: the family has it open for as long as this process is its owner, which only this thread ends.
-        let listener = unsafe { super::borrowed(listener) };
-        match poll(&mut [PollFd::from_borrowed_fd(listener, PollFlags::IN)], None) {
-            Ok(_) => break,
+        let listener = unsafe { BorrowedFd::borrow_raw(listener) };
+        let mut polled = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+        match poll(&mut polled, None) {
+            Ok(_) if polled[0].revents().contains(PollFlags::IN) => break,
             Err(Errno::INTR) => {}
-            Err(_) => return,
+            // The program has closed whatever was open.
+            Ok(_) | Err(_) => return,
         }
     }
     keep_out();

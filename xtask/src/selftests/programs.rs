@@ -30,7 +30,8 @@ const fn whole(
 }
 
 const WITHOUT_VIOMMU: &str = "it needs a vIOMMU, and skips itself in the variant without one";
-const NO_DESCRIPTOR: &str = "the kernel's mock of a dma-buf answers 0 for the number of the descriptor";
+const NO_DESCRIPTOR: &str =
+    "the kernel answers 0 for the number of the descriptor, ioasis has no dma-bufs of the self-tests";
 
 const IOMMUFD: [(&str, &str); 7] = [
     ("no_viommu.viommu_alloc_nested_iopf", WITHOUT_VIOMMU),

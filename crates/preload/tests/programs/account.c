@@ -1,4 +1,4 @@
-// What the kernel tells of a process's pinned memory, which follows the process it is charged to; and capabilities that are dropped.
+// Pinned memory as the kernel tells it of a process, following the one that it is charged to; capabilities that are dropped; memory that processes share.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 struct alloc { uint32_t size, flags, id; };
 struct option { uint32_t size, id; uint16_t op, reserved; uint32_t object; uint64_t value; };
 struct map_file { uint32_t size, flags, ioas; int32_t fd; uint64_t start, length, iova; };
+struct map { uint32_t size, flags, ioas, reserved; uint64_t va, length, iova; };
 struct change { uint32_t size, reserved; };
 struct test { uint32_t size, op, id, reserved; uint64_t operand[6]; uint32_t last, pad; };
 struct header { uint32_t version; int pid; };
@@ -70,6 +71,8 @@ int main(void) {
     need(ioctl(iommufd, 0x3b81, &alloc) == 0);
     struct test mock = {.size = sizeof mock, .op = 2, .id = alloc.id};
     need(ioctl(iommufd, 0x3ba0, &mock) == 0);
+    char *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    need(shared != MAP_FAILED);
     int memory = memfd_create("memory", 0);
     need(memory >= 0 && ftruncate(memory, 8192) == 0);
     struct map_file map = {.size = sizeof map, .flags = 6, .ioas = alloc.id, .fd = memory, .length = 8192};
@@ -88,6 +91,22 @@ int main(void) {
     int status;
     need(waitpid(child, &status, 0) == child && status == 0);
     need(pinned(getpid()) == 0);
+
+    // Memory that both share stays the same memory when the child has ended that mapped it.
+    strcpy(shared, "before");
+    if ((child = fork()) == 0) {
+        struct map map = {.size = sizeof map, .flags = 7, .ioas = alloc.id, .va = (uintptr_t)shared, .length = 4096, .iova = 1 << 30};
+        need(ioctl(iommufd, 0x3b85, &map) == 0);
+        _exit(0);
+    }
+    need(waitpid(child, &status, 0) == child && status == 0);
+    strcpy(shared, "after!");
+    struct test access = {.size = sizeof access, .op = 5, .id = alloc.id};
+    need(ioctl(iommufd, 0x3ba0, &access) == 0);
+    char copy[8] = "";
+    struct test read = {.size = sizeof read, .op = 8, .id = (uint32_t)access.operand[0], .operand = {1 << 30, 7, (uintptr_t)copy}};
+    need(ioctl(iommufd, 0x3ba0, &read) == 0);
+    need(strcmp(copy, "after!") == 0);
     puts("accounted");
     return 0;
 }

@@ -50,6 +50,5 @@ pub(crate) fn test() -> Result<()> {
     build_ioasis()?;
     cargo(&["fmt", "--check"])?;
     cargo(&["clippy", "--all-targets", "--", "-D", "warnings"])?;
-    cargo(&["build"])?;
     cargo(&["test"])
 }

@@ -38,7 +38,7 @@ impl Bench {
             ioasis.display()
         );
         let own = env::current_exe().expect("this bench's path");
-        let library = own.ancestors().nth(2).expect("the folder of the profile").join("libioasis_preload.so");
+        let library = own.with_file_name("libioasis_preload.so");
         let folder = TempDir::new().expect("a folder");
         fs::write(folder.path().join("machine.toml"), MACHINE).expect("a machine file");
         let source = here.join("benches/programs/ioctls.c");

@@ -41,10 +41,7 @@ impl Under {
         run.arg("--machine").arg(&self.machine).arg("run").args(options).arg("--").args(command);
         // The library that was built with this test, of the same profile.
         let own = env::current_exe().expect("this test's path");
-        run.env(
-            "IOASIS_PRELOAD",
-            own.ancestors().nth(2).expect("the folder of the profile").join("libioasis_preload.so"),
-        );
+        run.env("IOASIS_PRELOAD", own.with_file_name("libioasis_preload.so"));
         run.output().expect("ioasis runs")
     }
 

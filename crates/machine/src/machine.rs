@@ -158,7 +158,7 @@ impl Machine {
         self.shared.world()
     }
 
-    /// Makes a call on the subsystem, and lets happen what follows from it.
+    /// Makes a call on the subsystem, and lets happen what follows from it. Files that were closed unseen are released by the caller before.
     fn call<R>(
         &self,
         memory: &dyn UserMemory,
@@ -166,7 +166,6 @@ impl Machine {
     ) -> R {
         let shared = &*self.shared;
         self.world().domains().checker().call();
-        shared.release_closed();
         shared.settle();
         let (task, caps) = (self.caller.task, self.caller.effective_caps());
         let answer = match &self.caller.elsewhere {

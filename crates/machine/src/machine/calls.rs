@@ -11,6 +11,11 @@ use subsystem::{FileId, Mapped, MappedMemory, MappedRegion, NodeKind, Ready, Use
 use sys::{
     Access, Error, FileKind, Mapping, Memory, MemoryOptions, Mmio, Readiness, Result, Stat, Sys, Tailed,
 };
+use uapi::iommufd::{
+    IOMMU_IOAS_COPY, IOMMU_IOAS_MAP, IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_NOIOMMU_GET_PA, IOMMU_IOAS_UNMAP,
+    IOMMU_OPTION,
+};
+use uapi::vfio::{VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA};
 use uapi::{Command, Errno, SelfContained};
 
 use super::{Machine, live, refused, registers};
@@ -225,6 +230,9 @@ impl Machine {
             None => &own,
             Some(elsewhere) => &*elsewhere.process,
         };
+        if !is_of_memory(command) {
+            self.shared.release_closed();
+        }
         self.call(memory, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument))
             .map_err(|refusal| refused("ioctl", object(), refusal))
     }
@@ -322,6 +330,7 @@ impl Machine {
         let path = file.path().display();
         let id = node(file.opened()).ok_or_else(|| Error::new(call, &path, Errno::ENOTTY))?;
         let argument = memory.address();
+        self.shared.release_closed();
         self.call(memory as &dyn UserMemory, |subsystem, ctx| subsystem.ioctl(ctx, id, command, argument))
             .map_err(|refusal| refused(call, path, refusal))
     }
@@ -365,6 +374,7 @@ impl Machine {
     /// `read(2)` of a file without positions, or at the start of another one.
     pub(super) fn stream_read(&self, open: &Open, path: &Path, bytes: &mut [u8]) -> Result<usize> {
         let Some(id) = node(open) else { return self.read_at(open, path, bytes, 0) };
+        self.shared.release_closed();
         self.call(&NoMemory, |subsystem, ctx| subsystem.read_stream(ctx, id, bytes))
             .map_err(|refusal| refused("read", path.display(), refusal))
     }
@@ -372,6 +382,7 @@ impl Machine {
     /// `write(2)` to a file without positions, or at the start of another one.
     pub(super) fn stream_write(&self, open: &Open, path: &Path, bytes: &[u8]) -> Result<usize> {
         let Some(id) = node(open) else { return self.write_at(open, path, bytes, 0) };
+        self.shared.release_closed();
         self.call(&NoMemory, |subsystem, ctx| subsystem.write_stream(ctx, id, bytes))
             .map_err(|refusal| refused("write", path.display(), refusal))
     }
@@ -380,4 +391,20 @@ impl Machine {
     pub(super) fn node_of(&self, file: &File) -> Option<FileId> {
         node(file.opened())
     }
+}
+
+/// Whether a command is about the memory of a context or a container, which is the same whatever devices are open. Programs make many of
+/// these: nobody looks before whether a file was closed unseen.
+fn is_of_memory(command: u32) -> bool {
+    matches!(
+        command,
+        IOMMU_IOAS_COPY
+            | IOMMU_IOAS_MAP
+            | IOMMU_IOAS_MAP_FILE
+            | IOMMU_IOAS_NOIOMMU_GET_PA
+            | IOMMU_IOAS_UNMAP
+            | IOMMU_OPTION
+            | VFIO_IOMMU_MAP_DMA
+            | VFIO_IOMMU_UNMAP_DMA
+    )
 }

@@ -55,6 +55,8 @@ pub struct MachineSpec {
     /// Build options of the kernel.
     #[serde(deserialize_with = "kconfig::table")]
     pub kconfig: Kconfig,
+    /// Whether the options are on, too, that the kernel's self-tests of IOMMUFD want: `CONFIG_IOMMUFD_TEST` and what it depends on.
+    pub iommufd_test: bool,
     /// Physical memory.
     pub memory: MemorySpec,
     /// Root ports, in any order.
@@ -81,6 +83,7 @@ impl Default for MachineSpec {
             dma: Mode::Enforce,
             cdev_name: CdevName::NoiommuVfio,
             kconfig: Kconfig::FULL,
+            iommufd_test: false,
             memory: MemorySpec::default(),
             ports: Vec::new(),
             devices: Vec::new(),
@@ -353,11 +356,12 @@ impl MachineSpec {
                 format_args!("{unknown:?} is not a capability of Linux"),
             ));
         }
+        let kconfig = self.build_options()?;
         self.check_ports()?;
         self.check_mediated()?;
         let mut seen: BTreeSet<PciAddress> = self.ports.iter().map(|port| port.address).collect();
         for device in &self.devices {
-            if device.driver == Driver::VfioPci && !self.kconfig.has(Symbol::VfioPci) {
+            if device.driver == Driver::VfioPci && !kconfig.has(Symbol::VfioPci) {
                 return Err(SpecError::key(
                     "device.driver",
                     "\"vfio-pci\" needs CONFIG_VFIO_PCI; use \"none\" or a driver of the host",
@@ -390,6 +394,14 @@ impl MachineSpec {
             }
         }
         Ok(())
+    }
+
+    /// The build options of the kernel, all of them.
+    pub(crate) fn build_options(&self) -> Result<Kconfig, SpecError> {
+        if !self.iommufd_test {
+            return Ok(self.kconfig);
+        }
+        self.kconfig.with(&kconfig::FOR_TESTS).map_err(|refused| SpecError::key("iommufd_test", refused))
     }
 
     fn check_ports(&self) -> Result<(), SpecError> {

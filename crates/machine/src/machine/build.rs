@@ -86,7 +86,7 @@ impl Machine {
         };
         let groups = Groups::new(unit, places);
         let mut virtual_functions = Vec::new();
-        let vfio_pci = spec.kconfig.has(Symbol::VfioPci);
+        let vfio_pci = spec.build_options()?.has(Symbol::VfioPci);
         let drivers = Drivers::new(vfio_pci, devices.iter().map(|device| &device.driver));
         for (number, device) in (0..).zip(devices) {
             let Device { address, model, dma_bits, thread, driver, present, isolation: _, vfs } = device;
@@ -237,7 +237,7 @@ fn subsystem(
     groups: Groups,
     log: Arc<Log>,
 ) -> Result<Subsystem<World>, SpecError> {
-    let kconfig = spec.kconfig;
+    let kconfig = spec.build_options()?;
     let topology = bus.topology().clone();
     let tree = Tree::new(kconfig, spec.cdev_name, topology, drivers).map_err(failed("file tree"))?;
     if let Iommu::Translating(iommu) = spec.iommu {

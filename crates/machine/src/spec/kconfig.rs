@@ -5,6 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de};
 use subsystem::kconfig::{Kconfig, Symbol, Tristate};
 
+/// What the kernel's self-tests of IOMMUFD want.
+pub(super) const FOR_TESTS: [(Symbol, Tristate); 4] = [
+    (Symbol::DebugKernel, Tristate::Y),
+    (Symbol::FaultInjection, Tristate::Y),
+    (Symbol::RuntimeTestingMenu, Tristate::Y),
+    (Symbol::IommufdTest, Tristate::Y),
+];
+
 /// An option and the value that it is to have, by their names.
 pub fn setting(name: &str, value: &str) -> Result<(Symbol, Tristate), String> {
     let symbol = Symbol::from_name(name).ok_or_else(|| {

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use machine::{Machine, MachineSpec};
 use rustix::event::{EventfdFlags, eventfd};
-use sys::{Error, Sys, Tailed};
+use sys::{Access, Error, Sys, Tailed};
 use uapi::iommufd::*;
+use uapi::iommufd_test::IOMMU_TEST_CMD;
 use uapi::vfio::*;
 use uapi::{Command, Errno};
 
@@ -163,4 +164,21 @@ fn what_kconfig_refuses_is_refused_with_its_reason() {
     }
     let error = "[kconfig]\nVFIO_GROUP = \"n\"".parse::<MachineSpec>().unwrap_err().to_string();
     assert!(error.contains("VFIO_GROUP: a name begins with CONFIG_"), "{error}");
+}
+
+#[test]
+fn the_options_of_the_kernels_self_tests_have_a_key() {
+    let refused = |text: &str| {
+        let machine = Machine::from_spec(text.parse().unwrap()).unwrap();
+        let iommufd = machine.open(Path::new("/dev/iommu"), Access::ReadWrite).unwrap();
+        // SAFETY: no argument is there, which every command of this file refuses.
+        unsafe { machine.ioctl_raw(iommufd.as_fd(), IOMMU_TEST_CMD, std::ptr::null_mut()) }
+            .unwrap_err()
+            .errno()
+    };
+    assert_eq!(refused(""), Errno::ENOTTY);
+    assert_eq!(refused("iommufd_test = true"), Errno::EFAULT);
+    let without = "iommufd_test = true\n[kconfig]\nCONFIG_IOMMUFD = \"n\"\n";
+    let error = Machine::from_spec(without.parse().unwrap()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("iommufd_test") && error.contains("CONFIG_IOMMUFD"), "{error}");
 }

@@ -1,6 +1,7 @@
 //! Running commands.
 
 use std::env;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -134,6 +135,17 @@ pub(crate) fn cache() -> Result<PathBuf> {
         .or_else(|| Some(absolute("HOME")?.join(".cache")))
         .context("no cache folder: neither XDG_CACHE_HOME nor HOME names an absolute path")?;
     Ok(folder.join("ioasis"))
+}
+
+/// Waits until no other chore works in a folder, and keeps others out of it until the answer is dropped.
+pub(crate) fn alone_in(folder: &Path) -> Result<File> {
+    let path = folder.join(".lock");
+    let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        println!("another chore works in {}: waiting for it", folder.display());
+    }
+    lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(lock)
 }
 
 /// The root of the workspace.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::folder;
 use crate::packages::{self, Need};
+use crate::run::alone_in;
 use crate::vm::kernel;
 
 /// What the build needs, and Debian's package of each.
@@ -33,6 +34,8 @@ pub(super) fn build(source: Option<&Path>) -> Result<()> {
     check_tools()?;
     let source = kernel::source(source)?;
     let folder = folder()?;
+    fs::create_dir_all(&folder)?;
+    let _alone = alone_in(&folder)?;
     let headers = folder.join("headers");
     fs::create_dir_all(&headers)?;
 

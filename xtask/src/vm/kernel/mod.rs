@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::kernels::{self, Choice, Variant};
-use crate::run::{cache, run as run_command};
+use crate::run::{alone_in, cache, run as run_command};
 use build::Tree;
 use version::Version;
 
@@ -91,6 +91,7 @@ fn announce(work: &Path, jobs: usize) {
 /// An unpacked source of Linux 7.3 or newer: what `given` names, or else that of the distribution's package.
 pub(crate) fn source(given: Option<&Path>) -> Result<PathBuf> {
     let work = work()?;
+    let _alone = alone_in(&work)?;
     let source = match given {
         Some(path) => unpacked(path, &work)?,
         None => packaged(&work)?,

@@ -344,3 +344,29 @@ fn what_cannot_run_so_is_refused() {
     fails(&under.run(&[], &["no-such-program"]), "there is no program no-such-program");
     fails(&Under::machine("[[device]]\n").run(&[], &["true"]), "address");
 }
+
+/// The rows of what Linux does that take several processes or address spaces, asked as on a kernel.
+#[test]
+fn rows_that_take_several_processes() {
+    // Physical addresses are shown in pagemap to who has this.
+    const ALL: &str = "capabilities = [\"CAP_SYS_RAWIO\", \"CAP_IPC_LOCK\", \"CAP_SYS_ADMIN\"]\n";
+    let ioasis = ioasis().display().to_string();
+    let rows = [("", "B-031 B-041 B-086 B-304 B-666 B-673 B-674"), (BEHIND_AN_IOMMU, "B-086 B-649 B-666")];
+    for (iommu, rows) in rows {
+        let under = Under::machine(&[ALL, iommu, PLAIN].concat());
+        for row in rows.split_ascii_whitespace() {
+            let output = under.run(
+                &[],
+                &[&ioasis, "conform", "--device", "0000:42:00.0", "--allow-noiommu", "--filter", row],
+            );
+            let text = String::from_utf8_lossy(&output.stdout);
+            let all: Vec<&str> = text
+                .lines()
+                .filter(|line| line.trim_start().starts_with("all "))
+                .flat_map(str::split_ascii_whitespace)
+                .collect();
+            // Passed and failed, in the table of areas and in that of modes.
+            assert!(output.status.success() && all.starts_with(&["all", "1", "0"]), "{row}: {output:?}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ const FUNCTIONS: &str = "open open64 openat openat64 __open_2 __open64_2 __opena
     __xstat64 __lxstat __lxstat64 __fxstat __fxstat64 __fxstatat __fxstatat64 statx access faccessat euidaccess eaccess readlink \
     readlinkat __readlink_chk realpath __realpath_chk opendir closedir readdir readdir64 scandir scandir64 glob glob64 nftw nftw64 \
     ftw ftw64 fts_open fts_read fts_children fts_set fts_close fts64_open fts64_read fts64_children fts64_set fts64_close chdir fchdir getcwd poll __poll_chk ppoll __ppoll_chk select pselect epoll_ctl epoll_wait epoll_pwait recvmsg \
-    recvmmsg inotify_add_watch getxattr lgetxattr listxattr llistxattr sigaction signal sigprocmask pthread_sigmask _Fork vfork \
+    recvmmsg inotify_add_watch getxattr lgetxattr listxattr llistxattr sigaction signal sigprocmask pthread_sigmask capset unshare _Fork vfork \
     __vfork _exit _Exit syscall";
 
 /// The names that a library exports, and those that it imports.

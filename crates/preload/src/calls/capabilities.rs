@@ -37,15 +37,32 @@ pub unsafe extern "C-unwind" fn capset(header: *mut Header, sets: *const Sets) -
     // SAFETY: as the caller has promised.
     let answer = unsafe { raw!(SYS_capset, header, sets) };
     let after = effective();
-    if before != after
-        && !is_inside()
+    if before != after {
+        change(after & !before, before & !after);
+    }
+    reply_int(answer)
+}
+
+/// `unshare(2)`: who makes a user namespace has capabilities in that alone, and the machine is not of it.
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn unshare(flags: c_int) -> c_int {
+    // SAFETY: nothing is passed but a number.
+    let answer = unsafe { raw!(SYS_unshare, flags) };
+    if answer.is_ok() && flags & libc::CLONE_NEWUSER != 0 {
+        change(0, u64::MAX);
+    }
+    reply_int(answer)
+}
+
+/// Tells the machine of capabilities that come into effect, and of others that go out of it.
+fn change(raised: u64, dropped: u64) {
+    if !is_inside()
         && let Some(state) = state::get()
     {
         let _inside = Inside::enter();
         // A machine that is gone asks for none.
-        let _told = state.capabilities(after & !before, before & !after);
+        let _told = state.capabilities(raised, dropped);
     }
-    reply_int(answer)
 }
 
 /// Those of this thread that are in effect, by their bits.

@@ -92,6 +92,7 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
             }
             libc::SYS_creat => with!(open::creat; first, second),
             libc::SYS_capset => with!(capabilities::capset; first, second),
+            libc::SYS_unshare => with!(capabilities::unshare; first),
             libc::SYS_close => with!(descriptor::close; first),
             libc::SYS_close_range => with!(descriptor::close_range; first, second, third),
             libc::SYS_dup => with!(descriptor::dup; first),

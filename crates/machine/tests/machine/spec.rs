@@ -87,7 +87,7 @@ fn each_mistake_is_named() {
         (
             "unsafe_mode = true".into(),
             "line 1: unknown field `unsafe_mode`, expected one of `iommu`, `unsafe_noiommu_mode`, \
-             `allow_unsafe_interrupts`, `enable_sriov`, `vfio_iommu_type1`, `capabilities`, `dma`, `cdev_name`, `kconfig`, `memory`, `port`, `device`, `mediated`, `limits`",
+             `allow_unsafe_interrupts`, `enable_sriov`, `vfio_iommu_type1`, `capabilities`, `dma`, `cdev_name`, `kconfig`, `iommufd_test`, `memory`, `port`, `device`, `mediated`, `limits`",
         ),
         (
             device("model = \"edu\"\nmask = 3"),

@@ -95,6 +95,19 @@ fn a_driver_in_c() {
 }
 
 #[test]
+fn a_driver_in_rust_on_libc() {
+    for (text, node) in [(PLAIN.to_owned(), "noiommu-vfio0"), ([BEHIND_AN_IOMMU, PLAIN].concat(), "vfio0")] {
+        let under = Under::machine(&text);
+        let program = under.folder.path().join("drive").display().to_string();
+        let source = here().join("tests/programs/drive.rs");
+        let mut compiler = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        let built = compiler.args(["--edition", "2024", "-O", "-o", &program]).arg(source).status();
+        assert!(built.expect("rustc runs").success());
+        says(&under.run(&[], &[&program, &format!("/dev/vfio/devices/{node}")]), "there and back\n");
+    }
+}
+
+#[test]
 fn a_driver_that_makes_system_calls_by_itself() {
     let header = here().join("tests/programs/itself.h").display().to_string();
     for text in [PLAIN.to_owned(), [BEHIND_AN_IOMMU, PLAIN].concat()] {

@@ -38,6 +38,8 @@ pub(crate) struct State {
     shown: AtomicU64,
 }
 
+/// Whether the process is in a user namespace of its own: it has no capabilities on the machine.
+pub(crate) static IN_NAMESPACE: AtomicBool = AtomicBool::new(false);
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static STATE: OnceLock<Option<State>> = OnceLock::new();
 
@@ -93,6 +95,9 @@ fn build(settings: &'static Settings) -> Option<State> {
         shown: AtomicU64::new(u64::MAX),
     });
     let state = state.inspect_err(|error| settings.report.tell(Kind::Trouble, error)).ok()?;
+    if IN_NAMESPACE.load(Ordering::Relaxed) {
+        state.machine.change_capabilities(0, u64::MAX);
+    }
     state.show_tree();
     Some(state)
 }

@@ -2,6 +2,7 @@
 //! or the machine file.
 
 use std::ffi::c_int;
+use std::sync::atomic::Ordering;
 
 use crate::inside::{Inside, is_inside};
 use crate::raw::{raw, reply_int};
@@ -49,7 +50,11 @@ pub extern "C-unwind" fn unshare(flags: c_int) -> c_int {
     // SAFETY: nothing is passed but a number.
     let answer = unsafe { raw!(SYS_unshare, flags) };
     if answer.is_ok() && flags & libc::CLONE_NEWUSER != 0 {
-        change(0, u64::MAX);
+        // Before the namespace has its users, no machine can be made: it is told when there is one.
+        state::IN_NAMESPACE.store(true, Ordering::Relaxed);
+        if state::existing().is_some() {
+            change(0, u64::MAX);
+        }
     }
     reply_int(answer)
 }

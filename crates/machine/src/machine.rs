@@ -278,8 +278,7 @@ impl Descriptors<World> for Shared {
     }
 
     fn event(&self, fd: i32) -> Result<Event, Errno> {
-        let descriptor = process::duplicate(fd)?;
-        if process::is_eventfd(&descriptor) { Ok(Event::new(descriptor)) } else { Err(Errno::EINVAL) }
+        process::eventfd(process::duplicate(fd)?).map(Event::new)
     }
 
     fn backing(&self, fd: i32) -> Result<subsystem::Backing, Errno> {

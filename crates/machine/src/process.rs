@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use std::fmt;
 use std::fs;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use rustix::mm::{self, MapFlags, ProtFlags};
@@ -177,10 +177,11 @@ pub(crate) fn duplicate(number: i32) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(file, 0).map_err(errno)
 }
 
-/// Whether a descriptor is an eventfd, by the name that the kernel gives those.
-pub(crate) fn is_eventfd(descriptor: impl AsFd) -> bool {
-    let link = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd()));
-    link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]")
+/// A descriptor that must be an eventfd, which the kernel's name for those tells.
+pub(crate) fn eventfd(descriptor: OwnedFd) -> Result<OwnedFd, Errno> {
+    let link = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    let is_one = link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]");
+    is_one.then_some(descriptor).ok_or(Errno::EINVAL)
 }
 
 /// An error number of the host as one of the machine.
@@ -276,9 +277,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_not_open_are_refused() {
+    fn what_is_not_open_or_no_eventfd_is_refused() {
         assert_eq!(duplicate(-1).unwrap_err(), Errno::EBADF);
         assert_eq!(duplicate(1 << 20).unwrap_err(), Errno::EBADF);
-        assert!(!is_eventfd(std::io::stdin()));
+        let event = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        assert!(eventfd(event).is_ok());
+        assert_eq!(eventfd(tempfile::tempfile().unwrap().into()).unwrap_err(), Errno::EINVAL);
     }
 }

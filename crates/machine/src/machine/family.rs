@@ -116,8 +116,7 @@ impl Descriptors<World> for OtherDescriptors<'_> {
     }
 
     fn event(&self, fd: i32) -> Result<Event, Errno> {
-        let descriptor = self.elsewhere.process.duplicate(fd)?;
-        if process::is_eventfd(&descriptor) { Ok(Event::new(descriptor)) } else { Err(Errno::EINVAL) }
+        process::eventfd(self.elsewhere.process.duplicate(fd)?).map(Event::new)
     }
 
     fn backing(&self, fd: i32) -> Result<subsystem::Backing, Errno> {

@@ -49,11 +49,13 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
         [] => return None,
         _ => base(directory)?.join(OsStr::from_bytes(path)),
     };
-    if !may_lead_to_machine(&absolute) {
-        return None;
-    }
-    let state = state::get()?;
-    let Ok(entry) = state.look_up(&absolute, follow) else {
+    let found = if may_lead_to_machine(absolute.as_os_str().as_bytes()) {
+        let state = state::get()?;
+        state.look_up(&absolute, follow).ok().map(|entry| (state, entry))
+    } else {
+        None
+    };
+    let Some((state, entry)) = found else {
         // In a directory of the tree the folder has a link for what is the host's: that itself is meant.
         let is_name = !path.starts_with(b"/") && !path.contains(&b'/') && path != b"..";
         return if is_name { c_string(absolute).map(Place::Shown) } else { None };
@@ -71,18 +73,22 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
 fn is_plainly_of_host(directory: c_int, path: &[u8]) -> bool {
     match path {
         [] => true,
-        [b'/', ..] => !may_lead_to_machine(Path::new(OsStr::from_bytes(path))),
+        [b'/', ..] => !may_lead_to_machine(path),
         _ if directory == libc::AT_FDCWD => !IN_TREE.load(Ordering::Relaxed),
         _ => descriptors::kind(directory) != Kind::Directory,
     }
 }
 
-/// Whether a path may lead to the machine: it goes through a directory in which it has something.
-fn may_lead_to_machine(path: &Path) -> bool {
-    let mut names = path.components().map(|component| component.as_os_str());
-    let first = names.nth(1);
-    let tops = ["dev", "sys", "proc", ".."].map(OsStr::new);
-    first.is_some_and(|first| tops.contains(&first)) || names.any(|name| name == "..")
+/// Whether an absolute path may lead to the machine: it goes through a directory in which it has something. All calls on paths pay for this.
+fn may_lead_to_machine(path: &[u8]) -> bool {
+    let is_name = |name: &&[u8]| !name.is_empty() && *name != b".";
+    let mut names = path.split(|&byte| byte == b'/').filter(is_name);
+    let leads = match names.next() {
+        Some(b"dev") => matches!(names.next(), None | Some(b"iommu" | b"vfio")),
+        Some(b"sys" | b"proc") => true,
+        _ => false,
+    };
+    leads || path.windows(2).any(|pair| pair == b"..")
 }
 
 /// The path in the machine of a directory of the tree, or of the root.
@@ -150,4 +156,18 @@ pub(crate) fn look_where_we_are() {
     let here = rustix::fs::readlink("/proc/self/cwd", Vec::new()).map(CString::into_bytes);
     let inside = here.is_ok_and(|here| here == b"/" || without_root(&here).is_some());
     IN_TREE.store(inside, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_at_a_path_tells_most_of_the_host_s() {
+        let leads =
+            ["/dev", "//dev/./vfio/5", "/dev/iommu", "/./sys", "/proc/self/fd", "/tmp/../dev/iommu", "/.."];
+        leads.iter().for_each(|path| assert!(may_lead_to_machine(path.as_bytes()), "{path}"));
+        let others = ["/", "/.", "/devices", "/dev/null", "/dev/shm/vfio", "/home/dev/vfio", "/usr/lib/sys"];
+        others.iter().for_each(|path| assert!(!may_lead_to_machine(path.as_bytes()), "{path}"));
+    }
 }

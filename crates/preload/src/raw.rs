@@ -1,7 +1,8 @@
 //! System calls, made without libc: what it exports, this library may have taken the place of.
 
 use std::arch::asm;
-use std::ffi::{CStr, c_int, c_long};
+use std::ffi::{CStr, c_char, c_int, c_long};
+use std::ptr;
 
 use crate::inside::is_inside;
 
@@ -45,11 +46,31 @@ pub(crate) unsafe fn call_waiting(number: c_long, arguments: [usize; 6]) -> Answ
         // SAFETY: as the caller has promised.
         return unsafe { call(number, arguments) };
     }
+    if is_single_threaded() {
+        // Nobody cancels it while it waits; it may have cancelled itself before.
+        // SAFETY: as the caller has promised.
+        return unsafe {
+            pthread_testcancel();
+            call(number, arguments)
+        };
+    }
     let before = CancelType::Asynchronous.set();
     // SAFETY: as the caller has promised.
     let answer = unsafe { call(number, arguments) };
     before.set();
     answer
+}
+
+unsafe extern "C-unwind" {
+    static __libc_single_threaded: c_char;
+    fn pthread_testcancel();
+    fn pthread_setcanceltype(kind: c_int, before: *mut c_int) -> c_int;
+}
+
+/// Whether libc knows that there is one thread.
+fn is_single_threaded() -> bool {
+    // SAFETY: libc has it, and writes to it where it makes a thread, or has joined the last.
+    unsafe { ptr::read_volatile(&raw const __libc_single_threaded) != 0 }
 }
 
 /// When a thread is cancelled.
@@ -65,9 +86,6 @@ pub(crate) enum CancelType {
 impl CancelType {
     /// Says so of the calling thread; what it was before. One that is to be cancelled may not return.
     pub(crate) fn set(self) -> Self {
-        unsafe extern "C-unwind" {
-            fn pthread_setcanceltype(kind: c_int, before: *mut c_int) -> c_int;
-        }
         let mut before = 0;
         // SAFETY: the number is this function's own.
         unsafe { pthread_setcanceltype(self as c_int, &raw mut before) };

@@ -258,6 +258,7 @@ fn page_faults_are_answered_and_memory_of_a_viommu_is_mapped() {
 fn signals_and_cancellation_come_between_calls() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &[&under.compiled("handlers", &["-O1"])]), "handled\n");
+    says(&under.run(&[], &[&under.compiled("alone", &[])]), "cancelled\n");
     says(&under.run(&[], &[&under.compiled("cancel", &["-O1", "-pthread"])]), "cancelled\n");
 }
 

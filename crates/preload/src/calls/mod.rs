@@ -36,6 +36,7 @@ use crate::inside::{Inside, is_inside};
 use crate::state::{self, State};
 
 /// Does work on the machine's file behind a descriptor; `None` if it is none.
+#[inline]
 fn on_file<R>(
     number: c_int,
     work: impl FnOnce(&'static State, File) -> Result<R, c_int>,
@@ -47,11 +48,21 @@ fn on_file<R>(
 }
 
 /// As [`on_file`], for a call that finds by itself whether there is such a file.
+// Most descriptors are the host's: a call on one is to cost no more than a look at its number.
+#[inline]
 fn on_key<R>(
     number: c_int,
     work: impl FnOnce(&'static State, FileKey) -> Result<R, c_int>,
 ) -> Option<Result<R, c_int>> {
-    if descriptors::kind(number) != Kind::Machine || is_inside() {
+    if descriptors::kind(number) == Kind::Machine { on_key_of_machine(number, work) } else { None }
+}
+
+#[inline(never)]
+fn on_key_of_machine<R>(
+    number: c_int,
+    work: impl FnOnce(&'static State, FileKey) -> Result<R, c_int>,
+) -> Option<Result<R, c_int>> {
+    if is_inside() {
         return None;
     }
     let state = state::existing()?;

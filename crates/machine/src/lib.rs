@@ -26,7 +26,7 @@ pub use dma::{Access, DmaError, DmaPort, Doing, Finding, Mapped, Mode as DmaMode
 pub use file::{BareFile, File, FileKey};
 pub use kept::kept_descriptors;
 pub use machine::{BareRegion, CustomDevice, GiveDescriptor, Handle, Machine, Process, TreeEntry};
-pub use ram::{Fate, LayoutKind};
+pub use ram::{Fate, LayoutKind, PinCounts};
 pub use spec::{
     CAPABILITIES, CdevName, DeviceSpec, Driver, Iommu, IommuSpec, Limits, MachineSpec, MediatedModel,
     MediatedSpec, MemorySpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, Size, SpecError, Type1Spec, Uuid,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use machine::{BareFile, BareRegion, FileKey, Machine, TreeEntry};
+use machine::{BareFile, BareRegion, Fate, FileKey, Machine, TreeEntry};
 use serde::{Deserialize, Serialize};
 use sys::{Access, Mapping, Width};
 
@@ -47,8 +47,8 @@ pub(crate) enum Request<'a> {
     Closed,
     /// Capabilities that come into effect for the process, and those that go out of it, by their bits.
     Capabilities { raised: u64, dropped: u64 },
-    /// The process is about to unmap memory, if it is one whose machine the keeper has.
-    Unmapping(Range<u64>),
+    /// The process is about to unmap or to empty memory that devices may have.
+    Unmapping { range: Range<u64>, fate: Fate },
 }
 
 impl fmt::Display for Request<'_> {
@@ -61,7 +61,9 @@ impl fmt::Display for Request<'_> {
             Request::Read { .. } => f.write_str("read"),
             Request::Write { .. } => f.write_str("write"),
             Request::Seek { .. } => f.write_str("lseek"),
-            Request::Map { .. } | Request::Mapped(_) | Request::Unmapping(_) => f.write_str("mmap or munmap"),
+            Request::Map { .. } | Request::Mapped(_) | Request::Unmapping { .. } => {
+                f.write_str("mmap or munmap")
+            }
             Request::Load { offset, .. } => write!(f, "a load from the register at {offset:#x}"),
             Request::Store { offset, .. } => write!(f, "a store to the register at {offset:#x}"),
             Request::Turn => f.write_str("a wait"),
@@ -195,8 +197,11 @@ impl State {
                 machine.change_capabilities(raised, dropped);
                 Answer::Done
             }
-            Request::Unmapping(ref range) => {
-                machine.copy_memory(range);
+            Request::Unmapping { ref range, fate } => {
+                machine.set_aside(range, fate).map_err(|error| {
+                    self.refused(&error);
+                    libc::ENOMEM
+                })?;
                 Answer::Done
             }
         })
@@ -303,6 +308,6 @@ calls! {
     closed() -> () = Request::Closed, Answer::Done => ();
     /// Says which capabilities come into effect for this process, and which go.
     capabilities(raised: u64, dropped: u64) -> () = Request::Capabilities { raised, dropped }, Answer::Done => ();
-    /// Has memory copied that devices have and this process unmaps.
-    unmapping(range: Range<u64>) -> () = Request::Unmapping(range), Answer::Done => ();
+    /// Has memory kept that devices have and this process unmaps or empties.
+    unmapping(range: Range<u64>, fate: Fate) -> () = Request::Unmapping { range, fate }, Answer::Done => ();
 }

@@ -70,9 +70,9 @@ impl Traps {
         self.count.store(parts.len(), Ordering::Relaxed);
     }
 
-    /// Addresses are unmapped, or something else is mapped there.
-    pub(crate) fn remove(&self, addresses: &Range<usize>) {
-        self.change(addresses, |_| None);
+    /// Addresses are unmapped, or something else is mapped there. Whether there were registers.
+    pub(crate) fn remove(&self, addresses: &Range<usize>) -> bool {
+        self.change(addresses, |_| None)
     }
 
     /// Where what is mapped.
@@ -113,16 +113,16 @@ impl Traps {
         at >= addresses.end
     }
 
-    /// What was mapped at some addresses is at others now, as much of it as these are.
-    pub(crate) fn move_to(&self, from: &Range<usize>, to: &Range<usize>) {
+    /// What was mapped at some addresses is at others now, as much of it as these are. Whether there were registers at any of them.
+    pub(crate) fn move_to(&self, from: &Range<usize>, to: &Range<usize>) -> bool {
         let kept = from.start..from.end.min(from.start + to.len());
-        self.remove(&(kept.end..from.end));
+        let mut were_any = self.remove(&(kept.end..from.end));
         if from.start == to.start {
-            return;
+            return were_any;
         }
-        self.remove(to);
+        were_any |= self.remove(to);
         // Cut at the ends.
-        self.change(&kept, Some);
+        were_any |= self.change(&kept, Some);
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let moved: Vec<(usize, Part)> = parts.range(kept).map(|(start, part)| (*start, *part)).collect();
         for (start, _) in &moved {
@@ -133,10 +133,11 @@ impl Traps {
             moved.into_iter().map(|(start, part)| (shifted(start), Part { end: shifted(part.end), ..part })),
         );
         self.count.store(parts.len(), Ordering::Relaxed);
+        were_any
     }
 
-    /// Cuts out the parts within addresses and puts in what becomes of each.
-    fn change(&self, addresses: &Range<usize>, becomes: impl Fn(Part) -> Option<Part>) {
+    /// Cuts out the parts within addresses and puts in what becomes of each. Whether there are such.
+    fn change(&self, addresses: &Range<usize>, becomes: impl Fn(Part) -> Option<Part>) -> bool {
         let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
         let touched: Vec<usize> = parts
             .range(..addresses.end)
@@ -144,6 +145,7 @@ impl Traps {
             .take_while(|(_, part)| part.end > addresses.start)
             .map(|(start, _)| *start)
             .collect();
+        let are_any = !touched.is_empty();
         for start in touched {
             let Some(part) = parts.remove(&start) else { continue };
             let middle = start.max(addresses.start)..part.end.min(addresses.end);
@@ -159,6 +161,7 @@ impl Traps {
             }
         }
         self.count.store(parts.len(), Ordering::Relaxed);
+        are_any
     }
 
     /// The part with an address, and where in the registers that is.

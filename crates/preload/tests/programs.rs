@@ -268,7 +268,9 @@ fn memory_that_is_unmapped_stays_with_its_devices() {
         for text in [text.clone(), text.replace("thread = false", "thread = true")] {
             let under = Under::machine(&text);
             let (unmap, node) = (under.compiled("unmap", &[]), format!("/dev/vfio/devices/{node}"));
-            says(&under.run(&[], &[&unmap, &node]), "lived on\n");
+            for way in ["alone", "kept", "child"] {
+                says(&under.run(&[], &[&unmap, &node, way]), "lived on\n");
+            }
             for way in ["free", "protect"] {
                 let output = under.run(&[], &[&unmap, &node, way]);
                 fails(&output, "has unmapped or protected that memory while the device had it");

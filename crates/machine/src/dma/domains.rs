@@ -225,21 +225,19 @@ impl Domains {
         self.ram.unpin(pin, first, pages, || self.quiesce());
     }
 
-    /// The program is about to unmap memory ([`Ram::set_aside`]).
-    pub(crate) fn set_aside(&self, range: &Range<u64>, fate: Fate) -> Result<(), Errno> {
-        self.ram.set_aside(range, fate, || self.quiesce())
+    /// A process is about to unmap memory, or has ended ([`Ram::set_aside`]).
+    pub(crate) fn set_aside(&self, task: Task, range: &Range<u64>, fate: Fate) -> Result<(), Errno> {
+        self.ram.set_aside(task, range, fate, || self.quiesce())
     }
 
-    /// The program moves memory ([`Ram::follow`]).
-    pub(crate) fn follow<E>(&self, from: &Range<u64>, go: impl FnOnce() -> Result<u64, E>) -> Result<u64, E> {
-        self.ram.follow(from, || self.quiesce(), go)
-    }
-
-    /// Another process ends, or unmaps memory. What devices have of it stays with them, elsewhere: returns when no access is under way
-    /// that began before.
-    pub(crate) fn retire(&self, task: Task, range: &Range<u64>) {
-        self.ram.retire(task, range);
-        self.quiesce();
+    /// A process moves memory ([`Ram::follow`]).
+    pub(crate) fn follow<E>(
+        &self,
+        task: Task,
+        from: &Range<u64>,
+        go: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<u64, E> {
+        self.ram.follow(task, from, || self.quiesce(), go)
     }
 
     fn quiesce(&self) {

@@ -226,9 +226,10 @@ impl Machine {
     }
 
     /// The program is about to unmap memory that it has mapped itself, or to give its pages up: those that devices have stay with them,
-    /// elsewhere in the address space, until they are unmapped for the last device. After that the program does it.
+    /// elsewhere in the address space, until they are unmapped for the last device. After that the program does it. What another
+    /// process than this is about to unmap is copied.
     pub fn set_aside(&self, addresses: &Range<u64>, fate: Fate) -> Result<()> {
-        self.world().domains().set_aside(addresses, fate).map_err(|error| {
+        self.world().domains().set_aside(self.caller.task, addresses, fate).map_err(|error| {
             let what = format!("pinned memory in {:#x}..{:#x}", addresses.start, addresses.end);
             Error::new("set aside", what, errno(error))
         })
@@ -240,10 +241,10 @@ impl Machine {
         from: &Range<u64>,
         go: impl FnOnce() -> std::result::Result<u64, E>,
     ) -> std::result::Result<u64, E> {
-        self.world().domains().follow(from, go)
+        self.world().domains().follow(self.caller.task, from, go)
     }
 
-    /// Whether devices have memory that the program has mapped itself, at some of these addresses.
+    /// Whether devices have memory that this process has mapped itself, at some of these addresses.
     #[must_use]
     pub fn has_pinned(&self, addresses: &Range<u64>) -> bool {
         self.world().ram().has_pinned(addresses)

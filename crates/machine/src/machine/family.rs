@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use uapi::Errno;
 use super::{Caller, Machine, Shared};
 use crate::bus::Event;
 use crate::process::{self, OtherProcess};
+use crate::ram::{Fate, PinCounts};
 use crate::world::World;
 
 /// A process whose calls are made on a machine that another one keeps.
@@ -50,11 +50,12 @@ impl fmt::Debug for Elsewhere {
 
 impl Machine {
     /// The process that had this machine so far is another one now: this one was made by `fork` to keep the machine for it and its
-    /// children. Called while nothing else of the machine is under way.
-    pub fn keep_for(&self, pid: Pid) -> rustix::io::Result<Process> {
+    /// children. Called while nothing else of the machine is under way. From now on all of them find in `counts` what is pinned of
+    /// their memory.
+    pub fn keep_for(&self, pid: Pid, counts: PinCounts) -> rustix::io::Result<Process> {
         let other = Arc::new(OtherProcess::open(pid)?);
         let task = self.caller.task;
-        self.world().ram().leave(task, &other);
+        self.world().ram().leave(task, &other, counts);
         self.world().regions().set(None, Vec::new());
         self.shared.set_mapped(None, BTreeSet::new());
         Ok(Process { task, effective: Arc::clone(&self.caller.effective), other })
@@ -81,22 +82,24 @@ impl Machine {
         Machine { shared: Arc::clone(&self.shared), caller }
     }
 
-    /// The process of the caller, which is not this one, is about to unmap memory: what devices have of it is copied for them.
-    pub fn copy_memory(&self, range: &Range<u64>) {
-        self.world().domains().retire(self.caller.task, range);
-    }
-
     /// A process has ended, or started another program: its memory is gone, but for what devices have of it.
     pub fn leave(&self, process: &Process) {
         self.world().regions().set(Some(process.task), Vec::new());
         self.shared.set_mapped(Some(process.task), BTreeSet::new());
-        self.world().domains().retire(process.task, &(0..u64::MAX));
+        // Nothing of another process is refused.
+        let _copied = self.world().domains().set_aside(process.task, &(0..u64::MAX), Fate::Unmapped);
         self.world().ram().forget(process.task);
         self.shared.release_closed();
     }
 }
 
 impl Process {
+    /// Its number in [`PinCounts`].
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.task.0
+    }
+
     /// Whether it has ended.
     #[must_use]
     pub fn is_over(&self) -> bool {

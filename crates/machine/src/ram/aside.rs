@@ -5,13 +5,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use subsystem::Task;
 
 use super::Ram;
-use super::foreign::Moved;
+use super::accounts::Space;
+use super::foreign::{Moved, Within};
 use super::process::{self, Area, Identity, OwnMapping};
 
 /// What the program is about to do with memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fate {
     /// Nothing, or something else, is mapped there then.
     Unmapped,
@@ -20,15 +23,21 @@ pub enum Fate {
 }
 
 impl Ram {
-    /// The program is about to unmap memory: what of it is pinned is kept elsewhere from now on. `quiesce` is called if there is such
+    /// A process is about to unmap memory: what of it is pinned is kept elsewhere from now on. `quiesce` is called if there is such
     /// memory, to return when every access of a device is over that began before.
     pub(crate) fn set_aside(
         &self,
+        task: Task,
         range: &Range<u64>,
         fate: Fate,
         quiesce: impl FnOnce(),
     ) -> Result<(), Errno> {
-        self.foreign.relocate(range, quiesce, |pinned, moves| {
+        if !matches!(self.accounts.space(task), Space::Here) {
+            self.foreign.retire(task, range, fate, quiesce);
+            return Ok(());
+        }
+        self.foreign.relocate(None, range, quiesce, |pinned, moves| {
+            let pinned = Within::join(pinned);
             if pinned.is_empty() {
                 return Ok(());
             }
@@ -50,21 +59,23 @@ impl Ram {
         })
     }
 
-    /// The program moves memory: `go` does it, and answers where it starts then. Devices reach it there.
+    /// A process moves memory: `go` does it, and answers where it starts then. Devices reach it there.
     pub(crate) fn follow<E>(
         &self,
+        task: Task,
         from: &Range<u64>,
         quiesce: impl FnOnce(),
         go: impl FnOnce() -> Result<u64, E>,
     ) -> Result<u64, E> {
-        self.foreign.relocate(from, quiesce, |_, moves| {
+        let of = if matches!(self.accounts.space(task), Space::Here) { None } else { Some(task) };
+        self.foreign.relocate(of, from, quiesce, |_, moves| {
             let to = go()?;
             moves.push(Moved { from: from.clone(), to, kept: None });
             Ok(to)
         })
     }
 
-    /// Whether memory of the program at some addresses is pinned.
+    /// Whether memory of this process at some addresses is pinned.
     pub(crate) fn has_pinned(&self, range: &Range<u64>) -> bool {
         self.foreign.has_pinned(range)
     }

@@ -5,10 +5,11 @@
 //! possible.
 //!
 //! Devices reach a frame through the mapping that it was pinned by, so what the program writes there later is what they
-//! read, copy on write included. When that mapping goes or moves, and the machine is told, the frame goes with it. It may be one of
-//! another process, for which the machine is kept: when that ends, a copy of the page stays here for devices.
+//! read, copy on write included. When that mapping goes or moves, and the machine is told, the frame goes with it (`moving`). It may be
+//! one of another process, for which the machine is kept (`elsewhere`).
 
 mod elsewhere;
+mod moving;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,9 +19,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use subsystem::{PinError, Task};
 
-use elsewhere::OwnPage;
+pub(super) use moving::{Moved, Within};
 
 use super::access::FramePointer;
+use super::counts::PinCounts;
 use super::process::{Area, Identity, OwnMapping, Page, Spot};
 use super::table::{Place, Table};
 use super::{FRAME, Found, lock};
@@ -48,9 +50,14 @@ struct State {
     records: HashMap<u64, Record>,
     /// The other processes.
     processes: HashMap<Task, Arc<OtherProcess>>,
+    counts: Counts,
     /// Mappings of files that this process has of the one that it was made of by `fork`: they stay.
     inherited: Vec<Area>,
 }
+
+/// What other processes know of their pages that are pinned, if there are such processes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts(Option<PinCounts>);
 
 /// A page that is pinned at least once.
 #[derive(Debug)]
@@ -60,8 +67,6 @@ struct Pinned {
     spots: Vec<Spot>,
     /// Whether this process, made by `fork`, has what it was then at the same address.
     inherited: bool,
-    /// The copy that it is reached at instead.
-    left: Option<OwnPage>,
 }
 
 /// What one pin holds.
@@ -74,43 +79,6 @@ struct Record {
     left: u64,
     /// Mappings that the machine has made for it.
     mappings: Vec<Arc<OwnMapping>>,
-}
-
-/// Memory that is elsewhere now.
-#[derive(Clone, Debug)]
-pub(super) struct Moved {
-    pub(super) from: Range<u64>,
-    /// Where it starts now.
-    pub(super) to: u64,
-    /// It is the machine's alone now, and this is what keeps it.
-    pub(super) kept: Option<Arc<OwnMapping>>,
-}
-
-/// A page within a range of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Within {
-    address: u64,
-    frame: u64,
-    /// Whether devices reach the frame there.
-    is_reached: bool,
-}
-
-impl Moved {
-    /// Where the page at an address is now.
-    fn address(&self, address: u64) -> Option<u64> {
-        self.from.contains(&address).then(|| address - self.from.start + self.to)
-    }
-
-    fn page(&self, page: Page) -> Option<Page> {
-        let address = self.address(page.spot.address).filter(|_| page.spot.of.is_none())?;
-        let number = address / FRAME;
-        let identity = match (page.identity, &self.kept) {
-            (Identity::Private { of, .. }, None) => Identity::Private { of, page: number },
-            (Identity::Private { .. }, Some(_)) => Identity::Aside { page: number },
-            (other, _) => other,
-        };
-        Some(Page { spot: Spot { of: None, address }, identity })
-    }
 }
 
 impl Record {
@@ -212,42 +180,6 @@ impl Foreign {
         drop(done);
     }
 
-    /// Memory of the program at some addresses is about to be unmapped, or moved. `go` does that, after a look at which of it is
-    /// pinned; meanwhile no device has it, as `quiesce` waits for. What `go` says to be elsewhere then is reached there, whatever
-    /// it answers.
-    pub(super) fn relocate<R>(
-        &self,
-        range: &Range<u64>,
-        quiesce: impl FnOnce(),
-        go: impl FnOnce(&[Range<u64>], &mut Vec<Moved>) -> R,
-    ) -> R {
-        let _still = self.still.write().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *lock(&self.state);
-        let pinned = state.pinned_within(range);
-        let reached = || pinned.iter().filter(|pinned| pinned.is_reached);
-        for pinned in reached() {
-            self.table.set(pinned.frame - self.frames.start, Place::Moving);
-        }
-        if !pinned.is_empty() {
-            quiesce();
-        }
-        let mut moves = Vec::new();
-        let answer = go(&join(pinned.iter().map(|pinned| pinned.address)), &mut moves);
-        for moved in &moves {
-            state.follow(moved);
-        }
-        for &Within { frame, address, .. } in reached() {
-            let now = moves.iter().find_map(|moved| moved.address(address));
-            self.map(&state.processes, frame, Some(Spot { of: None, address: now.unwrap_or(address) }));
-        }
-        answer
-    }
-
-    /// Whether a page is pinned that is at one of these addresses.
-    pub(super) fn has_pinned(&self, range: &Range<u64>) -> bool {
-        !lock(&self.state).pinned_within(range).is_empty()
-    }
-
     /// Calls `each` with the frames of pages of a pin, in their order, until it answers false.
     pub(super) fn visit(&self, record: u64, pages: Range<u64>, mut each: impl FnMut(u64) -> bool) {
         let state = lock(&self.state);
@@ -274,36 +206,42 @@ impl Foreign {
     }
 
     fn hold(&self, state: &mut State, page: Page) -> Option<u64> {
-        if let Some(pinned) = state.pages.get_mut(&page.identity) {
-            pinned.spots.push(page.spot);
-            return Some(pinned.frame);
-        }
-        let frame = self.unused(state)?;
-        let pinned = Pinned { frame, spots: vec![page.spot], inherited: false, left: None };
-        state.pages.insert(page.identity, pinned);
-        self.map(&state.processes, frame, Some(page.spot));
+        let frame = match state.pages.get_mut(&page.identity) {
+            Some(pinned) => {
+                pinned.spots.push(page.spot);
+                pinned.frame
+            }
+            None => {
+                let frame = self.unused(state)?;
+                let pinned = Pinned { frame, spots: vec![page.spot], inherited: false };
+                state.pages.insert(page.identity, pinned);
+                self.map(&state.processes, frame, Some(page.spot));
+                frame
+            }
+        };
+        state.counts.add(page.spot);
         Some(frame)
     }
 
     /// True if the page stays pinned, and is somewhere else now.
     fn let_go(&self, state: &mut State, (page, held): (Page, u64)) -> bool {
         let Entry::Occupied(mut entry) = state.pages.entry(page.identity) else { return false };
-        let Pinned { frame, spots, left, .. } = entry.get_mut();
+        let Pinned { frame, spots, .. } = entry.get_mut();
         if *frame != held {
             return false;
         }
         let Some(at) = spots.iter().position(|spot| *spot == page.spot) else { return false };
         spots.swap_remove(at);
-        // Elsewhere it is not reached: it stays where it is.
-        if !spots.is_empty() && (at != 0 || left.is_some()) {
-            return false;
-        }
         let next = spots.first().copied();
-        self.map(&state.processes, *frame, next);
+        // Elsewhere it is not reached: it stays where it is.
+        if at == 0 {
+            self.map(&state.processes, *frame, next);
+        }
         if next.is_none() {
             entry.remove();
         }
-        next.is_some_and(|spot| spot != page.spot)
+        state.counts.take(page.spot);
+        at == 0 && next.is_some_and(|spot| spot != page.spot)
     }
 
     fn unused(&self, state: &mut State) -> Option<u64> {
@@ -322,8 +260,6 @@ impl Foreign {
 
     /// Says where a frame is from now on.
     fn map(&self, processes: &HashMap<Task, Arc<OtherProcess>>, frame: u64, spot: Option<Spot>) {
-        let number = frame - self.frames.start;
-        let before = self.table.get(number);
         let place = match spot {
             None => Place::Nowhere,
             Some(Spot { of: None, address }) => {
@@ -337,6 +273,12 @@ impl Foreign {
                 Place::Elsewhere
             }
         };
+        self.put(frame, place);
+    }
+
+    fn put(&self, frame: u64, place: Place) {
+        let number = frame - self.frames.start;
+        let before = self.table.get(number);
         self.table.set(number, place);
         if before == Place::Elsewhere && place != Place::Elsewhere {
             self.elsewhere.write().unwrap_or_else(PoisonError::into_inner).remove(&frame);
@@ -344,60 +286,20 @@ impl Foreign {
     }
 }
 
-impl State {
-    /// The pages that are pinned within a range of addresses, by address.
-    fn pinned_within(&self, range: &Range<u64>) -> Vec<Within> {
-        let records = self.records.values().filter(|record| record.overlaps(range));
-        let pages = records.flat_map(|record| &record.pages);
-        let mut pinned: Vec<Within> = pages
-            .filter(|(page, _)| page.spot.of.is_none() && range.contains(&page.spot.address))
-            .filter_map(|&(Page { spot, identity }, frame)| {
-                let held = self.pages.get(&identity).filter(|held| held.frame == frame)?;
-                let at = held.spots.iter().position(|&other| other == spot)?;
-                Some(Within { address: spot.address, frame, is_reached: at == 0 })
-            })
-            .collect();
-        pinned.sort_unstable();
-        pinned.dedup();
-        pinned
-    }
-
-    /// Pages that are elsewhere now are known there.
-    fn follow(&mut self, moved: &Moved) {
-        for record in self.records.values_mut().filter(|record| record.overlaps(&moved.from)) {
-            let mut has_some = false;
-            for (page, frame) in &mut record.pages {
-                let Some(now) = moved.page(*page) else { continue };
-                has_some = true;
-                // Once for all the records that have it.
-                if let Entry::Occupied(entry) = self.pages.entry(page.identity)
-                    && entry.get().frame == *frame
-                {
-                    let mut pinned = entry.remove();
-                    let there = pinned.spots.iter_mut().filter(|spot| **spot == page.spot);
-                    there.for_each(|spot| *spot = now.spot);
-                    self.pages.insert(now.identity, pinned);
-                }
-                *page = now;
-            }
-            if has_some {
-                record.mappings.extend(moved.kept.clone());
-                record.find_hull();
-            }
+impl Counts {
+    /// A page is pinned at an address.
+    fn add(self, spot: Spot) {
+        if let (Some(counts), Some(task)) = (self.0, spot.of) {
+            counts.add(task, spot.address);
         }
     }
-}
 
-/// Pages as ranges; their addresses rise.
-fn join(addresses: impl Iterator<Item = u64>) -> Vec<Range<u64>> {
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for address in addresses {
-        match joined.last_mut() {
-            Some(last) if address <= last.end => last.end = address + FRAME,
-            _ => joined.push(address..address + FRAME),
+    /// It is pinned there once less.
+    fn take(self, spot: Spot) {
+        if let (Some(counts), Some(task)) = (self.0, spot.of) {
+            counts.take(task, spot.address);
         }
     }
-    joined
 }
 
 #[cfg(test)]

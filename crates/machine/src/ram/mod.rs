@@ -13,6 +13,8 @@ mod accounts;
 mod arena;
 mod aside;
 mod backings;
+#[expect(unsafe_code, reason = "it maps memory that processes share")]
+mod counts;
 #[expect(unsafe_code, reason = "it says for which frames there is a pointer")]
 mod foreign;
 mod layout;
@@ -26,7 +28,6 @@ mod table;
 #[expect(unsafe_code, reason = "it maps memory of its own")]
 mod tests;
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::Task;
@@ -41,6 +42,7 @@ use arena::Arena;
 pub(crate) use arena::Known;
 pub use aside::Fate;
 use backings::Backings;
+pub use counts::PinCounts;
 use foreign::Foreign;
 pub(crate) use layout::Layout;
 pub use layout::LayoutKind;
@@ -217,9 +219,9 @@ impl Ram {
     }
 
     /// The process that had this memory so far is another one from now on: this one is its copy.
-    pub(crate) fn leave(&self, task: Task, other: &Arc<OtherProcess>) {
+    pub(crate) fn leave(&self, task: Task, other: &Arc<OtherProcess>, counts: PinCounts) {
         self.accounts.move_to(task, other);
-        self.foreign.leave(task, other);
+        self.foreign.leave(task, other, counts);
     }
 
     /// Another process has calls made.
@@ -228,16 +230,11 @@ impl Ram {
         self.foreign.admit(task, other);
     }
 
-    /// It has ended, after [`Ram::retire`].
+    /// It has ended: its memory was set aside.
     pub(crate) fn forget(&self, task: Task) {
         self.foreign.forget(task);
         self.accounts.exit(task);
         self.accounts.put(task);
-    }
-
-    /// Another process ends, or unmaps memory: what devices have of it, they keep.
-    pub(crate) fn retire(&self, task: Task, range: &Range<u64>) {
-        self.foreign.retire(task, range);
     }
 
     /// Whether a frame is machine RAM that somebody holds: memory that exists, whoever may use it.

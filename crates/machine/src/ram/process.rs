@@ -62,6 +62,15 @@ pub(super) enum Owner<'a> {
 }
 
 impl Owner<'_> {
+    /// Reads memory of it; refused where there is none.
+    pub(super) fn read(self, address: u64, bytes: &mut [u8]) -> Result<(), uapi::Errno> {
+        match self {
+            // SAFETY: what cannot be read is an error.
+            Owner::This => unsafe { ProcessMemory::new() }.read(address, bytes),
+            Owner::Other(_, process) => process.read(address, bytes),
+        }
+    }
+
     fn task(self) -> Option<Task> {
         match self {
             Owner::This => None,
@@ -182,7 +191,9 @@ impl OwnMapping {
                 let _filled = area.fill();
                 moved
             }
-            Err(Errno::INVAL) => area.copied()?,
+            Err(Errno::INVAL) => {
+                OwnMapping::copied(&area.range, |part, bytes| Owner::This.read(part, bytes))?
+            }
             moved => moved?,
         };
         // Devices do not care what the program may do with it. A file may not be writable at all.
@@ -201,6 +212,26 @@ impl OwnMapping {
         // SAFETY: new addresses; others than these if they are taken.
         let start = unsafe { mm::mmap_anonymous(wish, length, ProtFlags::empty(), flags) }?;
         Ok(OwnMapping::new(start, length))
+    }
+
+    /// A copy of memory at some addresses, which `read` reads: all of it, or page by page. A page that cannot be read is one of zeroes.
+    pub(super) fn copied<E>(
+        range: &Range<u64>,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> rustix::io::Result<Self> {
+        let length = (range.end - range.start) as usize;
+        let mapping = OwnMapping::reserved(length)?;
+        mapping.allow(length, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        let start = ptr::with_exposed_provenance_mut(mapping.start as usize);
+        // SAFETY: the pages have just been mapped, and nobody else knows of them.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start, length) };
+        if read(range.start, bytes).is_err() {
+            let pages = range.clone().step_by(FRAME as usize).zip(bytes.chunks_mut(FRAME as usize));
+            for (address, page) in pages {
+                let _there = read(address, page);
+            }
+        }
+        Ok(mapping)
     }
 
     fn allow(&self, length: usize, protection: MprotectFlags) -> rustix::io::Result<()> {
@@ -314,17 +345,6 @@ impl Area {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
         // SAFETY: nothing is replaced.
         unsafe { mm::mmap_anonymous(self.start(), self.length(), ProtFlags::empty(), flags) }.map(drop)
-    }
-
-    fn copied(&self) -> rustix::io::Result<OwnMapping> {
-        let mapping = OwnMapping::reserved(self.length())?;
-        mapping.allow(self.length(), MprotectFlags::READ | MprotectFlags::WRITE)?;
-        let start = ptr::with_exposed_provenance_mut(mapping.start as usize);
-        // SAFETY: the pages have just been mapped, and nobody else knows of them.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(start, self.length()) };
-        // SAFETY: what cannot be read is an error.
-        unsafe { ProcessMemory::new() }.read(self.range.start, bytes).map_err(|_| Errno::FAULT)?;
-        Ok(mapping)
     }
 }
 

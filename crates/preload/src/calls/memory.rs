@@ -25,27 +25,21 @@ fn pages(address: usize, length: usize) -> Range<usize> {
 
 /// The machine whose devices have some of the program's memory at these addresses.
 fn holder(addresses: &Range<usize>) -> Option<(&'static State, Range<u64>)> {
-    let state = state::existing().filter(|_| !is_inside() && family::has_machine())?;
+    let state = state::existing().filter(|_| !is_inside() && !addresses.is_empty())?;
     let _inside = Inside::enter();
     let range = addresses.start as u64..addresses.end as u64;
-    state.machine.has_pinned(&range).then_some((state, range))
+    family::has_pinned(state, &range).then_some((state, range))
 }
 
 /// The program is about to unmap or to empty memory: what devices have of it stays with them.
 fn set_aside(addresses: &Range<usize>, fate: Fate) -> Result<(), c_int> {
-    let Some((state, range)) = holder(addresses) else {
-        if let Some(state) = state::existing().filter(|_| !is_inside() && !addresses.is_empty()) {
-            let _inside = Inside::enter();
-            // A machine that is gone has none of it.
-            let _kept = state.unmapping(addresses.start as u64..addresses.end as u64);
-        }
-        return Ok(());
-    };
+    let Some((state, range)) = holder(addresses) else { return Ok(()) };
     let _inside = Inside::enter();
-    state.machine.set_aside(&range, fate).map_err(|error| {
-        state.refused(&error);
-        libc::ENOMEM
-    })
+    match state.unmapping(range, fate) {
+        Err(libc::ENOMEM) => Err(libc::ENOMEM),
+        // A machine that is gone has none of it.
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Whether addresses are such that the kernel takes them.
@@ -123,8 +117,9 @@ unsafe fn map(
             && let Some(traps) = traps()
         {
             let _inside = Inside::enter();
-            traps.remove(&pages(start, length));
-            registers_went();
+            if traps.remove(&pages(start, length)) {
+                registers_went();
+            }
         }
         Ok(start)
     })
@@ -221,8 +216,9 @@ pub unsafe extern "C-unwind" fn munmap(address: *mut c_void, length: size_t) -> 
         && let Some(traps) = traps()
     {
         let _inside = Inside::enter();
-        traps.remove(&addresses);
-        registers_went();
+        if traps.remove(&addresses) {
+            registers_went();
+        }
     }
     reply_int(answer)
 }
@@ -269,8 +265,9 @@ pub unsafe extern "C-unwind" fn mremap(
     let answer = move_pinned(&from, wanted, (flags, other), move_it);
     if let (Ok(start), Some(traps)) = (answer, traps()) {
         let _inside = Inside::enter();
-        traps.move_to(&from, &pages(start, wanted));
-        registers_went();
+        if traps.move_to(&from, &pages(start, wanted)) {
+            registers_went();
+        }
     }
     std::ptr::with_exposed_provenance_mut(reply(answer) as usize)
 }
@@ -290,15 +287,9 @@ fn move_pinned(
             set_aside(&target, Fate::Unmapped)?;
         }
     }
-    let Some((state, range)) = holder(&kept) else {
-        // What the keeper has of it for devices is a copy from now on.
-        if flags & libc::MREMAP_FIXED != 0 || flags & libc::MREMAP_MAYMOVE != 0 && wanted > from.len() {
-            set_aside(&kept, Fate::Unmapped)?;
-        }
-        return move_it();
-    };
+    let Some((state, range)) = holder(&kept) else { return move_it() };
     let _inside = Inside::enter();
-    state.machine.follow(&range, || move_it().map(|start| start as u64)).map(|start| start as usize)
+    family::follow(state, &range, || move_it().map(|start| start as u64)).map(|start| start as usize)
 }
 
 /// `madvise(2)`: of registers no advice is taken that is about the contents of memory.

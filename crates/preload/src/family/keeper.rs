@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use machine::{GiveDescriptor, Process, kept_descriptors};
+use machine::{Fate, GiveDescriptor, Process, kept_descriptors};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -19,7 +19,7 @@ use rustix::process::Pid;
 
 use super::wire::{Connection, ToClient, ToKeeper};
 use super::{Family, Owned, family, is_hung_up};
-use crate::call::{Answer, Request};
+use crate::call::{Answer, Refused, Request};
 use crate::descriptors;
 use crate::fork;
 use crate::inside::{Inside, let_in_child};
@@ -42,10 +42,10 @@ pub(super) fn keep(state: &'static State, owner: Pid) -> ! {
     // None of the threads is here that were kept out. What this one calls is for the host.
     let_in_child();
     std::mem::forget(Inside::enter());
-    let owned = family().take().and_then(|Family { owned, .. }| owned);
-    let Some(Owned { listener, members, .. }) = owned else { end() };
+    let Some(Family { owned: Some(owned), counts, .. }) = family().take() else { end() };
+    let Owned { listener, members, .. } = owned;
     become_a_process_of_its_own(state, &[&listener, &members]);
-    let process = match state.machine.keep_for(owner) {
+    let process = match state.machine.keep_for(owner, counts) {
         Ok(process) => process,
         // It has been killed.
         Err(_) => end(),
@@ -190,29 +190,33 @@ impl Keeper {
     fn converse(&self, process: &Process, socket: OwnedFd) -> Result<(), Errno> {
         let connection = Arc::new(Mutex::new(Connection::new(socket)));
         let say = |words: &ToClient, beside: Option<BorrowedFd<'_>>| lock(&connection).send(words, beside);
-        say(&ToClient::Keeper(rustix::process::getpid().as_raw_nonzero().get()), None)?;
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        say(&ToClient::Keeper { pid, client: process.number() }, None)?;
         let giver = Arc::new(Giver(Arc::clone(&connection)));
+        let for_thread = |thread| self.state.machine.on_behalf_of(process, thread, giver.clone());
+        let make = |thread, request: &Request<'_>| self.state.make(&for_thread(thread), request);
         let mut bytes = Vec::new();
         loop {
             let (words, _) = lock(&connection).receive(&mut bytes)?;
-            let (thread, request) = match words {
-                ToKeeper::Hello(mapped) => (0, Some(Request::Mapped(mapped))),
-                ToKeeper::Call { thread, request } => (thread, Some(request)),
-                ToKeeper::Leaving => (0, None),
-                ToKeeper::Given(_) => return Err(Errno::PROTO),
-            };
-            let is_hello = matches!(request, Some(Request::Mapped(_))) && thread == 0;
-            let machine = self.state.machine.on_behalf_of(process, thread, giver.clone());
-            let answer = match request {
-                Some(request) => self.state.make(&machine, &request),
-                None => {
-                    machine.copy_memory(&(0..u64::MAX));
+            let answer = match words {
+                ToKeeper::Hello(mapped) => {
+                    let _known = make(0, &Request::Mapped(mapped));
+                    self.state.settle();
+                    continue;
+                }
+                ToKeeper::Call { thread, request } => make(thread, &request),
+                ToKeeper::Leaving => {
+                    make(0, &Request::Unmapping { range: 0..u64::MAX, fate: Fate::Unmapped })
+                }
+                ToKeeper::Moving(range) => {
+                    // What is refused has not moved.
+                    let _moved = for_thread(0).follow(&range, || move_memory(&connection));
                     Ok(Answer::Done)
                 }
+                ToKeeper::Given(_) | ToKeeper::Moved(_) => return Err(Errno::PROTO),
             };
             self.state.settle();
             match answer {
-                _ if is_hello => {}
                 Ok(Answer::Descriptor(descriptor)) => {
                     say(&ToClient::Opened, Some(descriptor.as_fd()))?;
                 }
@@ -224,6 +228,17 @@ impl Keeper {
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has a client move its memory, which no device has meanwhile.
+fn move_memory(connection: &Mutex<Connection>) -> Result<u64, Refused> {
+    let mut connection = lock(connection);
+    let gone = |_| libc::EIO;
+    connection.send(&ToClient::Move, None).map_err(gone)?;
+    match connection.receive(&mut Vec::new()).map_err(gone)? {
+        (ToKeeper::Moved(moved), _) => moved,
+        _ => Err(libc::EIO),
+    }
 }
 
 /// Gives a client descriptors, in the middle of a call.

@@ -14,10 +14,12 @@ mod name;
 mod service;
 mod wire;
 
+use std::ops::Range;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use machine::PinCounts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -55,6 +57,8 @@ struct Family {
     name: Name,
     /// Of a pipe: each member has it open, so that it is known whether there are any.
     member: Option<OwnedFd>,
+    /// What the keeper has pinned of each.
+    counts: PinCounts,
     /// What the owner has besides.
     owned: Option<Owned>,
 }
@@ -93,7 +97,7 @@ fn high(descriptor: OwnedFd) -> OwnedFd {
 
 impl Family {
     /// A new one, whose owner this process is.
-    fn found(name: Name, member: Option<OwnedFd>) -> Result<Self, Errno> {
+    fn found(name: Name, member: Option<OwnedFd>, counts: PinCounts) -> Result<Self, Errno> {
         let listener = high(name.listen()?);
         let (members, member) = match member {
             None => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?,
@@ -105,7 +109,7 @@ impl Family {
             }
         };
         let owned = Owned { listener, members: high(members), is_served: false };
-        Ok(Family { name, member: Some(high(member)), owned: Some(owned) })
+        Ok(Family { name, member: Some(high(member)), counts, owned: Some(owned) })
     }
 
     /// Whether there are others in it, now that this process, its owner, ends.
@@ -122,7 +126,9 @@ pub(crate) fn before_fork(state: &State) {
     }
     let mut family = family();
     if family.is_none() {
-        match Family::found(Name::new(&state.settings.root), None) {
+        let new =
+            PinCounts::new().and_then(|counts| Family::found(Name::new(&state.settings.root), None, counts));
+        match new {
             Ok(founded) => *family = Some(founded),
             Err(error) => state.settings.report.tell(
                 Kind::Trouble,
@@ -172,7 +178,6 @@ pub(crate) fn has_machine() -> bool {
 pub(crate) fn ask(state: &State, request: &Request<'_>) -> Result<Answer, Refused> {
     loop {
         match seat() {
-            Seat::Owner if matches!(request, Request::Unmapping(_)) => return Ok(Answer::Done),
             Seat::Owner => {
                 let answer = state.make(&state.machine, request);
                 // From a look at something nothing follows.
@@ -215,7 +220,7 @@ fn ask_copy(state: &State, request: &Request<'_>) -> Option<Result<Answer, Refus
             if found.is_ok() || !beside() { Some(found) } else { None }
         }
         Request::PathOf(_) => Some(state.make(&state.machine, request)).filter(Result::is_ok),
-        Request::Mapped(_) | Request::Closed | Request::Unmapping(_) => Some(Ok(Answer::Done)),
+        Request::Mapped(_) | Request::Closed => Some(Ok(Answer::Done)),
         Request::Turn => Some(Ok(Answer::Turn(None))),
         _ => None,
     }
@@ -232,7 +237,8 @@ fn join(state: &State) -> Result<(), Refused> {
         state.settings.report.tell(Kind::Trouble, words);
         libc::EIO
     };
-    let name = family.as_ref().map(|family| family.name.clone()).ok_or(libc::EIO)?;
+    let (name, counts) =
+        family.as_ref().map(|family| (family.name.clone(), family.counts)).ok_or(libc::EIO)?;
     loop {
         if client::join(&name, state.traps.regions()).map_err(refused)?.is_some() {
             sit(Seat::Client);
@@ -240,7 +246,7 @@ fn join(state: &State) -> Result<(), Refused> {
         }
         // Nobody has the name: whoever takes it first has the machine.
         let member = family.as_ref().and_then(|family| family.member.as_ref()?.try_clone().ok());
-        match Family::found(name.clone(), member) {
+        match Family::found(name.clone(), member, counts) {
             Ok(founded) => {
                 *family = Some(founded);
                 sit(Seat::Owner);
@@ -259,6 +265,34 @@ fn join(state: &State) -> Result<(), Refused> {
     drop(family);
     state.used_by_child();
     Ok(())
+}
+
+/// Whether devices may have memory of this process at some addresses.
+pub(crate) fn has_pinned(state: &State, addresses: &Range<u64>) -> bool {
+    match seat() {
+        Seat::Owner => state.machine.has_pinned(addresses),
+        // What is pinned is the parent's.
+        Seat::Fresh => false,
+        Seat::Client => client::number().is_some_and(|number| {
+            family().as_ref().is_some_and(|family| family.counts.may_have(number, addresses))
+        }),
+    }
+}
+
+/// Moves memory of this process that devices have by `go`, which answers where it is then.
+pub(crate) fn follow(
+    state: &State,
+    from: &Range<u64>,
+    go: impl FnOnce() -> Result<u64, Refused>,
+) -> Result<u64, Refused> {
+    let name = family().as_ref().map(|family| family.name.clone());
+    match name.filter(|_| seat() == Seat::Client) {
+        Some(name) => client::follow(&name, from, go),
+        None => {
+            CHANGED.store(true, Ordering::Relaxed);
+            state.machine.follow(from, go)
+        }
+    }
 }
 
 /// This process ends in an orderly way. Its memory stays with devices, and the machine with its children.

@@ -31,13 +31,18 @@ pub(super) enum ToKeeper<'a> {
     Given(Result<i32, Refused>),
     /// The process ends: what devices have of its memory is to be copied.
     Leaving,
+    /// The process moves memory, once it is told to.
+    Moving(Range<u64>),
+    /// It has, and this is where it starts now.
+    Moved(Result<u64, Refused>),
 }
 
 /// What the keeper says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum ToClient {
-    /// The first words on a connection: which process reaches the client's memory and descriptors.
-    Keeper(i32),
+    /// The first words on a connection: which process reaches the client's memory and descriptors, and the client's number among
+    /// the processes that it keeps the machine for.
+    Keeper { pid: i32, client: u32 },
     /// The answer of a call.
     Answer(Result<Answer, Refused>),
     /// The answer of a call that opens something; the descriptor is beside.
@@ -46,6 +51,8 @@ pub(super) enum ToClient {
     Give,
     /// A descriptor is to be closed again.
     TakeBack(i32),
+    /// No device has the memory that is to be moved.
+    Move,
 }
 
 /// The longest message: the bytes of a call on a file, and some more.

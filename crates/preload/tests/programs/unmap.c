@@ -1,4 +1,5 @@
-// Memory that the program unmaps, replaces, empties or moves while a device has it, as a kernel's pinned pages live on.
+// Memory that the program unmaps, replaces, empties or moves while a device has it, as a kernel's pinned pages live on: a program alone,
+// one that has a keeper ("kept"), and a child ("child").
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +9,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct bind { uint32_t argsz, flags; int32_t iommufd; uint32_t devid; uint64_t token; };
@@ -159,6 +162,20 @@ static void moved(void) {
     munmap(place, 4 * PAGE);
 }
 
+static void emptied_file(void) {
+    int file = memfd_create("memory", 0);
+    need(ftruncate(file, PAGE) == 0, "ftruncate");
+    char *start = memory(NULL, PAGE, MAP_SHARED, file);
+    strcpy(start, "in the file");
+    give(start, PAGE, 0x10000);
+    need(madvise(start, PAGE, MADV_DONTNEED) == 0 && strcmp(start, "in the file") == 0, "MADV_DONTNEED");
+    strcpy(start, "of both");
+    need(device_reads(address(0x10000), "of both"), "the file's page stays");
+    take(PAGE, 0x10000);
+    munmap(start, PAGE);
+    close(file);
+}
+
 static void files(void) {
     int file = memfd_create("memory", 0);
     need(ftruncate(file, 4 * PAGE) == 0, "ftruncate");
@@ -168,7 +185,6 @@ static void files(void) {
     give(one, 2 * PAGE, 0x10000);
     give(other, 2 * PAGE, 0x20000);
     uint64_t page = address(0x11000);
-    need(madvise(one, 2 * PAGE, MADV_DONTNEED) == 0 && strcmp(one + PAGE, "in the file") == 0, "MADV_DONTNEED");
     need(munmap(one, 4 * PAGE) == 0 && device_reads(page, "in the file"), "munmap");
     strcpy(other + PAGE, "later");
     need(device_reads(page, "later"), "the same file");
@@ -209,6 +225,33 @@ static void given_back(void) {
     need(kept - resident() > length / 2, "it goes with the last unpin");
 }
 
+// What no device has is unmapped without a word to the keeper, beside what one has.
+static void cheap(void) {
+    char *start = memory(NULL, 1 << 20, MAP_PRIVATE, -1);
+    give(start + (1 << 19), PAGE, 0x10000);
+    struct rusage before, after;
+    getrusage(RUSAGE_SELF, &before);
+    for (int i = 0; i < 1000; i++)
+        need(munmap(memory(NULL, 1 << 18, MAP_PRIVATE, -1), 1 << 18) == 0, "munmap");
+    getrusage(RUSAGE_SELF, &after);
+    need(after.ru_nvcsw - before.ru_nvcsw < 500, "waits for the keeper");
+    take(PAGE, 0x10000);
+    munmap(start, 1 << 20);
+}
+
+static void has_keeper(int goes_on_in_child) {
+    pid_t child = fork();
+    need(child >= 0, "fork");
+    struct alloc alloc = {.size = sizeof alloc};
+    need(child || ioctl(iommufd, 0x3b81, &alloc) == 0, "IOAS_ALLOC of the child");
+    if (child == 0 && !goes_on_in_child)
+        exit(0);
+    int status = 0;
+    need(!child || (waitpid(child, &status, 0) == child && status == 0), "the child");
+    if (child && goes_on_in_child)
+        exit(0);
+}
+
 int main(int argc, char **argv) {
     iommufd = open("/dev/iommu", O_RDWR);
     int device = open(argv[1], O_RDWR);
@@ -223,15 +266,19 @@ int main(int argc, char **argv) {
     bar = mmap(NULL, 0x1000, PROT_READ | PROT_WRITE, MAP_SHARED, device, 0);
     uint16_t command = 6;
     need(bar != MAP_FAILED && pwrite(device, &command, 2, (7ull << 40) + 4) == 2, "registers");
+    const char *way = argc > 2 ? argv[2] : "alone";
+    int alone = strcmp(way, "kept") != 0 && strcmp(way, "child") != 0;
+    if (!alone)
+        has_keeper(strcmp(way, "child") == 0);
     result = memory(NULL, PAGE, MAP_PRIVATE, -1);
     give(result, PAGE, RESULT);
-    if (argc > 2) {
+    if (strcmp(way, "free") == 0 || strcmp(way, "protect") == 0) {
         // By means that nobody sees: libc's own, or those of the processor.
         char *block = malloc(1 << 20), *page = block + PAGE - (uintptr_t)block % PAGE;
         strcpy(page, "block");
         give(page, PAGE, 0x10000);
         need(device_reads(address(0x10000), "block"), "while it is there");
-        if (strcmp(argv[2], "free") == 0)
+        if (strcmp(way, "free") == 0)
             free(block);
         else
             mprotect(page, PAGE, PROT_NONE);
@@ -244,10 +291,15 @@ int main(int argc, char **argv) {
     refused_replacement();
     emptied();
     moved();
-    files();
+    emptied_file();
     huge_pages(MAP_PRIVATE);
     huge_pages(MAP_SHARED);
-    given_back();
+    if (alone) {
+        files();
+        given_back();
+    } else {
+        cheap();
+    }
     puts("lived on");
     return 0;
 }

@@ -1,17 +1,17 @@
 //! Frames that are pages of other processes, for which this one keeps the machine.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+#![forbid(unsafe_code)]
+
 use std::ops::Range;
-use std::ptr::{self, NonNull};
 use std::sync::{Arc, PoisonError};
 
-use subsystem::{Task, UserMemory as _};
+use subsystem::Task;
 
 use super::super::access::FramePointer;
-use super::super::process::{self, Area, Identity, Spot};
-use super::super::table::Place;
-use super::super::{FRAME, Found, lock};
-use super::Foreign;
+use super::super::counts::PinCounts;
+use super::super::process::{self, Area, Identity, OwnMapping, Owner};
+use super::super::{Fate, Found, lock};
+use super::{Counts, Foreign, Moved, Within};
 use crate::process::OtherProcess;
 
 impl Foreign {
@@ -24,8 +24,9 @@ impl Foreign {
     }
 
     /// What was this process is another one from now on, and this its copy. No access is under way.
-    pub(in super::super) fn leave(&self, task: Task, other: &Arc<OtherProcess>) {
+    pub(in super::super) fn leave(&self, task: Task, other: &Arc<OtherProcess>, counts: PinCounts) {
         let state = &mut *lock(&self.state);
+        state.counts = Counts(Some(counts));
         state.processes.insert(task, Arc::clone(other));
         let own = |area: &Area| {
             let mappings = state.records.values().flat_map(|record| &record.mappings);
@@ -47,7 +48,10 @@ impl Foreign {
         for (mut identity, mut pinned) in std::mem::take(&mut state.pages) {
             if leave(&mut identity) {
                 pinned.inherited = true;
-                pinned.spots.iter_mut().for_each(|spot| spot.of = Some(task));
+                for spot in &mut pinned.spots {
+                    spot.of = Some(task);
+                    state.counts.add(*spot);
+                }
                 self.map(&state.processes, pinned.frame, pinned.spots.first().copied());
             }
             state.pages.insert(identity, pinned);
@@ -59,68 +63,38 @@ impl Foreign {
         lock(&self.state).processes.insert(task, Arc::clone(other));
     }
 
-    /// Another process unmaps memory, or ends: what devices have of it is copied while it is there. Whoever calls this waits for
-    /// accesses under way afterwards.
-    pub(in super::super) fn retire(&self, task: Task, range: &Range<u64>) {
-        let state = &mut *lock(&self.state);
-        let Some(process) = state.processes.get(&task) else { return };
-        for pinned in state.pages.values_mut().filter(|pinned| pinned.left.is_none()) {
-            let reached = pinned.spots.first().filter(|spot| spot.of == Some(task));
-            let Some(Spot { address, .. }) = reached.filter(|spot| range.contains(&spot.address)) else {
-                continue;
-            };
-            let (page, mut bytes) = (OwnPage::new(), [0; FRAME as usize]);
-            if process.read(*address, &mut bytes).is_err() && pinned.inherited {
-                // It was killed. What is known of the page is older.
-                let old = NonNull::new(ptr::with_exposed_provenance_mut(*address as usize));
-                // SAFETY: it was a page of this process when it became a copy, in which nothing is unmapped.
-                let old = old.map(|old| unsafe { FramePointer::new(old) });
-                // A page of a copy is always there.
-                let _read = old.map(|old| old.read(0, &mut bytes));
+    /// Another process is about to unmap or to empty memory, or has ended: what devices have of it is copied, as far as it is there.
+    pub(in super::super) fn retire(
+        &self,
+        task: Task,
+        range: &Range<u64>,
+        fate: Fate,
+        quiesce: impl FnOnce(),
+    ) {
+        let Some(process) = lock(&self.state).processes.get(&task).map(Arc::clone) else { return };
+        let there = Owner::Other(task, &process);
+        self.relocate(Some(task), range, quiesce, |pinned, moves| {
+            // What processes have in common is not emptied.
+            let goes = |page: &&Within| page.is_private || fate == Fate::Unmapped;
+            for from in Within::join(pinned.iter().filter(goes)) {
+                let older = |address| {
+                    let at = pinned.binary_search_by_key(&address, |page| page.address);
+                    at.is_ok_and(|at| pinned[at].inherited)
+                };
+                // Without memory for it, it is lost.
+                if let Ok(kept) = OwnMapping::copied(&from, |part, bytes| match there.read(part, bytes) {
+                    // It was killed. What is known of the page is older.
+                    Err(_) if older(part) => Owner::This.read(part, bytes),
+                    answer => answer,
+                }) {
+                    moves.push(Moved { from, to: kept.start(), kept: Some(Arc::new(kept)) });
+                }
             }
-            // The page is this function's, and there.
-            let _written = page.pointer().write(0, &bytes);
-            self.table.set(pinned.frame - self.frames.start, Place::At(page.0));
-            self.elsewhere.write().unwrap_or_else(PoisonError::into_inner).remove(&pinned.frame);
-            pinned.left = Some(page);
-        }
+        });
     }
 
     /// Another process has ended.
     pub(in super::super) fn forget(&self, task: Task) {
         lock(&self.state).processes.remove(&task);
-    }
-}
-
-/// A page of memory of the machine's own.
-#[derive(Debug)]
-pub(super) struct OwnPage(NonNull<u8>);
-
-// SAFETY: the memory belongs to this value alone, and is reached through raw pointers; nothing about it is tied to a thread.
-unsafe impl Send for OwnPage {}
-
-impl OwnPage {
-    const LAYOUT: Layout = match Layout::from_size_align(FRAME as usize, FRAME as usize) {
-        Ok(layout) => layout,
-        Err(_) => panic!("a page"),
-    };
-
-    /// A page of zeroes.
-    fn new() -> Self {
-        // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(Self::LAYOUT) };
-        OwnPage(NonNull::new(start).unwrap_or_else(|| handle_alloc_error(Self::LAYOUT)))
-    }
-
-    fn pointer(&self) -> FramePointer<'_> {
-        // SAFETY: a whole page, which is there as long as this value.
-        unsafe { FramePointer::new(self.0) }
-    }
-}
-
-impl Drop for OwnPage {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new`, with the same layout; the last pin of the frame is gone.
-        unsafe { dealloc(self.0.as_ptr(), Self::LAYOUT) };
     }
 }

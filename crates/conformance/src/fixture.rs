@@ -9,8 +9,8 @@ use uapi::vfio::*;
 use uapi::{Command, Errno};
 
 use crate::call::ioctl_value;
-use crate::config::{capability, register};
 use crate::outcome::{Stop, Way};
+use crate::pci::{capability, register};
 
 /// The system under test, and the devices on it that the suite may use.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 #![deny(clippy::unwrap_used)]
 
 mod call;
+mod case;
 mod cases;
 mod config;
 mod driver;
@@ -14,12 +15,14 @@ mod group;
 mod interrupts;
 mod memory;
 mod outcome;
+mod pci;
 mod process;
 mod row;
 mod run;
 mod space;
 
+pub use case::Case;
 pub use fixture::Target;
 pub use outcome::{Got, Outcome, Stop, Verdict};
 pub use row::{Expect, Mode, Row, rows};
-pub use run::{Case, Report, cases, run};
+pub use run::{Report, cases, run};

@@ -4,16 +4,10 @@ use std::collections::BTreeMap;
 
 use sys::Suite;
 
+use crate::case::Case;
 use crate::fixture::{Fixture, Target};
 use crate::outcome::{Got, Outcome, Verdict, Way};
 use crate::row::{Mode, Row, rows};
-
-/// A test that asks one row of a system.
-pub struct Case<S: Suite> {
-    /// The row's id.
-    pub id: &'static str,
-    pub(crate) ask: fn(&mut Fixture<S>) -> Outcome,
-}
 
 /// What came of one row in one of its modes.
 #[derive(Clone, Debug)]

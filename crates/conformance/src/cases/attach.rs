@@ -6,13 +6,12 @@ use uapi::vfio::*;
 use uapi::{Command, Errno};
 use zerocopy::IntoBytes;
 
-use super::{answer, case};
 use crate::call::{fault_queue, ioctl_at, ioctl_bytes};
+use crate::case::{Case, answer, case};
 use crate::fixture::{Attached, Bound, Fixture};
 use crate::group::Container;
 use crate::memory::{NOWHERE, PAGE, Pages, Protection};
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 use crate::space::{P, Space, UNKNOWN, caller};
 
 const MIB: u64 = 1 << 20;

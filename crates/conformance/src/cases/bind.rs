@@ -8,16 +8,15 @@ use uapi::vfio::*;
 use uapi::{Command, Errno};
 use zerocopy::IntoBytes;
 
-use super::{answer, case};
 use crate::call::{CLOSED, ioctl_at, ioctl_bytes, ioctl_value};
-use crate::config::{command, register};
+use crate::case::{Case, answer, case};
 use crate::driver::UNSAFE_INTERRUPTS;
 use crate::fixture::{Bound, Fixture};
 use crate::group::Container;
 use crate::memory::{NOWHERE, PAGE, Pages, Protection, regular_file};
 use crate::outcome::{Got, Outcome, Stop, Way};
+use crate::pci::{command, register};
 use crate::process::Child;
-use crate::run::Case;
 use crate::space::caller;
 
 /// What `out_devid` holds before the call.

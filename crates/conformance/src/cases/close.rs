@@ -6,13 +6,12 @@ use sys::Suite;
 use uapi::Errno;
 use uapi::vfio::VFIO_PCI_REQ_IRQ_INDEX;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::driver::until;
 use crate::fixture::{Attached, Bound, Fixture};
 use crate::interrupts::{Event, Irqs, TARGETS};
 use crate::memory::{PAGE, Pages};
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 use crate::space::P;
 
 /// How much the cases pin, in KiB.

@@ -6,14 +6,13 @@ use sys::Suite;
 use uapi::Command;
 use uapi::vfio::*;
 
-use super::{answer, case};
 use crate::call::ioctl_at;
+use crate::case::{Case, answer, case};
 use crate::driver::NOIOMMU_MODE;
 use crate::fixture::Fixture;
 use crate::group::{Container, Joined, MAPPED, dma_map, dma_unmap, opened};
 use crate::memory::{PAGE, Pages};
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 use crate::space::{P, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -2,12 +2,11 @@
 
 use sys::Suite;
 
-use super::case;
 use super::info::absent_bar;
-use crate::config::{capability, command, register};
+use crate::case::{Case, case};
 use crate::fixture::{Fixture, Need};
 use crate::outcome::{Got, Outcome};
-use crate::run::Case;
+use crate::pci::{capability, command, register};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     let mut cases = base_addresses();

@@ -3,13 +3,12 @@
 use sys::Suite;
 use uapi::vfio::*;
 
-use super::{answer, case};
 use crate::call::ioctl_at;
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::group::{Container, Joined, dma_map, dma_unmap};
 use crate::memory::{PAGE, Pages};
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::caller;
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -3,11 +3,10 @@
 use sys::Suite;
 use uapi::iommufd::*;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::Pages;
 use crate::outcome::{Got, Way};
-use crate::run::Case;
 use crate::space::{P, RW, Space, UNKNOWN};
 
 /// Where copies go.

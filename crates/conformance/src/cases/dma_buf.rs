@@ -7,13 +7,12 @@ use sys::{Access, Result, Suite};
 use uapi::vfio::*;
 use uapi::{Command, Errno};
 
-use super::{answer, case};
 use crate::call::{export_dma_buf, export_dma_buf_with, ioctl_at, udmabuf};
-use crate::config::command;
+use crate::case::{Case, answer, case};
 use crate::fixture::{Bound, Fixture, Need, Target};
 use crate::memory::sealed_memfd;
 use crate::outcome::{Got, Stop, Way};
-use crate::run::Case;
+use crate::pci::command;
 use crate::space::{P, Space};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -5,11 +5,10 @@ use uapi::Command;
 use uapi::iommufd::*;
 use zerocopy::IntoBytes;
 
-use super::{answer, case};
 use crate::call::fault_queue;
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::{Space, UNKNOWN};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -6,12 +6,11 @@ use sys::{Mapping, Result, Suite};
 use uapi::vfio::*;
 use uapi::{Command, Errno};
 
-use super::{answer, case};
 use crate::call::export_dma_buf_with;
+use crate::case::{Case, answer, case};
 use crate::fixture::{Fixture, Need};
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 
 const GET: u32 = VFIO_DEVICE_FEATURE_GET;
 const SET: u32 = VFIO_DEVICE_FEATURE_SET;

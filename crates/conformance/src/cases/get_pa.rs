@@ -5,11 +5,10 @@ use uapi::iommufd::*;
 use uapi::{Command, Errno};
 use zerocopy::IntoBytes;
 
-use super::{answer, case};
 use crate::call::ioctl_bytes;
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Stop, Way};
-use crate::run::Case;
 use crate::space::{P, Space, UNKNOWN, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -6,12 +6,11 @@ use rustix::io::{FdFlags, fcntl_getfd};
 use sys::{Access, Result, Suite};
 use uapi::vfio::*;
 
-use super::{answer, case};
 use crate::call::{CLOSED, ioctl_bytes};
+use crate::case::{Case, answer, case};
 use crate::fixture::{Bound, Fixture};
 use crate::group::{Container, Joined, opened};
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::caller;
 
 /// A name that no device has.

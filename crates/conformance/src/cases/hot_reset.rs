@@ -8,12 +8,11 @@ use uapi::Command;
 use uapi::vfio::*;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{answer, case};
 use crate::call::{CLOSED, ioctl_bytes, ioctl_value};
+use crate::case::{Case, answer, case};
 use crate::fixture::{Bound, Fixture};
 use crate::group::Container;
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 
 /// Devices are told by their ids, and all of them are the caller's.
 const OWNED: u32 = VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;

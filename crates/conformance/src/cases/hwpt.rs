@@ -4,11 +4,10 @@ use sys::{Result, Suite};
 use uapi::Command;
 use uapi::iommufd::*;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::{PAGE, Pages};
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::{P, Space, UNKNOWN};
 
 /// The first flag that has no meaning.

@@ -5,13 +5,12 @@ use uapi::Command;
 use uapi::vfio::*;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{answer, case};
 use crate::call::{ioctl_at, ioctl_bytes};
-use crate::config::{capability, region};
+use crate::case::{Case, answer, case};
 use crate::fixture::{Fixture, Need};
 use crate::interrupts::{Event, Irqs, TARGETS};
 use crate::outcome::{Got, Stop, Way};
-use crate::run::Case;
+use crate::pci::{capability, region};
 
 const READ_WRITE: u32 = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 

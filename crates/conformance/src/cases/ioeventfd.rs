@@ -4,12 +4,11 @@ use sys::{Result, Suite};
 use uapi::Command;
 use uapi::vfio::*;
 
-use super::{answer, case};
-use crate::config::config;
+use crate::case::{Case, answer, case};
 use crate::fixture::{Fixture, Need};
 use crate::interrupts::Event;
 use crate::outcome::Outcome;
-use crate::run::Case;
+use crate::pci::config;
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {
     vec![

@@ -7,14 +7,13 @@ use sys::Suite;
 use uapi::Errno;
 use uapi::vfio::*;
 
-use super::{answer, case};
 use crate::call::CLOSED;
-use crate::config::capability;
+use crate::case::{Case, answer, case};
 use crate::driver::until;
 use crate::fixture::{Fixture, Need};
 use crate::interrupts::{Event, Irqs, TARGETS, TRIGGER, UNMASK_BY};
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
+use crate::pci::capability;
 
 const LINE: u32 = VFIO_PCI_INTX_IRQ_INDEX;
 const MSI: u32 = VFIO_PCI_MSI_IRQ_INDEX;

@@ -3,12 +3,11 @@
 use sys::Suite;
 use uapi::iommufd::*;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::{NOWHERE, PAGE, Pages};
 use crate::outcome::{Got, Stop, Way};
 use crate::process::Child;
-use crate::run::Case;
 use crate::space::{P, RW, Space, UNKNOWN};
 
 /// The last page of all IOVAs.

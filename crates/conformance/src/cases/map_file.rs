@@ -5,12 +5,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use sys::Suite;
 use uapi::iommufd::IommuIoasMapFile;
 
-use super::{answer, case};
 use crate::call::CLOSED;
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::{memfd, read_only_memfd, regular_file};
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::P;
 
 const HUGE: u64 = 2 << 20;

@@ -4,11 +4,10 @@ use sys::Suite;
 use uapi::iommufd::IommuHwptAlloc;
 use uapi::{Command, Errno};
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::{Bound, Fixture};
 use crate::memory::{PAGE, Pages};
 use crate::outcome::{Got, Way};
-use crate::run::Case;
 use crate::space::P;
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -33,11 +33,9 @@ mod size;
 mod synthetic_group;
 mod unmap;
 
-use sys::{Result, Suite};
+use sys::Suite;
 
-use crate::fixture::Fixture;
-use crate::outcome::Outcome;
-use crate::run::Case;
+use crate::case::Case;
 
 /// Every case.
 pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
@@ -76,14 +74,4 @@ pub(crate) fn all<S: Suite>() -> Vec<Case<S>> {
         compat::cases(),
     ];
     areas.into_iter().flatten().collect()
-}
-
-/// The case of a row.
-fn case<S: Suite>(id: &'static str, ask: fn(&mut Fixture<S>) -> Outcome) -> Case<S> {
-    Case { id, ask }
-}
-
-/// The answer of the call that a row speaks of.
-fn answer<T: Into<u64>>(result: Result<T>) -> Outcome {
-    Ok(result.into())
 }

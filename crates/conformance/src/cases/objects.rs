@@ -4,10 +4,9 @@ use sys::Suite;
 use uapi::Command;
 use uapi::iommufd::*;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Outcome};
-use crate::run::Case;
 use crate::space::P;
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

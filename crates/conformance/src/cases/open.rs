@@ -7,15 +7,14 @@ use rustix::event::epoll;
 use sys::{Access, Mapping, Readiness, Suite};
 use uapi::Errno;
 
-use super::{answer, case};
 use crate::call::ioctl_bytes;
-use crate::config::{config, region};
+use crate::case::{Case, answer, case};
 use crate::driver::{Driver, Unbinding};
 use crate::fixture::{Fixture, Need};
 use crate::group::opened;
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
+use crate::pci::{config, region};
 use crate::space::{P, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -8,11 +8,10 @@ use uapi::Command;
 use uapi::iommufd::*;
 use uapi::vfio::VfioIommuType1DmaUnmap;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::memfd;
 use crate::outcome::{Got, Stop, Way};
-use crate::run::Case;
 use crate::space::{P, Space, UNKNOWN, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

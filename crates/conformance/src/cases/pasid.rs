@@ -4,10 +4,9 @@ use sys::{Result, Suite};
 use uapi::Command;
 use uapi::vfio::*;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::{P, Space, UNKNOWN};
 
 /// The largest PASID that a page table can be attached to.

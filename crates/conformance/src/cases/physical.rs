@@ -2,10 +2,9 @@
 
 use sys::{Memory, MemoryOptions, PageSize, Suite};
 
-use super::case;
+use crate::case::{Case, case};
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 use crate::space::{P, Space};
 
 const HUGE: u64 = 2 << 20;

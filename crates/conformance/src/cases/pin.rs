@@ -3,11 +3,10 @@
 use sys::{Creds, Mapping, Suite};
 use uapi::iommufd::*;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::{NOWHERE, PAGE, Pages, Protection};
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 use crate::space::{P, Space, caller};
 
 const MIB: usize = 1 << 20;

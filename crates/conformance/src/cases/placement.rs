@@ -3,11 +3,10 @@
 use sys::Suite;
 use uapi::Errno;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::{PAGE, Pages, Protection};
 use crate::outcome::{Got, Outcome, Way};
-use crate::run::Case;
 use crate::space::{P, Ranges, Space};
 
 const MIB: usize = 1 << 20;

@@ -5,13 +5,12 @@ use uapi::Errno;
 use uapi::vfio::*;
 
 use super::info::{absent_bar, without_vga};
-use super::{answer, case};
 use crate::call::ioctl_at;
-use crate::config::{capability, command, config, region};
+use crate::case::{Case, answer, case};
 use crate::fixture::{Bound, Fixture, Need};
 use crate::memory::PAGE;
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
+use crate::pci::{capability, command, config, region};
 
 /// What a load answers that would be a signal.
 const REFUSED: std::result::Result<(), Errno> = Err(Errno::EFAULT);

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 
 use sys::{FileKind, Suite};
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::driver::NOIOMMU_MODE;
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Outcome, Stop, Way};
-use crate::run::Case;
 
 /// The class of devices that have a device file.
 const CLASS: &str = "/sys/class/vfio-dev";

@@ -6,12 +6,11 @@ use sys::{Mapping, Readiness, Result, Suite};
 use uapi::iommufd::*;
 use uapi::{Command, Errno};
 
-use super::{answer, case};
 use crate::call::{ioctl_at, ioctl_bytes};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::memory::{NOWHERE, PAGE};
 use crate::outcome::{Got, Way};
-use crate::run::Case;
 use crate::space::{P, RW, Space, UNKNOWN, caller};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use sys::{FileKind, Suite};
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::driver::NOIOMMU_MODE;
 use crate::fixture::Fixture;
 use crate::group::Container;
 use crate::outcome::{Got, Stop, Way};
-use crate::run::Case;
 
 /// The log lines about a group and about a device file without an IOMMU.
 const GROUP_TAINT: &str = "Adding kernel taint for vfio-noiommu group";

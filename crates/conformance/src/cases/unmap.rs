@@ -2,10 +2,9 @@
 
 use sys::Suite;
 
-use super::{answer, case};
+use crate::case::{Case, answer, case};
 use crate::fixture::Fixture;
 use crate::outcome::{Got, Way};
-use crate::run::Case;
 use crate::space::{P, Space};
 
 pub(super) fn cases<S: Suite>() -> Vec<Case<S>> {

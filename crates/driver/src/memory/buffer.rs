@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::access::Window;
 use super::addresses::{Addresses, Segment};
-use super::space::Pinned;
+use super::pinned::Pinned;
 use crate::{DeviceAddr, UserVa};
 
 /// A piece of memory that the driver and the device share.

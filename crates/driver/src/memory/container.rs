@@ -39,7 +39,7 @@ impl<S: Sys> Container<S> {
             .iovas()
             .take(length, alignment, options.highest())
             .map(Iova::new)
-            .ok_or(Error::NoIova { length, bits: options.bits() })?;
+            .ok_or(Error::NoIova { length, bits: options.mask_bits })?;
         let mapped = self.calls.dma_map(&self.file, iova, memory);
         if mapped.is_err() {
             self.iovas().give_back(iova.get());

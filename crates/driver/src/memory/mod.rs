@@ -7,7 +7,9 @@ mod buffer;
 mod container;
 mod ioas;
 mod iovas;
+mod options;
 mod pagemap;
+mod pinned;
 mod space;
 
 pub(crate) use addressing::Addressing;
@@ -17,4 +19,5 @@ pub(crate) use pagemap::Pagemap;
 
 pub use addresses::Segment;
 pub use buffer::{DmaBuffer, Segments};
-pub use space::{AddressSpace, DmaOptions};
+pub use options::DmaOptions;
+pub use space::AddressSpace;

@@ -3,133 +3,46 @@
 
 use std::sync::Arc;
 
-use sys::{Memory, MemoryOptions, PageSize, Sys};
+use sys::{MemoryOptions, Sys};
 
 use super::addresses::{Addresses, Segment, cut};
 use super::addressing::Addressing;
 use super::buffer::DmaBuffer;
+use super::options::DmaOptions;
+use super::pinned::Pinned;
 use crate::calls::Calls;
 use crate::error::Attempt;
-use crate::{DeviceAddr, Error, Iova, Mode, Result};
+use crate::{DeviceAddr, Error, Mode, Result};
 
 /// How many times memory is allocated and looked at before the wish is given up. Each time the kernel has to hand out
 /// other pages, since the ones before are still held.
 const TRIES: u32 = 4;
 
-/// What memory for a device has to be like.
-///
-/// ```
-/// use ioasis::{DmaOptions, PageSize};
-/// let options = DmaOptions::new().mask_bits(28).boundary(0x1_0000);
-/// let large = DmaOptions::new().page_size(PageSize::Huge2M).contiguous(true);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DmaOptions {
-    mask_bits: u8,
-    page_size: PageSize,
-    boundary: Option<u64>,
-    contiguous: bool,
-}
-
-impl Default for DmaOptions {
-    fn default() -> Self {
-        DmaOptions::new()
-    }
-}
-
-impl DmaOptions {
-    /// Any address, base pages, segments as they come.
-    #[must_use]
-    pub const fn new() -> Self {
-        DmaOptions { mask_bits: 64, page_size: PageSize::Base, boundary: None, contiguous: false }
-    }
-
-    /// How many address bits the device has: no byte lies at a device address of more. 64 if not set.
-    #[must_use]
-    pub const fn mask_bits(mut self, bits: u8) -> Self {
-        self.mask_bits = bits;
-        self
-    }
-
-    /// The pages that the memory is made of. In the modes `group-noiommu` and `uio` it is made of huge pages whatever is
-    /// said here: nothing pins it there, and the kernel may move base pages.
-    #[must_use]
-    pub const fn page_size(mut self, size: PageSize) -> Self {
-        self.page_size = size;
-        self
-    }
-
-    /// No segment crosses a device address that is a multiple of `bytes`: a power of two from 4096 on. Segments are cut
-    /// there.
-    #[must_use]
-    pub const fn boundary(mut self, bytes: u64) -> Self {
-        self.boundary = Some(bytes);
-        self
-    }
-
-    /// Whether all of it must be one segment.
-    #[must_use]
-    pub const fn contiguous(mut self, contiguous: bool) -> Self {
-        self.contiguous = contiguous;
-        self
-    }
-
-    /// How many address bits the device has.
-    pub(super) fn bits(&self) -> u8 {
-        self.mask_bits
-    }
-
-    /// The boundary, or `other` if there is none.
-    pub(super) fn boundary_or(&self, other: u64) -> u64 {
-        self.boundary.unwrap_or(other)
-    }
-
-    /// The highest address that the device can name.
-    pub(super) fn highest(&self) -> u64 {
-        u64::MAX >> (64 - u32::from(self.mask_bits))
-    }
-
-    fn check(&self, length: usize) -> Result<()> {
-        let wrong = if length == 0 {
-            "memory of 0 bytes was asked for".to_owned()
-        } else if !(12..=64).contains(&self.mask_bits) {
-            format!("a DMA mask of {} bits was asked for; 12 to 64 make sense", self.mask_bits)
-        } else if self.boundary.is_some_and(|bytes| !bytes.is_power_of_two() || bytes < 4096) {
-            "the boundary of segments must be a power of two from 4096 on".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(Error::Argument(wrong))
-    }
-}
-
 /// The address space of a device: the memory that it, and in IOMMUFD each other device attached to it, is given.
 ///
 /// Cloning gives another handle on the same one. It goes when the last handle and the last [`DmaBuffer`] are gone.
-pub struct AddressSpace<S: Sys>(Arc<Space<S>>);
+pub struct AddressSpace<S: Sys> {
+    calls: Calls<S>,
+    mode: Mode,
+    addressing: Arc<Addressing<S>>,
+}
 
 impl<S: Sys> Clone for AddressSpace<S> {
     fn clone(&self) -> Self {
-        AddressSpace(self.0.clone())
+        AddressSpace { calls: self.calls.clone(), mode: self.mode, addressing: Arc::clone(&self.addressing) }
     }
-}
-
-struct Space<S: Sys> {
-    calls: Calls<S>,
-    mode: Mode,
-    addressing: Addressing<S>,
 }
 
 impl<S: Sys> AddressSpace<S> {
     pub(crate) fn new(calls: &Calls<S>, mode: Mode, addressing: Addressing<S>) -> Self {
-        AddressSpace(Arc::new(Space { calls: calls.clone(), mode, addressing }))
+        AddressSpace { calls: calls.clone(), mode, addressing: Arc::new(addressing) }
     }
 
     /// The identifier of its IOAS in the context of IOMMUFD, for calls of one's own. 0, which is no identifier, in the modes
     /// that do without IOMMUFD.
     #[must_use]
     pub fn id(&self) -> u32 {
-        match &self.0.addressing {
+        match &*self.addressing {
             Addressing::Ioas(ioas) => ioas.id(),
             Addressing::Container(_) | Addressing::Pagemap(_) => 0,
         }
@@ -138,7 +51,7 @@ impl<S: Sys> AddressSpace<S> {
     /// Whether device addresses are IOVAs (`true`) or physical addresses (`false`).
     #[must_use]
     pub fn has_iommu(&self) -> bool {
-        self.0.mode.has_iommu()
+        self.mode.has_iommu()
     }
 
     /// Zeroed memory of `length` bytes that the device may read and write, until the last handle on it is dropped.
@@ -173,30 +86,16 @@ impl<S: Sys> AddressSpace<S> {
 
     /// Allocates, maps and looks.
     fn pin(&self, length: usize, options: &DmaOptions) -> Result<(Pinned<S>, Vec<Segment>)> {
-        let space = &self.0;
         let highest = if self.has_iommu() { u64::MAX } else { options.highest() };
-        let page_size = space.addressing.page_size(options.page_size);
-        let memory = space
+        let page_size = self.addressing.page_size(options.page_size);
+        let memory = self
             .calls
             .allocate(&MemoryOptions { length, page_size, highest })
-            .attempt(|| format!("cannot allocate {length} bytes for the device in mode {}", space.mode))?;
-        let iova = space.addressing.map(&memory, options)?;
-        let pinned = Pinned { space: space.clone(), iova, memory };
-        let segments = space.addressing.segments(&pinned.memory, iova)?;
+            .attempt(|| format!("cannot allocate {length} bytes for the device in mode {}", self.mode))?;
+        let iova = self.addressing.map(&memory, options)?;
+        let pinned = Pinned { addressing: Arc::clone(&self.addressing), iova, memory };
+        let segments = self.addressing.segments(&pinned.memory, iova)?;
         Ok((pinned, segments))
-    }
-}
-
-/// Memory that the device was given. It is taken back, then freed.
-pub(super) struct Pinned<S: Sys> {
-    space: Arc<Space<S>>,
-    iova: Iova,
-    pub(super) memory: Memory,
-}
-
-impl<S: Sys> Drop for Pinned<S> {
-    fn drop(&mut self) {
-        self.space.addressing.unmap(self.iova, self.memory.length());
     }
 }
 

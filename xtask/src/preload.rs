@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::run::{Steps, build_ioasis, cargo_in, ioasis_path, root, run, target};
+use crate::run::{Steps, build_ioasis, cargo_in, ioasis, ioasis_path, root, run, target};
 
 const NAME: &str = "libioasis_preload.so";
 
@@ -33,16 +33,13 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// What a register access and a whole program cost under it, against what they cost without.
+/// What programs pay under it, against what they take without.
 pub(crate) fn bench(quick: bool, steps: &mut Steps) -> Result<()> {
-    // A bench builds no library that could go under a program.
-    cargo(&["build", "--quiet", "--release"])?;
-    for name in ["trap", "program"] {
-        let mut words = vec!["bench", "--quiet", "--bench", name, "--", "--quiet"];
-        words.extend(quick.then_some("--quick"));
-        steps.run(name, || cargo(&words))?;
-    }
-    Ok(())
+    steps.run("programs under a machine", || {
+        build()?;
+        let words: &[&str] = if quick { &["bench", "run", "--quick"] } else { &["bench", "run"] };
+        ioasis(words)
+    })
 }
 
 /// Its format, its lints and its tests: what it emulates, and programs on machines.

@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Nvme(Nvme),
     /// Asks a system how it behaves: each row of the conformance suite, on the devices named, or on those of --machine
     Conform(Conform),
-    /// Measures calls of a system: medians
+    /// Measures calls of a system, or what programs pay under `ioasis run`: medians
     Bench(Bench),
     /// Makes the calls of scripts, and prints what came of each
     Replay(Replay),
@@ -67,6 +67,12 @@ pub(crate) enum Command {
     /// What `open` starts to ask for physical addresses
     #[command(hide = true)]
     Translate(Translate),
+    /// What `bench run` starts to be measured
+    #[command(hide = true)]
+    Yardstick {
+        #[arg(value_enum)]
+        what: Yardstick,
+    },
 }
 
 impl Command {
@@ -84,7 +90,11 @@ impl Command {
             Command::Open(Open { address, .. }) => vec![*address],
             Command::Demo(Demo { nvme, edu, .. }) => nvme.iter().chain(edu).copied().collect(),
             // `differ` speaks to a machine too, for which --bind is not.
-            Command::Differ(_) | Command::Kconfig(_) | Command::Run(_) | Command::Translate(_) => Vec::new(),
+            Command::Differ(_)
+            | Command::Kconfig(_)
+            | Command::Run(_)
+            | Command::Translate(_)
+            | Command::Yardstick { .. } => Vec::new(),
         }
     }
 }
@@ -252,6 +262,9 @@ pub(crate) struct Bench {
     /// The device to measure with; with --machine its first one if none is named
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) device: Option<PciAddress>,
+    /// With `run`: few and small rounds, to see that it works
+    #[arg(long)]
+    pub(crate) quick: bool,
     /// One JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -302,6 +315,24 @@ pub(crate) enum Measured {
     Ioctl,
     /// From triggering an interrupt until its waiter runs
     Interrupt,
+    /// Programs under `ioasis run`, on a machine of their own: registers, ioctls, the start and `tar`, each against what it takes
+    /// without, with what is aimed at; files are in TMPDIR
+    Run,
+}
+
+/// What a program does that is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Yardstick {
+    /// Asks for an option of IOMMUFD
+    Option,
+    /// Makes an ioctl that the file does not know
+    Unknown,
+    /// Loads from a register
+    Load,
+    /// Stores to one
+    Store,
+    /// Loads from a page without access
+    Signal,
 }
 
 /// What a benchmark does.

@@ -50,6 +50,7 @@ fn start(Arguments { system, command }: Arguments) -> Result<ExitCode> {
         Command::Open(arguments) => open::run(&system, &arguments)?,
         Command::Run(arguments) => return run::run(&system, &arguments),
         Command::Translate(arguments) => open::translate(&arguments)?,
+        Command::Yardstick { what } => bench::yardstick::run(what)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -353,6 +353,38 @@ fn tools_are_as_without_it() {
 }
 
 #[test]
+fn what_programs_pay_is_measured() {
+    let own = env::current_exe().expect("this test's path");
+    let table = |bench: &mut Command| {
+        bench
+            .args(["bench", "run", "--quick"])
+            .env("IOASIS_PRELOAD", own.with_file_name("libioasis_preload.so"));
+        let output = bench.output().expect("ioasis runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let line = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(name));
+        line.unwrap_or_else(|| panic!("{name}:\n{text}")).to_owned()
+    };
+    let text = table(&mut Command::new(ioasis()));
+    for (name, aim) in [
+        ("trapped load", "at most 1.5"),
+        ("trapped store", "at most 1.5"),
+        ("ioctl that the machine answers", "at most 5"),
+        ("ioctl that the host answers", "at most 5"),
+        ("true", "at most 15ms more"),
+        ("tar of a tree", "at most 1.05"),
+    ] {
+        assert!(line(&text, name).contains(aim), "{text}");
+    }
+    let folder = TempDir::new().expect("a folder");
+    std::os::unix::fs::symlink("/bin/true", folder.path().join("true")).expect("a link");
+    let text = table(Command::new(ioasis()).env("PATH", folder.path()));
+    assert!(line(&text, "tar of a tree").contains("none: tar is not installed"), "{text}");
+}
+
+#[test]
 fn what_cannot_run_so_is_refused() {
     let under = Under::machine(PLAIN);
     let fixed = under.compiled("drive", &["-static"]);

@@ -16,6 +16,8 @@ mod mmio;
 pub mod shared;
 mod suite;
 mod tailed;
+#[cfg(target_arch = "x86_64")]
+pub mod yardstick;
 
 pub use error::{Error, Result, Rule};
 pub use linux::{Linux, LinuxFile, LinuxHandle};

@@ -1,11 +1,13 @@
-//! `ioasis bench`: what single calls of a system take.
+//! `ioasis bench`: what single calls of a system take, and what programs pay under `ioasis run`.
 
 mod interrupt;
 mod ioctl;
 mod memory;
+mod program;
 mod table;
+pub(crate) mod yardstick;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use ioasis::{Device, Options, PciAddress, Sys};
 
 use crate::arguments::{self, Bench, Measured};
@@ -14,6 +16,14 @@ use crate::system::{self, Job};
 use table::Table;
 
 pub(crate) fn run(system: &arguments::System, bench: &Bench) -> Result<()> {
+    ensure!(!bench.quick || bench.what == Measured::Run, "--quick is for `bench run` alone");
+    if bench.what == Measured::Run {
+        ensure!(
+            system.machine.is_none() && bench.device.is_none(),
+            "`bench run` has a machine of its own: --machine and --device are for the others"
+        );
+        return program::measure(bench);
+    }
     system::run(system, Measure { bench, on_host: system.machine.is_none() })
 }
 
@@ -32,7 +42,7 @@ impl Job for Measure<'_> {
                 let device = open()?;
                 Table { mode: Some(device.mode()), lines: vec![interrupt::measure(&device)?] }
             }
-            Measured::Map | Measured::Unmap | Measured::GetPa => {
+            _ => {
                 let device = open()?;
                 Table { mode: Some(device.mode()), lines: memory::measure(&device, what)? }
             }

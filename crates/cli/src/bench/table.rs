@@ -62,12 +62,12 @@ impl Table {
 }
 
 /// The name on the command line.
-fn name(what: Measured) -> String {
+pub(super) fn name(what: impl ValueEnum) -> String {
     what.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 /// The middle one, or the upper of the two in the middle; zero of none.
-fn median(samples: &[Duration]) -> Duration {
+pub(super) fn median(samples: &[Duration]) -> Duration {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 const NAME: &str = "libioasis_preload.so";
 
 /// Finds it: where `IOASIS_PRELOAD` says, beside this program, or in `../lib` from there.
-pub(super) fn find() -> Result<PathBuf> {
+pub(crate) fn find() -> Result<PathBuf> {
     if let Some(path) = env::var_os("IOASIS_PRELOAD") {
         let path = PathBuf::from(path);
         return path.canonicalize().with_context(|| format!("IOASIS_PRELOAD names {}", path.display()));

@@ -3,7 +3,7 @@
 //! The program is started with a library that the dynamic loader puts before libc. The library holds the machine; what it has to
 //! say comes through a pipe.
 
-mod library;
+pub(crate) mod library;
 mod program;
 
 use std::collections::HashSet;

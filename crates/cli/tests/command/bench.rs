@@ -64,6 +64,10 @@ fn bad_input_is_named() {
     let error = fail(ioasis().args(["bench", "map"]));
     assert!(error.starts_with("no device was named to measure with: --device ADDRESS"), "{error}");
     let machine = Machine::file(MACHINE);
+    let error = fail(&mut bench(&machine, &["run"]));
+    assert!(error.starts_with("`bench run` has a machine of its own"), "{error}");
+    let error = fail(&mut bench(&machine, &["ioctl", "--quick"]));
+    assert!(error.starts_with("--quick is for `bench run` alone"), "{error}");
     let error = fail(&mut bench(&machine, &["map", "--mode", "group"]));
     assert!(error.contains("group"), "{error}");
 }

@@ -2,7 +2,8 @@
 //! not there any more.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -66,10 +67,10 @@ impl OtherProcess {
         addresses.peek().is_none()
     }
 
-    /// The text of a file about it in `/proc`.
-    pub(crate) fn proc_file(&self, name: fmt::Arguments<'_>) -> std::io::Result<Vec<u8>> {
-        let text = fs::read(format!("/proc/{}/{name}", self.pid))?;
-        if self.is_over() { Err(std::io::ErrorKind::NotFound.into()) } else { Ok(text) }
+    /// A file about it in `/proc`.
+    pub(crate) fn proc_file(&self, name: fmt::Arguments<'_>) -> io::Result<File> {
+        let file = File::open(format!("/proc/{}/{name}", self.pid))?;
+        if self.is_over() { Err(io::ErrorKind::NotFound.into()) } else { Ok(file) }
     }
 }
 
@@ -103,7 +104,8 @@ pub(crate) struct OtherThread<'a>(pub(crate) &'a OtherProcess, pub(crate) i32);
 impl fmt::Display for OtherThread<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OtherThread(process, thread) = self;
-        let name = process.proc_file(format_args!("task/{thread}/comm")).unwrap_or_default();
-        write!(f, "{}:{thread}", String::from_utf8_lossy(&name).trim_end())
+        let comm = process.proc_file(format_args!("task/{thread}/comm"));
+        let name = comm.and_then(io::read_to_string).unwrap_or_default();
+        write!(f, "{}:{thread}", name.trim_end())
     }
 }

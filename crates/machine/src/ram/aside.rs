@@ -11,7 +11,8 @@ use subsystem::Task;
 use super::Ram;
 use super::accounts::Space;
 use super::foreign::{Moved, Within};
-use super::process::{self, Area, Identity, OwnMapping};
+use super::maps::{self, Area, Identity};
+use super::process::{OwnMapping, Owner};
 
 /// What the program is about to do with memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ impl Ram {
             if pinned.is_empty() {
                 return Ok(());
             }
-            for area in process::areas(range).map_err(|_| Errno::NOMEM)? {
+            for area in maps::areas(Owner::This, range).map_err(|_| Errno::NOMEM)? {
                 let parts = pinned.iter().filter_map(|pages| area.part(pages));
                 // What is mapped twice takes no more memory, and huge pages are mapped as a whole.
                 let parts: Vec<Area> = match area.identity {

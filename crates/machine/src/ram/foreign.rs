@@ -23,7 +23,8 @@ pub(super) use moving::{Moved, Within};
 
 use super::access::FramePointer;
 use super::counts::PinCounts;
-use super::process::{Area, Identity, OwnMapping, Page, Spot};
+use super::maps::{Area, Identity};
+use super::process::{OwnMapping, Page, Spot};
 use super::table::{Place, Table};
 use super::{FRAME, Found, lock};
 use crate::process::OtherProcess;

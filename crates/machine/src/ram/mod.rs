@@ -18,6 +18,8 @@ mod counts;
 #[expect(unsafe_code, reason = "it says for which frames there is a pointer")]
 mod foreign;
 mod layout;
+#[expect(unsafe_code, reason = "it asks the kernel by an ioctl")]
+mod maps;
 mod pins;
 #[expect(unsafe_code, reason = "it maps files and makes pages present")]
 mod process;
@@ -170,7 +172,7 @@ impl Ram {
     #[must_use]
     pub(crate) fn physical_address(&self, task: Task, address: usize) -> Option<u64> {
         let address = address as u64;
-        let foreign = |owner| self.foreign.frame_of(process::identity(owner, address)?);
+        let foreign = |owner| self.foreign.frame_of(maps::identity(owner, address)?);
         let frame = match self.accounts.space(task) {
             Space::Gone => None,
             Space::There(process) => foreign(Owner::Other(task, &process)),

@@ -6,7 +6,8 @@ use std::ops::Range;
 use subsystem::{PinError, Run, Source};
 
 use super::accounts::Space;
-use super::process::{self, Identity, OwnMapping, Owner};
+use super::maps::Identity;
+use super::process::{self, OwnMapping, Owner};
 use super::{FRAME, FramePointer, Gone, Ram, backings};
 
 /// Pinned memory: for machine RAM the first frame, for foreign memory the number of a record.

@@ -1,4 +1,4 @@
-//! The address space of this process: what is mapped where, and making it present.
+//! Memory of processes, made present, and what the machine maps in this one itself.
 
 use std::ffi::c_void;
 use std::ops::Range;
@@ -12,45 +12,8 @@ use rustix::mm::{self, Advice, MapFlags, MprotectFlags, MremapFlags, ProtFlags};
 use subsystem::{PinError, Task, UserMemory as _};
 
 use super::FRAME;
+use super::maps::{self, Area, Identity};
 use crate::process::{OtherProcess, ProcessMemory};
-
-/// Which memory a page is, however it is mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Identity {
-    /// Memory of its own, at this page of the address space.
-    Private {
-        /// Whose address space; `None`: this process's.
-        of: Option<Task>,
-        /// Page number of the virtual address.
-        page: u64,
-    },
-    /// A page of a file.
-    File {
-        /// The file system, as `stat` numbers it.
-        device: u64,
-        /// The file.
-        inode: u64,
-        /// Page number in the file.
-        page: u64,
-    },
-    /// Memory that was the program's, which is not mapped there any more.
-    Aside {
-        /// Page number of the virtual address.
-        page: u64,
-    },
-}
-
-impl Identity {
-    /// The page that follows so many others.
-    fn after(mut self, pages: u64) -> Self {
-        match &mut self {
-            Identity::Private { page, .. } | Identity::File { page, .. } | Identity::Aside { page } => {
-                *page += pages
-            }
-        }
-        self
-    }
-}
 
 /// Whose address space.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +34,7 @@ impl Owner<'_> {
         }
     }
 
-    fn task(self) -> Option<Task> {
+    pub(super) fn task(self) -> Option<Task> {
         match self {
             Owner::This => None,
             Owner::Other(task, _) => Some(task),
@@ -95,19 +58,13 @@ pub(super) struct Page {
     pub(super) identity: Identity,
 }
 
-/// What the page at an address is, if anything is mapped there.
-pub(super) fn identity(owner: Owner<'_>, address: u64) -> Option<Identity> {
-    let start = address / FRAME * FRAME;
-    Some(areas_of(owner, &(start..start.checked_add(FRAME)?)).ok()?.first()?.identity)
-}
-
 /// Makes the pages of a range present, writable ones for `write`, and says what each one is. The range is page-aligned.
 ///
 /// Those of another process are present when they are reached; that a device may write there is what their mapping says.
 pub(super) fn pages(owner: Owner<'_>, range: &Range<u64>, write: bool) -> Result<Vec<Page>, PinError> {
     let mut pages = Vec::new();
     pages.try_reserve_exact(((range.end - range.start) / FRAME) as usize).map_err(|_| PinError::NoMemory)?;
-    for area in gapless(owner, range)? {
+    for area in maps::gapless(owner, range)? {
         if !(if write { area.writable } else { area.readable }) {
             return Err(PinError::Fault);
         }
@@ -282,44 +239,7 @@ impl Drop for OwnMapping {
 /// A gibibyte.
 const LARGEST_PAGE: usize = 1 << 30;
 
-/// A part of a range that is mapped in one way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Area {
-    pub(super) range: Range<u64>,
-    readable: bool,
-    writable: bool,
-    /// What its first page is.
-    pub(super) identity: Identity,
-}
-
 impl Area {
-    /// Whether it is of a file, and can be read.
-    pub(super) fn is_of_file(&self) -> bool {
-        self.readable && matches!(self.identity, Identity::File { .. })
-    }
-
-    /// Where in it a page of its file is.
-    pub(super) fn address_of(&self, page: Identity) -> Option<u64> {
-        let (
-            Identity::File { device, inode, page: first },
-            Identity::File { device: of, inode: wanted, page },
-        ) = (self.identity, page)
-        else {
-            return None;
-        };
-        let address = self.range.start + page.checked_sub(first)?.checked_mul(FRAME)?;
-        (device == of && inode == wanted && address < self.range.end).then_some(address)
-    }
-
-    /// The part of it that is in a range.
-    pub(super) fn part(&self, range: &Range<u64>) -> Option<Area> {
-        let part = self.range.start.max(range.start)..self.range.end.min(range.end);
-        (!part.is_empty()).then(|| {
-            let identity = self.identity.after((part.start - self.range.start) / FRAME);
-            Area { range: part, identity, ..*self }
-        })
-    }
-
     fn length(&self) -> usize {
         (self.range.end - self.range.start) as usize
     }
@@ -345,95 +265,5 @@ impl Area {
         let flags = MapFlags::PRIVATE | MapFlags::FIXED_NOREPLACE;
         // SAFETY: nothing is replaced.
         unsafe { mm::mmap_anonymous(self.start(), self.length(), ProtFlags::empty(), flags) }.map(drop)
-    }
-}
-
-/// What this process has mapped in a range.
-pub(super) fn areas(range: &Range<u64>) -> Result<Vec<Area>, PinError> {
-    areas_of(Owner::This, range)
-}
-
-fn areas_of(owner: Owner<'_>, range: &Range<u64>) -> Result<Vec<Area>, PinError> {
-    let maps = match owner {
-        Owner::This => std::fs::read("/proc/self/maps").map_err(|_| PinError::NoMemory)?,
-        Owner::Other(_, process) => process.proc_file(format_args!("maps")).map_err(|_| PinError::Fault)?,
-    };
-    let maps = String::from_utf8_lossy(&maps);
-    Ok(maps.lines().filter_map(|line| parse(line, range, owner.task())).collect())
-}
-
-/// What is mapped in a range, without a gap: a fault otherwise.
-fn gapless(owner: Owner<'_>, range: &Range<u64>) -> Result<Vec<Area>, PinError> {
-    let areas = areas_of(owner, range)?;
-    let ends =
-        areas.iter().try_fold(range.start, |at, area| (area.range.start == at).then_some(area.range.end));
-    if ends == Some(range.end) { Ok(areas) } else { Err(PinError::Fault) }
-}
-
-/// The part of a range that a line of `/proc/self/maps` is about, see proc_pid_maps(5).
-fn parse(line: &str, range: &Range<u64>, of: Option<Task>) -> Option<Area> {
-    let mut fields = line.split_ascii_whitespace();
-    let (start, end) = fields.next()?.split_once('-')?;
-    let (start, end) = (hex(start)?, hex(end)?);
-    let part = start.max(range.start)..end.min(range.end);
-    if part.is_empty() {
-        return None;
-    }
-    let &[read, write, _, sharing] = fields.next()?.as_bytes() else { return None };
-    let offset = hex(fields.next()?)? + (part.start - start);
-    let (major, minor) = fields.next()?.split_once(':')?;
-    let device = fs::makedev(hex(major)? as u32, hex(minor)? as u32);
-    let inode = fields.next()?.parse().ok()?;
-    let identity = if sharing == b'p' {
-        Identity::Private { of, page: part.start / FRAME }
-    } else {
-        Identity::File { device, inode, page: offset / FRAME }
-    };
-    Some(Area { range: part, readable: read == b'r', writable: write == b'w', identity })
-}
-
-fn hex(text: &str) -> Option<u64> {
-    u64::from_str_radix(text, 16).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAPS: &str = "\
-10000-14000 r--p 00000000 08:02 77 /usr/bin/thing
-14000-18000 rw-s 00003000 00:01 5 /memfd:with a space (deleted)
-20000-21000 ---p 00000000 00:00 0
-";
-
-    fn parse_all(range: Range<u64>) -> Vec<Area> {
-        MAPS.lines().filter_map(|line| parse(line, &range, None)).collect()
-    }
-
-    #[test]
-    fn maps_are_read() {
-        let areas = parse_all(0x13000..0x16000);
-        let file = Identity::File { device: fs::makedev(0, 1), inode: 5, page: 3 };
-        let private = Identity::Private { of: None, page: 0x13 };
-        assert_eq!(
-            areas,
-            [
-                Area { range: 0x13000..0x14000, readable: true, writable: false, identity: private },
-                Area { range: 0x14000..0x16000, readable: true, writable: true, identity: file },
-            ]
-        );
-    }
-
-    #[test]
-    fn a_page_in_the_middle_of_a_file_mapping_is_that_page_of_the_file() {
-        let areas = parse_all(0x16000..0x17000);
-        assert!(matches!(areas[0].identity, Identity::File { page: 5, .. }));
-    }
-
-    #[test]
-    fn gaps_are_left_out() {
-        let ranges = |range| parse_all(range).into_iter().map(|area| area.range).collect::<Vec<_>>();
-        assert_eq!(ranges(0x17000..0x22000), [0x17000..0x18000, 0x20000..0x21000]);
-        assert_eq!(ranges(0..0x10000), []);
     }
 }

@@ -9,7 +9,8 @@ use subsystem::Task;
 
 use super::super::access::FramePointer;
 use super::super::counts::PinCounts;
-use super::super::process::{self, Area, Identity, OwnMapping, Owner};
+use super::super::maps::{self, Area, Identity};
+use super::super::process::{OwnMapping, Owner};
 use super::super::{Fate, Found, lock};
 use super::{Counts, Foreign, Moved, Within};
 use crate::process::OtherProcess;
@@ -32,7 +33,7 @@ impl Foreign {
             let mappings = state.records.values().flat_map(|record| &record.mappings);
             mappings.clone().any(|mapping| mapping.overlaps(&area.range))
         };
-        let areas = process::areas(&(0..u64::MAX)).unwrap_or_default();
+        let areas = maps::areas(Owner::This, &(0..u64::MAX)).unwrap_or_default();
         let inherited = areas.into_iter().filter(|area| area.is_of_file() && !own(area)).collect();
         state.inherited = inherited;
         // Memory that both have in common is the same here, and what the machine has mapped itself is its own.

@@ -7,7 +7,8 @@ use std::sync::{Arc, PoisonError};
 
 use subsystem::Task;
 
-use super::super::process::{Identity, OwnMapping, Page, Spot};
+use super::super::maps::Identity;
+use super::super::process::{OwnMapping, Page, Spot};
 use super::super::table::Place;
 use super::super::{FRAME, lock};
 use super::{Foreign, State};

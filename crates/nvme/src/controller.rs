@@ -6,9 +6,10 @@ use ioasis::{Device, Sys};
 use zerocopy::{FromBytes, transmute};
 
 use crate::error::{Error, Result};
-use crate::lease::Lease;
+use crate::lease::{Completions, Lease};
 use crate::link::Link;
-use crate::queue::{Completions, Queue};
+use crate::namespace::Namespace;
+use crate::queue::Queue;
 use crate::registers::Registers;
 use crate::spec::{self, Command, IdentifyController, IdentifyNamespace, PAGE, admin, register};
 
@@ -40,17 +41,6 @@ pub struct ControllerInfo {
     pub namespaces: u32,
     /// Whether it has a volatile write cache, so that only a flush makes writes durable.
     pub volatile_write_cache: bool,
-}
-
-/// What a namespace is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Namespace {
-    /// Its ID.
-    pub id: u32,
-    /// How many blocks it has.
-    pub blocks: u64,
-    /// Bytes in a block.
-    pub block_size: usize,
 }
 
 /// An NVMe controller that is up.

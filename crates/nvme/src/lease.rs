@@ -6,7 +6,15 @@ use ioasis::{Interrupt, Sys};
 
 use crate::error::{Error, Result};
 use crate::link::Link;
-use crate::queue::Completions;
+
+/// How a queue tells that commands have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completions {
+    /// It does not: the completion queue is polled.
+    Polled,
+    /// By an MSI-X vector of its own.
+    Interrupt,
+}
 
 /// A queue ID, and an interrupt vector if the queue has one. Dropping it gives both back.
 pub(crate) struct Lease<S: Sys> {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use ioasis::{DmaBuffer, DmaOptions, PageSize, Sys};
 
-use crate::controller::Namespace;
 use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::link::Link;
+use crate::namespace::Namespace;
 use crate::prp::{self, PrpError};
 use crate::ring::{self, Ring};
 use crate::spec::{Command, CompletionEntry, PAGE, admin, nvm};
@@ -20,15 +20,6 @@ const SPINS: u32 = 4096;
 const CONTIGUOUS: u32 = 1;
 /// IEN: the completion queue interrupts (section 5.3).
 const INTERRUPTS: u32 = 2;
-
-/// How a queue tells that commands have ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completions {
-    /// It does not: the completion queue is polled.
-    Polled,
-    /// By an MSI-X vector of its own.
-    Interrupt,
-}
 
 /// What a command of the NVM command set does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ioasis::{DmaBuffer, DmaOptions, Sys};
 
-use crate::controller::{Controller, Namespace};
+use crate::controller::Controller;
 use crate::error::{Error, Result};
+use crate::namespace::Namespace;
 use crate::queue::{Completion, Operation, Queue, Transfer};
 
 /// How long one command may take.

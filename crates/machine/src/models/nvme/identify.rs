@@ -3,7 +3,7 @@
 use super::command::ALL_NAMESPACES;
 use super::events;
 use super::features::WARNING_TEMPERATURE;
-use super::log::ERROR_ENTRIES;
+use super::log::{ERROR_ENTRIES, FIRMWARE};
 use super::namespace::{BLOCK_BYTES, Namespace};
 use super::registers::VERSION;
 use super::status::Status;
@@ -11,9 +11,6 @@ use super::{MAX_TRANSFER, SUBSYSTEM_VENDOR, VENDOR};
 
 /// Bytes of every identify structure.
 pub(super) const IDENTIFY_BYTES: usize = 4096;
-
-/// The firmware's revision.
-pub(super) const FIRMWARE: &[u8; 8] = b"1.4     ";
 
 const MODEL: &[u8] = b"ioasis NVMe controller";
 

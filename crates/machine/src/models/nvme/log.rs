@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 
 use super::command::Command;
 use super::features::{Features, TEMPERATURE};
-use super::identify::FIRMWARE;
 use super::namespace::BLOCK_BYTES;
 use super::status::Status;
 
 pub(super) const ERROR_INFORMATION: u8 = 0x01;
 pub(super) const HEALTH_INFORMATION: u8 = 0x02;
 pub(super) const FIRMWARE_SLOTS: u8 = 0x03;
+
+/// The firmware's revision.
+pub(super) const FIRMWARE: &[u8; 8] = b"1.4     ";
 
 /// Entries in the error log.
 pub(super) const ERROR_ENTRIES: usize = 16;

@@ -27,8 +27,8 @@ pub(crate) enum Request<'a> {
     PathOf(FileKey),
     /// An ioctl on the descriptor of this number.
     Ioctl { file: FileKey, number: c_int, command: u32, argument: u64 },
-    /// Reads at an offset, or where the file is read next.
-    Read { file: FileKey, offset: Option<u64>, length: u64 },
+    /// Reads at an offset, or where the file is read next, to an address of the program.
+    Read { file: FileKey, offset: Option<u64>, address: u64, length: u64 },
     /// Writes likewise.
     Write { file: FileKey, offset: Option<u64>, bytes: &'a [u8] },
     /// Moves where an attribute is read next.
@@ -148,16 +148,16 @@ impl State {
                 let value = unsafe { machine.bare_ioctl(&file(key)?, number, command, argument) };
                 Answer::Value(u64::from(value.map_err(refused)?))
             }
-            Request::Read { file: key, offset, length } => {
-                let mut bytes = vec![0; length as usize];
-                let file = file(key)?;
+            Request::Read { file: key, offset, address, length } => {
+                let (file, to) = (file(key)?, (address, length));
                 let count = if offset.is_none() && machine.is_stream(&file) {
-                    machine.bare_read_stream(&file, &mut bytes).map_err(refused)?
+                    // SAFETY: the program has passed the memory to be written to; what cannot be is refused.
+                    unsafe { machine.bare_read_stream(&file, to) }.map_err(refused)?
                 } else {
-                    self.at(key, offset, |at| machine.bare_read(&file, &mut bytes, at).map_err(refused))?
+                    // SAFETY: likewise.
+                    self.at(key, offset, |at| unsafe { machine.bare_read(&file, to, at) }.map_err(refused))?
                 };
-                bytes.truncate(count);
-                Answer::Bytes(bytes)
+                Answer::Value(count as u64)
             }
             Request::Write { file: key, offset, bytes } => {
                 let file = file(key)?;
@@ -282,9 +282,9 @@ calls! {
     /// Makes an ioctl on the descriptor of a number.
     ioctl(file: FileKey, number: c_int, command: u32, argument: u64) -> u64
         = Request::Ioctl { file, number, command, argument }, Answer::Value(value) => value;
-    /// Reads at an offset, or where the file is read next.
-    read(file: FileKey, offset: Option<u64>, length: u64) -> Vec<u8>
-        = Request::Read { file, offset, length }, Answer::Bytes(bytes) => bytes;
+    /// Reads at an offset, or where the file is read next, to an address of the program.
+    read(file: FileKey, offset: Option<u64>, address: u64, length: u64) -> u64
+        = Request::Read { file, offset, address, length }, Answer::Value(count) => count;
     /// Writes likewise.
     write(file: FileKey, offset: Option<u64>, bytes: &[u8]) -> u64
         = Request::Write { file, offset, bytes }, Answer::Value(count) => count;

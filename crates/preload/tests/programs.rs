@@ -251,7 +251,9 @@ fn page_faults_are_answered_and_memory_of_a_viommu_is_mapped() {
     let options = ["DEBUG_KERNEL", "FAULT_INJECTION", "RUNTIME_TESTING_MENU", "IOMMUFD_TEST"];
     let options = options.map(|option| format!("CONFIG_{option} = 'y'\n")).concat();
     let under = Under::machine(&format!("[kconfig]\n{options}"));
-    says(&under.run(&[], &[&under.compiled("guest", &[])]), "a guest was served\n");
+    let guest = under.compiled("guest", &[]);
+    says(&under.run(&[], &[&guest]), "a guest was served\n");
+    says(&under.run(&[], &[&guest, "kept"]), "a guest was served\n");
 }
 
 #[test]

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use subsystem::{Function, MappedMemory, MappedRegion};
 use sys::{Access, Error, Mapping, MmioError, Result, Width};
+use uapi::Errno;
 
-use super::calls::{Found, node};
+use super::calls::Found;
 use super::{Machine, registers};
 use crate::bus::PciFunction;
 use crate::file::{BareFile, FileKey, Files, Opened};
 use crate::model::Register;
-use crate::process::errno;
+use crate::process::{ProcessMemory, errno};
 use crate::ram::Fate;
 use crate::tree::Entry;
 use crate::world;
@@ -83,9 +84,23 @@ impl Machine {
         Files::find(&self.shared, key, false).map(BareFile)
     }
 
-    /// `pread(2)`
-    pub fn bare_read(&self, file: &BareFile, bytes: &mut [u8], offset: u64) -> Result<usize> {
-        self.read_at(file.opened(), file.path(), bytes, offset)
+    /// `pread(2)` of so many bytes, to an address of the program. EFAULT if nothing can be written there.
+    ///
+    /// # Safety
+    ///
+    /// What is at that address is the program's to be written to, as it has promised.
+    pub unsafe fn bare_read(
+        &self,
+        file: &BareFile,
+        (address, length): (u64, u64),
+        offset: u64,
+    ) -> Result<usize> {
+        let mut bytes = vec![0; length as usize];
+        let count = self.read_at(file.opened(), file.path(), &mut bytes, offset)?;
+        // SAFETY: as the caller has promised.
+        let own = unsafe { ProcessMemory::new() };
+        let copied = self.memory(&own).write(address, &bytes[..count]);
+        copied.map(|()| count).map_err(|errno| Error::new("read", file.path().display(), errno))
     }
 
     /// `pwrite(2)`
@@ -96,12 +111,20 @@ impl Machine {
     /// Whether a file is read and written without positions.
     #[must_use]
     pub fn is_stream(&self, file: &BareFile) -> bool {
-        node(file.opened()).is_some_and(|file| self.shared.subsystem.is_stream(file))
+        self.stream_of(file.opened()).is_some()
     }
 
-    /// `read(2)` of such a file.
-    pub fn bare_read_stream(&self, file: &BareFile, bytes: &mut [u8]) -> Result<usize> {
-        self.stream_read(file.opened(), file.path(), bytes)
+    /// `read(2)` of such a file, to an address of the program. What cannot be written there is read another time.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Machine::bare_read`].
+    pub unsafe fn bare_read_stream(&self, file: &BareFile, to: (u64, u64)) -> Result<usize> {
+        let refused = || Error::new("read", file.path().display(), Errno::EBADF);
+        let id = self.stream_of(file.opened()).ok_or_else(refused)?;
+        // SAFETY: as the caller has promised.
+        let own = unsafe { ProcessMemory::new() };
+        self.stream_read(id, file.path(), self.memory(&own), to)
     }
 
     /// `write(2)` to such a file.

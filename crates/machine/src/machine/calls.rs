@@ -226,15 +226,19 @@ impl Machine {
         let file = open.and_then(node).ok_or_else(|| Error::new("ioctl", object(), Errno::ENOTTY))?;
         // SAFETY: the caller has promised it, for the argument itself too.
         let own = unsafe { ProcessMemory::new() };
-        let memory: &dyn UserMemory = match &self.caller.elsewhere {
-            None => &own,
-            Some(elsewhere) => &*elsewhere.process,
-        };
         if !is_of_memory(command) {
             self.shared.release_closed();
         }
-        self.call(memory, |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument))
+        self.call(self.memory(&own), |subsystem, ctx| subsystem.ioctl(ctx, file, command, argument))
             .map_err(|refusal| refused("ioctl", object(), refusal))
+    }
+
+    /// The memory of the caller, who is in this process, whose memory is `own`, or in another one.
+    pub(super) fn memory<'a>(&'a self, own: &'a ProcessMemory) -> &'a dyn UserMemory {
+        match &self.caller.elsewhere {
+            None => own,
+            Some(elsewhere) => &*elsewhere.process,
+        }
     }
 
     /// What a mapping is of.
@@ -372,10 +376,15 @@ pub(super) fn node(open: &Open) -> Option<FileId> {
 
 impl Machine {
     /// `read(2)` of a file without positions, or at the start of another one.
-    pub(super) fn stream_read(&self, open: &Open, path: &Path, bytes: &mut [u8]) -> Result<usize> {
-        let Some(id) = node(open) else { return self.read_at(open, path, bytes, 0) };
+    pub(super) fn stream_read(
+        &self,
+        id: FileId,
+        path: &Path,
+        memory: &dyn UserMemory,
+        (address, length): (u64, u64),
+    ) -> Result<usize> {
         self.shared.release_closed();
-        self.call(&NoMemory, |subsystem, ctx| subsystem.read_stream(ctx, id, bytes))
+        self.call(memory, |subsystem, ctx| subsystem.read_stream(ctx, id, address, length))
             .map_err(|refusal| refused("read", path.display(), refusal))
     }
 
@@ -385,6 +394,11 @@ impl Machine {
         self.shared.release_closed();
         self.call(&NoMemory, |subsystem, ctx| subsystem.write_stream(ctx, id, bytes))
             .map_err(|refusal| refused("write", path.display(), refusal))
+    }
+
+    /// The file of the subsystem behind an open one that has no positions.
+    pub(super) fn stream_of(&self, open: &Open) -> Option<FileId> {
+        node(open).filter(|file| self.shared.subsystem.is_stream(*file))
     }
 
     /// The file of the subsystem behind an open file.

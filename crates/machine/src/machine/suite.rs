@@ -4,12 +4,13 @@ use std::io::SeekFrom;
 use std::path::{Path, PathBuf};
 
 use subsystem::Whence;
-use sys::{Access, Creds, Error, Result, Suite};
+use sys::{Access, Creds, Error, Result, Suite, Sys as _};
 use uapi::Errno;
 
 use super::calls::Target;
 use super::{Caller, Machine, refused};
 use crate::file::File;
+use crate::process::{ArgumentMemory, NoMemory};
 use crate::spec::CAPABILITIES;
 
 /// What comes back of another process.
@@ -82,7 +83,10 @@ impl Suite for Machine {
     }
 
     fn read_stream(&self, file: &File, bytes: &mut [u8]) -> Result<usize> {
-        self.stream_read(file.opened(), file.path(), bytes)
+        let Some(id) = self.stream_of(file.opened()) else { return self.pread(file, bytes, 0) };
+        let length = bytes.len() as u64;
+        let memory = ArgumentMemory::new(bytes, &NoMemory);
+        self.stream_read(id, file.path(), &memory, (memory.address(), length))
     }
 
     fn write_stream(&self, file: &File, bytes: &[u8]) -> Result<usize> {

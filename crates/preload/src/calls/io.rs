@@ -32,35 +32,22 @@ impl Piece {
     fn at(self, state: &State, file: &File, offset: Option<u64>) -> Answer {
         // What goes through here is a register, a line, or a piece of configuration space; more may be asked for.
         let length = self.length().min(MOST);
-        let done = match self {
+        let count = match self {
             Piece::Read(to, _) => {
-                let bytes = state.read(file.key, offset, length as u64)?;
-                copy_out(to, &bytes).map(|()| bytes.len())
+                state.read(file.key, offset, to.expose_provenance() as u64, length as u64)?
             }
             Piece::Write(from, _) => {
                 let mut bytes = vec![0; length];
-                match copy_in(from, &mut bytes) {
-                    Some(()) => Some(state.write(file.key, offset, &bytes)? as usize),
-                    None => None,
-                }
+                copy_in(from, &mut bytes).ok_or_else(|| {
+                    let error = sys::Error::new("write", file.path.display(), uapi::Errno::EFAULT);
+                    state.refused(&error);
+                    libc::EFAULT
+                })?;
+                state.write(file.key, offset, &bytes)?
             }
         };
-        done.ok_or_else(|| {
-            let error = sys::Error::new("read or write", file.path.display(), uapi::Errno::EFAULT);
-            state.refused(&error);
-            libc::EFAULT
-        })
+        Ok(count as usize)
     }
-}
-
-/// Copies to the program's memory; `None` if it may not be written there.
-fn copy_out(to: *mut u8, bytes: &[u8]) -> Option<()> {
-    let local = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let remote = iovec { iov_base: to.cast(), iov_len: bytes.len() };
-    // SAFETY: the program has passed the memory to be written to; the kernel refuses what cannot be.
-    let copied =
-        unsafe { raw!(SYS_process_vm_writev, own_pid(), &raw const local, 1, &raw const remote, 1, 0) };
-    (copied == Ok(bytes.len())).then_some(())
 }
 
 /// Copies from the program's memory; `None` if it may not be read there.

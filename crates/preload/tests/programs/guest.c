@@ -1,5 +1,5 @@
 // What guests have of a device of the kernel's self-tests: its faults, which a program waits for, reads and answers; and memory of a
-// vIOMMU, which it maps.
+// vIOMMU, which it maps. With an argument, its machine has a keeper.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct id { uint32_t size, flags, id; };
@@ -53,10 +54,17 @@ static void map(int iommufd, uint32_t device, uint32_t ioas) {
     need(ioctl(iommufd, 0x3b80, &destroy) == 0, "it is mapped no longer");
 }
 
-int main(void) {
-    int iommufd = open("/dev/iommu", O_RDWR);
+int main(int argc, char **argv) {
+    (void)argv;
+    int iommufd = open("/dev/iommu", O_RDWR), status;
     need(iommufd >= 0, "open");
     struct id ioas = { .size = 12 };
+    if (argc > 1) {
+        pid_t child = fork();
+        if (child == 0)
+            exit(ioctl(iommufd, 0x3b81, &ioas) != 0);
+        need(waitpid(child, &status, 0) == child && status == 0, "a call of a child");
+    }
     need(ioctl(iommufd, 0x3b81, &ioas) == 0, "IOAS_ALLOC");
     struct test device = { .size = sizeof device, .op = 2, .id = ioas.id };
     need(ioctl(iommufd, 0x3ba0, &device) == 0, "MOCK_DOMAIN");
@@ -79,7 +87,12 @@ int main(void) {
     need(read(queue.fd, fault, 41) == -1 && errno == ESPIPE, "whole faults");
     need(pread(queue.fd, fault, 40, 0) == -1 && errno == ESPIPE, "no positions");
     need(lseek(queue.fd, 0, SEEK_SET) == -1 && errno == ESPIPE, "no positions");
-    need(read(queue.fd, fault, sizeof fault) == 40, "read");
+    char *bytes = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    need(bytes != MAP_FAILED && mprotect(bytes + 4096, 4096, PROT_READ) == 0, "mmap");
+    need(read(queue.fd, bytes + 4096 - 39, 40) == -1 && errno == EFAULT, "no memory for the fault");
+    need(ready(queue.fd) == (POLLIN | POLLOUT) && epoll_wait(epoll, &event, 1, 0) == 1, "it stays queued");
+    need(read(queue.fd, bytes + 4096 - 40, 80) == 40, "memory for as many as there are");
+    memcpy(fault, bytes + 4096 - 40, 40);
     need(fault->addr == 0x1000 && fault->perm == 3 && fault->dev == device.operand[2], "the fault");
     need(ready(queue.fd) == POLLOUT && epoll_wait(epoll, &event, 1, 0) == 0, "it was read");
     struct response response = { .cookie = fault->cookie };

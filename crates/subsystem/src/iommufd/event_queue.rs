@@ -9,7 +9,7 @@ use super::call::Call;
 use super::context::Context;
 use super::hardware::MOST_ENTRIES;
 use super::objects::Object;
-use super::queue::{OpenFile, Queue, QueueKind, Reply};
+use super::queue::{OpenFile, Queue, QueueKind, ReadTo, Reply};
 use crate::mem::{List, OutOfMemory};
 use crate::rules::{guest, iommufd as rule};
 use crate::{Host, Polling, Refusal, RwLock};
@@ -72,39 +72,32 @@ impl EventQueue {
         reserved.map_err(|OutOfMemory| rule::NO_MEMORY)
     }
 
-    /// Reads as many events as are queued and fit, each behind its header.
-    pub(super) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Refusal> {
-        if bytes.len() < size_of::<IommufdVeventHeader>() {
+    /// Reads as many events as are queued and fit, each behind its header. One that cannot be copied stays queued.
+    pub(super) fn read(&mut self, mut to: ReadTo<'_>) -> Result<usize, Refusal> {
+        const HEADER: usize = size_of::<IommufdVeventHeader>();
+        if to.length < HEADER as u64 {
             return Err(guest::EVENT_QUEUE_READ_SIZE);
         }
-        let mut done = 0_usize;
         while let Some(event) = self.unread.get(0) {
             let header = IommufdVeventHeader { flags: 0, sequence: event.sequence };
-            let Some(length) = put(bytes, done, [header.as_bytes(), event.data()]) else {
+            if to.left() < HEADER.saturating_add(event.length) as u64 {
                 // What is left may hold a header, but not the event.
-                return if done == 0 { Err(guest::EVENT_QUEUE_READ_ROOM) } else { Ok(done) };
-            };
-            self.unread.remove(0);
-            done = done.saturating_add(length);
-        }
-        if let Some(sequence) = self.lost {
-            let header = IommufdVeventHeader { flags: IOMMU_VEVENTQ_FLAG_LOST_EVENTS, sequence };
-            if let Some(length) = put(bytes, done, [header.as_bytes(), &[]]) {
-                self.lost = None;
-                done = done.saturating_add(length);
+                return to.done_or(guest::EVENT_QUEUE_READ_ROOM);
             }
+            if to.put([header.as_bytes(), event.data()]).is_err() {
+                return to.done_or(guest::QUEUE_READ_MEMORY);
+            }
+            self.unread.remove(0);
         }
-        Ok(done)
+        if let Some(sequence) = self.lost.filter(|_| to.left() >= HEADER as u64) {
+            let header = IommufdVeventHeader { flags: IOMMU_VEVENTQ_FLAG_LOST_EVENTS, sequence };
+            if to.put([header.as_bytes(), &[]]).is_err() {
+                return to.done_or(guest::QUEUE_READ_MEMORY);
+            }
+            self.lost = None;
+        }
+        Ok(to.done)
     }
-}
-
-/// Puts parts one behind the other at an offset of a buffer; how many bytes they have. `None` if there is no room for them.
-fn put(bytes: &mut [u8], at: usize, parts: [&[u8]; 2]) -> Option<usize> {
-    let [first, second] = parts;
-    let (head, tail) = bytes.get_mut(at..)?.split_at_mut_checked(first.len())?;
-    tail.get_mut(..second.len())?.copy_from_slice(second);
-    head.copy_from_slice(first);
-    Some(first.len().saturating_add(second.len()))
 }
 
 impl<H: Host> Context<H> {

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::call::Call;
 use super::context::Context;
 use super::objects::{Object, Objects};
-use super::queue::{OpenFile, Queue, QueueKind, Reply};
+use super::queue::{OpenFile, Queue, QueueKind, ReadTo, Reply};
 use super::unit::Group;
 use crate::mem::{IdMap, List, OutOfMemory};
 use crate::rules::{guest, iommufd as rule};
@@ -69,25 +69,26 @@ impl FaultQueue {
         }
     }
 
-    /// Reads as many faults as are queued and fit.
-    pub(super) fn read(&mut self, host: &impl Host, bytes: &mut [u8]) -> Result<usize, Refusal> {
-        const SIZE: usize = size_of::<IommuHwptPgfault>();
-        if !bytes.len().is_multiple_of(SIZE) {
+    /// Reads as many faults as are queued and fit. One that cannot be copied stays queued.
+    pub(super) fn read(&mut self, host: &impl Host, mut to: ReadTo<'_>) -> Result<usize, Refusal> {
+        if !to.length.is_multiple_of(size_of::<IommuHwptPgfault>() as u64) {
             return Err(rule::FAULT_QUEUE_READ_SIZE);
         }
-        let mut done = 0_usize;
         while let Some(fault) = self.unread.get(0).copied() {
-            let Some(room) = bytes.get_mut(done..).and_then(|rest| rest.get_mut(..SIZE)) else {
-                return if done == 0 { Err(guest::FAULT_QUEUE_READ_ROOM) } else { Ok(done) };
-            };
+            if to.left() == 0 {
+                return to.done_or(guest::FAULT_QUEUE_READ_ROOM);
+            }
             let Ok(cookie) = self.unanswered.insert(host, fault) else {
-                return if done == 0 { Err(rule::NO_MEMORY) } else { Ok(done) };
+                return to.done_or(rule::NO_MEMORY);
             };
-            room.copy_from_slice(IommuHwptPgfault { cookie, ..fault.message }.as_bytes());
+            let message = IommuHwptPgfault { cookie, ..fault.message };
+            if to.put([message.as_bytes(), &[]]).is_err() {
+                self.unanswered.remove(cookie);
+                return to.done_or(guest::QUEUE_READ_MEMORY);
+            }
             self.unread.remove(0);
-            done = done.saturating_add(SIZE);
         }
-        Ok(done)
+        Ok(to.done)
     }
 
     /// Takes responses, of which the first that is wrong is refused.

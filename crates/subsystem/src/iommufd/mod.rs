@@ -48,7 +48,7 @@ mod objects;
 mod option;
 mod pinned;
 mod placement;
-mod queue;
+pub(crate) mod queue;
 mod records;
 mod reserved;
 pub(crate) mod selftest;

@@ -15,7 +15,7 @@ use super::objects::{Object, Objects};
 use crate::rules::vfio::FILE_CLOSED;
 use crate::rules::{guest, iommufd as rule};
 use crate::vfio::FileId;
-use crate::{CallCtx, Host, Polling, Ready, Refusal, RwLock};
+use crate::{CallCtx, Host, Polling, Ready, Refusal, RwLock, UserMemory};
 
 /// The object of a queue.
 pub(super) struct Queue {
@@ -41,6 +41,41 @@ pub(super) struct Reply<T> {
     /// Puts the number in the argument.
     pub(super) descriptor: fn(&mut T, u32),
     pub(super) polling: Polling,
+}
+
+/// Where what is read goes to.
+pub(crate) struct ReadTo<'a> {
+    memory: &'a dyn UserMemory,
+    address: u64,
+    pub(super) length: u64,
+    /// How many bytes are there already.
+    pub(super) done: usize,
+}
+
+impl<'a> ReadTo<'a> {
+    pub(crate) fn new(memory: &'a dyn UserMemory, address: u64, length: u64) -> Self {
+        ReadTo { memory, address, length, done: 0 }
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        self.length.saturating_sub(self.done as u64)
+    }
+
+    /// Puts two parts one behind the other: both, or none.
+    pub(super) fn put(&mut self, parts: [&[u8]; 2]) -> Result<(), Errno> {
+        let mut done = self.done;
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            self.memory.write(self.address.wrapping_add(done as u64), part)?;
+            done = done.saturating_add(part.len());
+        }
+        self.done = done;
+        Ok(())
+    }
+
+    /// The answer of a read that does not go on.
+    pub(super) fn done_or(&self, refusal: Refusal) -> Result<usize, Refusal> {
+        if self.done == 0 { Err(refusal) } else { Ok(self.done) }
+    }
 }
 
 impl Queue {
@@ -110,10 +145,10 @@ impl<H: Host> Context<H> {
     }
 
     /// `read(2)` of the file of a queue; the number of bytes that were read.
-    pub(crate) fn queue_read(&self, host: &H, id: u32, bytes: &mut [u8]) -> Result<usize, Refusal> {
+    pub(crate) fn queue_read(&self, host: &H, id: u32, to: ReadTo<'_>) -> Result<usize, Refusal> {
         self.objects.write(|objects| match &mut objects.queue_mut(id).ok_or(FILE_CLOSED)?.kind {
-            QueueKind::Faults(faults) => faults.read(host, bytes),
-            QueueKind::Events(events) => events.read(bytes),
+            QueueKind::Faults(faults) => faults.read(host, to),
+            QueueKind::Events(events) => events.read(to),
         })
     }
 

@@ -24,6 +24,7 @@ rules! {
 
     // Queues of page faults and of events.
     FAULT_QUEUE_READ_ROOM = EINVAL, "fault-queue.read-room", "a read has room for the first fault that is queued";
+    QUEUE_READ_MEMORY = EFAULT, "queue.read-memory", "what is read from a queue goes to memory that may be written";
     EVENT_QUEUE_TYPE = EEXIST, "event-queue.type", "a vIOMMU has one queue for events of a type";
     EVENT_QUEUE_READ_SIZE = EINVAL, "event-queue.read-size", "a read has room for the header of an event, of 8 bytes";
     EVENT_QUEUE_READ_ROOM = EINVAL, "event-queue.read-room", "a read has room for the first event that is queued";

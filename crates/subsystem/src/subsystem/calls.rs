@@ -10,6 +10,7 @@ use uapi::vfio::{
 use super::Subsystem;
 use crate::ctx::{CallCtx, Polling};
 use crate::host::{Host, RwLock as _};
+use crate::iommufd::queue::ReadTo;
 use crate::iommufd::{Context, selftest};
 use crate::kconfig::Symbol;
 use crate::rules::{
@@ -206,21 +207,23 @@ impl<H: Host> Subsystem<H> {
         })
     }
 
-    /// `read(2)`; the number of bytes that were read. A file that has positions is read at its start: where it is after
-    /// other reads, the host knows, and calls [`Subsystem::read`].
+    /// `read(2)` of a file without positions, to memory of the caller; the number of bytes that were read. Where a file that has
+    /// positions is read next, the host knows, and calls [`Subsystem::read`].
     pub fn read_stream(
         &self,
         ctx: &CallCtx<'_, H>,
         file: FileId,
-        bytes: &mut [u8],
+        address: u64,
+        length: u64,
     ) -> Result<usize, Refusal> {
         match self.stream(file) {
-            Some(Stream::Queue { context, queue }) => self
-                .tables
-                .read(|tables| tables.context(context)?.object.queue_read(&self.host, queue, bytes)),
+            Some(Stream::Queue { context, queue }) => {
+                let to = ReadTo::new(ctx.memory, address, length);
+                self.tables.read(|tables| tables.context(context)?.object.queue_read(&self.host, queue, to))
+            }
             Some(Stream::DmaBuf) => Err(rules::DMA_BUF_ACCESS),
             Some(Stream::TestAccess) => Err(test_rules::FILE_READ),
-            None => self.read(ctx, file, 0, bytes),
+            None => Err(rules::FILE_CLOSED),
         }
     }
 

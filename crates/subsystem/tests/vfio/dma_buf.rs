@@ -11,6 +11,7 @@ use zerocopy::IntoBytes;
 
 use crate::client::{Client, Vfio, assert_refused, machine, machine_with};
 use crate::support::function::{TestFunction, express};
+use crate::support::host::ARGUMENT;
 
 const PAGE: u64 = 4096;
 const GET: u32 = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF;
@@ -115,7 +116,7 @@ fn b200_to_b203_what_is_exported() {
     assert_refused!(client.read(file, 0, 4), ESPIPE, "dma-buf.position");
     assert_refused!(client.write(file, 0, &[0; 4]), ESPIPE, "dma-buf.position");
     let ctx = client.caller.ctx();
-    assert_refused!(vfio.read_stream(&ctx, file, &mut [0; 4]), EINVAL, "dma-buf.access");
+    assert_refused!(vfio.read_stream(&ctx, file, ARGUMENT, 4), EINVAL, "dma-buf.access");
     assert_refused!(vfio.write_stream(&ctx, file, &[0; 4]), EINVAL, "dma-buf.access");
     assert_refused!(vfio.map(&ctx, file, MapRequest::shared(0, PAGE)), EINVAL, "dma-buf.access");
     assert_eq!(vfio.poll(file), Ready { read: true, write: true });

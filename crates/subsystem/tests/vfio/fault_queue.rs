@@ -53,7 +53,7 @@ fn b393_to_b395_nothing_is_ever_queued() {
     let mut client = Client::new(&vfio);
     let (iommufd, _) = client.iommufd();
     let (_, file) = client.fault_queue(iommufd).unwrap();
-    let read = |length| vfio.read_stream(&client.caller.ctx(), file, &mut vec![0; length]);
+    let read = |length| vfio.read_stream(&client.caller.ctx(), file, ARGUMENT, length);
     assert_eq!([read(0), read(40), read(80)], [Ok(0); 3]);
     assert_refused!(read(39), ESPIPE, "fault-queue.read-size");
     assert_refused!(respond(&client, file, 0, 0), EINVAL, "fault-queue.cookie");
@@ -159,7 +159,7 @@ fn the_file_keeps_its_context() {
     let (_, file) = client.fault_queue(iommufd).unwrap();
     vfio.release(iommufd);
     assert_eq!((vfio.usage().files, vfio.usage().contexts, vfio.usage().objects), (1, 1, 1));
-    assert_eq!(vfio.read_stream(&client.caller.ctx(), file, &mut [0; 40]), Ok(0));
+    assert_eq!(vfio.read_stream(&client.caller.ctx(), file, ARGUMENT, 40), Ok(0));
     vfio.release(file);
     vfio.release(file);
     assert_eq!(vfio.usage(), Default::default());

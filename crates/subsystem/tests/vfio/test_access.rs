@@ -7,6 +7,7 @@ use uapi::iommufd_test::*;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::client::{Client, Vfio, assert_refused, machine_with, state};
+use crate::support::host::ARGUMENT;
 use crate::support::memory::{Layout, PAGE};
 use std::sync::Arc;
 
@@ -215,7 +216,7 @@ fn the_file_of_an_access_is_for_tests_alone() {
     let file = process.client.caller.file(fd as i32).expect("a file");
     assert_refused!(process.client.raw(file, IOMMU_DESTROY, &mut [0; 8]), ENOTTY, "test.file-ioctl");
     let ctx = process.client.caller.ctx();
-    assert_refused!(vfio.read_stream(&ctx, file, &mut [0]), EINVAL, "test.file-read");
+    assert_refused!(vfio.read_stream(&ctx, file, ARGUMENT, 1), EINVAL, "test.file-read");
     assert_refused!(vfio.write_stream(&ctx, file, &[0]), EINVAL, "test.file-read");
     assert_refused!(process.client.read(file, 0, 1), ESPIPE, "test.file-position");
     assert_refused!(process.client.write(file, 0, &[0]), ESPIPE, "test.file-position");

@@ -123,6 +123,25 @@ fn events_that_were_lost_are_told() {
 }
 
 #[test]
+fn events_that_cannot_be_copied_stay_queued() {
+    let vfio = kernel();
+    let guest = Guest::new(&vfio);
+    let viommu = guest.inside();
+    let (_, file) = guest.events(viommu, 2).unwrap();
+    let trigger = |times| (0..times).for_each(|_| guest.trigger().unwrap());
+    trigger(3);
+    // The page of arguments ends behind the header, then behind the first event.
+    let end = ARGUMENT + 4096;
+    assert_refused!(guest.read_to(end, file, 64), EFAULT, "queue.read-memory");
+    assert_refused!(guest.read_to(end - 8, file, 64), EFAULT, "queue.read-memory");
+    assert_eq!(guest.read_to(end - 12, file, 64), Ok(12));
+    assert_eq!(guest.read(file, 12), Ok(event(0, 1, Some(0x99))));
+    assert_refused!(guest.read_to(end, file, 64), EFAULT, "queue.read-memory");
+    assert_eq!(guest.read(file, 64), Ok(event(LOST, 2, None)));
+    guest.close(&[file]);
+}
+
+#[test]
 fn an_event_that_there_is_no_memory_for_is_lost() {
     let vfio = kernel();
     let guest = Guest::new(&vfio);

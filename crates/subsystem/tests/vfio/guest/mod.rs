@@ -209,11 +209,15 @@ impl<'a> Guest<'a> {
     }
 
     /// `read(2)` of a queue.
-    fn read(&self, queue: FileId, length: usize) -> Result<Vec<u8>, Refusal> {
-        let mut bytes = vec![0; length];
-        let count = self.client.vfio.read_stream(&self.client.caller.ctx(), queue, &mut bytes)?;
-        bytes.truncate(count);
+    fn read(&self, queue: FileId, length: u64) -> Result<Vec<u8>, Refusal> {
+        let mut bytes = vec![0; self.read_to(ARGUMENT, queue, length)?];
+        self.client.caller.read(ARGUMENT, &mut bytes).expect("what was written to");
         Ok(bytes)
+    }
+
+    /// The same, to memory at an address.
+    fn read_to(&self, address: u64, queue: FileId, length: u64) -> Result<usize, Refusal> {
+        self.client.vfio.read_stream(&self.client.caller.ctx(), queue, address, length)
     }
 
     /// `write(2)` to a queue.

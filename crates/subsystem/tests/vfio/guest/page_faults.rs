@@ -13,7 +13,7 @@ impl Guest<'_> {
     }
 
     /// The faults that are queued, at most so many.
-    fn faults(&self, queue: FileId, most: usize) -> Vec<IommuHwptPgfault> {
+    fn faults(&self, queue: FileId, most: u64) -> Vec<IommuHwptPgfault> {
         let bytes = self.read(queue, 40 * most).expect("faults");
         bytes.chunks(40).map(|fault| IommuHwptPgfault::read_from_bytes(fault).unwrap()).collect()
     }
@@ -54,6 +54,8 @@ fn a_fault_is_read_and_answered_once() {
         cookie,
         ..Default::default()
     };
+    // One that cannot be copied stays queued.
+    assert_refused!(guest.read_to(ARGUMENT + 4096, file, 40), EFAULT, "queue.read-memory");
     assert_refused!(guest.respond(file, &[1]), EINVAL, "fault-queue.cookie");
     assert_eq!(guest.faults(file, 1), [expected(0x1000, 1)]);
     assert_eq!(guest.faults(file, 9), [expected(0x2000, 2)]);

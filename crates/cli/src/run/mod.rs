@@ -8,6 +8,7 @@ mod program;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead as _, BufReader, PipeReader};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -28,6 +29,8 @@ use crate::output::complain;
 
 /// The number that the program finds the pipe under: high enough to be in nobody's way.
 const PIPE: i32 = 900;
+/// Where in the folder of a run the tree of its machine is. The library has sockets beside it.
+const TREE: &str = "tree";
 
 /// What the library has told.
 #[derive(Debug, Default)]
@@ -51,10 +54,12 @@ pub(crate) fn run(system: &arguments::System, arguments: &Run) -> Result<ExitCod
     let program = program::find(name)?;
     program::check(&program)?;
     let library = library::find()?;
-    let root = tempfile::Builder::new()
-        .prefix("ioasis-run-")
-        .tempdir()
-        .context("cannot make a folder for the machine's files; TMPDIR names another place")?;
+    let folder = tempfile::Builder::new().prefix("ioasis-run-").tempdir().and_then(|folder| {
+        fs::create_dir(folder.path().join(TREE))?;
+        Ok(folder)
+    });
+    let folder =
+        folder.context("cannot make a folder for the machine's files; TMPDIR names another place")?;
     let (told, pipe) = std::io::pipe().context("cannot make a pipe")?;
     let pipe = rustix::io::fcntl_dupfd_cloexec(&pipe, PIPE)
         .and_then(|pipe| rustix::io::fcntl_setfd(&pipe, FdFlags::empty()).map(|()| pipe))
@@ -65,7 +70,7 @@ pub(crate) fn run(system: &arguments::System, arguments: &Run) -> Result<ExitCod
         .args(words)
         .env("LD_PRELOAD", preload(&library))
         .env("IOASIS_RUN_MACHINE", &machine)
-        .env("IOASIS_RUN_ROOT", root.path())
+        .env("IOASIS_RUN_ROOT", folder.path().join(TREE))
         .env("IOASIS_RUN_REPORT", pipe.as_raw_fd().to_string());
     std::os::unix::process::CommandExt::arg0(&mut command, name);
     for (asked, name) in [(arguments.explain, "IOASIS_RUN_EXPLAIN"), (arguments.trace, "IOASIS_RUN_TRACE")] {

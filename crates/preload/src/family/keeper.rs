@@ -43,8 +43,8 @@ pub(super) fn keep(state: &'static State, owner: Pid) -> ! {
     let_in_child();
     std::mem::forget(Inside::enter());
     let Some(Family { owned: Some(owned), counts, .. }) = family().take() else { end() };
-    let Owned { listener, members, .. } = owned;
-    become_a_process_of_its_own(state, &[&listener, &members]);
+    let Owned { listeners, members, .. } = owned;
+    become_a_process_of_its_own(state, listeners.iter().chain([&members]));
     let process = match state.machine.keep_for(owner, counts) {
         Ok(process) => process,
         // It has been killed.
@@ -53,7 +53,7 @@ pub(super) fn keep(state: &'static State, owner: Pid) -> ! {
     let clients = Mutex::new(HashMap::from([(owner, (process, 0))]));
     let keeper: &'static Keeper = Box::leak(Box::new(Keeper { state, clients, members }));
     fork::start_threads(state);
-    keeper.serve_all(&listener)
+    keeper.serve_all(&listeners)
 }
 
 fn end() -> ! {
@@ -64,11 +64,11 @@ fn end() -> ! {
 }
 
 /// Nothing of the program is left but its memory: no descriptor, no registers, no terminal.
-fn become_a_process_of_its_own(state: &State, ours: &[&OwnedFd]) {
+fn become_a_process_of_its_own<'a>(state: &State, ours: impl Iterator<Item = &'a OwnedFd>) {
     let _own_session = rustix::process::setsid();
     let _named = rustix::thread::set_name(c"ioasis-keeper");
     let mut kept = kept_descriptors();
-    kept.extend(ours.iter().map(|descriptor| descriptor.as_raw_fd()));
+    kept.extend(ours.map(|descriptor| descriptor.as_raw_fd()));
     kept.push(state.settings.report.number());
     kept.sort_unstable();
     let mut first = 0;
@@ -100,21 +100,29 @@ impl Keeper {
     }
 
     /// Lets others in until there are no members of the family any more.
-    fn serve_all(&'static self, listener: &OwnedFd) -> ! {
+    fn serve_all(&'static self, listeners: &[OwnedFd]) -> ! {
         loop {
-            let mut polled =
-                [PollFd::new(listener, PollFlags::IN), PollFd::new(&self.members, PollFlags::empty())];
+            let mut polled: Vec<_> =
+                listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)).collect();
+            polled.push(PollFd::new(&self.members, PollFlags::empty()));
             let _waited = poll(&mut polled, None);
-            if polled[0].revents().contains(PollFlags::IN)
-                && let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC)
-            {
-                // Without a thread, the process finds that the machine is gone.
-                let _started =
-                    signals::with_faults_let_in(|| thread::Builder::new().spawn(move || self.serve(socket)));
-            } else if is_hung_up(&self.members) {
+            let mut comes = listeners
+                .iter()
+                .zip(&polled)
+                .filter(|(_, polled)| polled.revents().contains(PollFlags::IN))
+                .peekable();
+            if comes.peek().is_none() && is_hung_up(&self.members) {
                 self.end_if_alone();
                 // Connections are left, of processes that have closed all that they could.
                 thread::sleep(Duration::from_millis(10));
+            }
+            for (listener, _) in comes {
+                if let Ok(socket) = accept_with(listener, SocketFlags::CLOEXEC) {
+                    // Without a thread, the process finds that the machine is gone.
+                    let _started = signals::with_faults_let_in(|| {
+                        thread::Builder::new().spawn(move || self.serve(socket))
+                    });
+                }
             }
         }
     }

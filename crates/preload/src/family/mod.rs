@@ -4,7 +4,7 @@
 //! a child makes its first call. Then the parent makes a *keeper*, a process without a program, which has the machine from then on; all
 //! others are its clients, and each call of theirs goes to it by a socket (`client`, `keeper`, `wire`).
 //!
-//! All of them know one name, which whoever has the machine is found by: an abstract socket, that the kernel gives to one process at a time and
+//! All of them know one name, which whoever has the machine is found by: of a socket, that the kernel gives to one process at a time and
 //! takes back when that ends. Where nobody has it, the parent has ended, and the first child to come takes the name, with its own copy.
 
 mod client;
@@ -67,7 +67,7 @@ struct Family {
 #[derive(Debug)]
 struct Owned {
     /// Where the others come to.
-    listener: OwnedFd,
+    listeners: Vec<OwnedFd>,
     /// The other end of the pipe.
     members: OwnedFd,
     /// Whether a thread waits for the others.
@@ -98,7 +98,7 @@ fn high(descriptor: OwnedFd) -> OwnedFd {
 impl Family {
     /// A new one, whose owner this process is.
     fn found(name: Name, member: Option<OwnedFd>, counts: PinCounts) -> Result<Self, Errno> {
-        let listener = high(name.listen()?);
+        let listeners = name.listen()?.into_iter().map(high).collect();
         let (members, member) = match member {
             None => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?,
             // What was the other end was the former owner's.
@@ -108,7 +108,7 @@ impl Family {
                 (rustix::fs::open(path, flags, Mode::empty())?, member)
             }
         };
-        let owned = Owned { listener, members: high(members), is_served: false };
+        let owned = Owned { listeners, members: high(members), is_served: false };
         Ok(Family { name, member: Some(high(member)), counts, owned: Some(owned) })
     }
 
@@ -147,7 +147,7 @@ pub(crate) fn in_parent(state: &'static State) {
     if let Some(Family { owned: Some(owned), .. }) = &mut *family
         && !owned.is_served
     {
-        owned.is_served = service::start(state, &owned.listener);
+        owned.is_served = service::start(state, &owned.listeners);
     }
 }
 
@@ -253,7 +253,7 @@ fn join(state: &State) -> Result<(), Refused> {
                 if let Some(Family { owned: Some(owned), .. }) = &mut *family
                     && let Some(state) = state::existing()
                 {
-                    owned.is_served = service::start(state, &owned.listener);
+                    owned.is_served = service::start(state, &owned.listeners);
                     fork::start_threads(state);
                 }
                 break;

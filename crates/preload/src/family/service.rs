@@ -1,6 +1,6 @@
 //! The owner of a machine, who waits for others to come: then a keeper is made, and the owner is a client as they are.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,11 +15,11 @@ use crate::signals;
 use crate::state::State;
 
 /// Starts the thread that waits. Whether it has started.
-pub(super) fn start(state: &'static State, listener: &OwnedFd) -> bool {
-    let listener = listener.as_raw_fd();
+pub(super) fn start(state: &'static State, listeners: &[OwnedFd]) -> bool {
+    let listeners: Vec<RawFd> = listeners.iter().map(|listener| listener.as_raw_fd()).collect();
     // It runs no handler of the program.
     let started = signals::with_all_but_ours_blocked(|| {
-        thread::Builder::new().name("ioasis".to_owned()).spawn(move || serve(state, listener))
+        thread::Builder::new().name("ioasis".to_owned()).spawn(move || serve(state, &listeners))
     });
     if let Err(error) = &started {
         let words =
@@ -29,13 +29,14 @@ pub(super) fn start(state: &'static State, listener: &OwnedFd) -> bool {
     started.is_ok()
 }
 
-fn serve(state: &'static State, listener: i32) {
+fn serve(state: &'static State, listeners: &[RawFd]) {
     loop {
-        // SAFETY: the family has it open for as long as this process is its owner, which only this thread ends.
-        let listener = unsafe { BorrowedFd::borrow_raw(listener) };
-        let mut polled = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+        // SAFETY: the family has them open for as long as this process is its owner, which only this thread ends.
+        let opened = listeners.iter().map(|listener| unsafe { BorrowedFd::borrow_raw(*listener) });
+        let mut polled: Vec<_> =
+            opened.map(|listener| PollFd::from_borrowed_fd(listener, PollFlags::IN)).collect();
         match poll(&mut polled, None) {
-            Ok(_) if polled[0].revents().contains(PollFlags::IN) => break,
+            Ok(_) if polled.iter().any(|polled| polled.revents().contains(PollFlags::IN)) => break,
             Err(Errno::INTR) => {}
             // The program has closed whatever was open.
             Ok(_) | Err(_) => return,

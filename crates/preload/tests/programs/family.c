@@ -227,6 +227,32 @@ static void interrupts(void) {
     close_all();
 }
 
+// --- another network namespace
+
+static void allocates(void *times);
+
+static void in_a_network_of_its_own(void *pages) {
+    // Who is not root is that in a namespace.
+    need(unshare(CLONE_NEWNET) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0);
+    child_maps(pages);
+    // A child there comes to it by itself.
+    ended(child(allocates, (void *)5));
+}
+
+static void networks(void) {
+    open_all();
+    *(volatile uint32_t *)(bar + 4) = 0x11111111;
+    char *pages = memory(MAP_SHARED);
+    // The first brings the keeper about, the second finds it.
+    for (int i = 0; i < 2; i++) {
+        ended(child(in_a_network_of_its_own, pages));
+        need(*(volatile uint32_t *)(bar + 4) == ~0x22222222u);
+        *(volatile uint32_t *)(bar + 4) = 0x11111111;
+        need(unmap(0x10000) == 0);
+    }
+    close_all();
+}
+
 // --- the owner ends first
 
 static void outlives(void *with) {
@@ -393,6 +419,8 @@ int main(int argc, char **argv) {
         private_memory();
     if (strstr("interrupts", only))
         interrupts();
+    if (strstr("networks", only))
+        networks();
     if (strstr("daemon", only))
         owner_ends(0);
     if (strstr("handover", only))

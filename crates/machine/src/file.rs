@@ -58,6 +58,8 @@ pub(crate) enum Opened {
     Text(Arc<str>),
     /// An attribute that answers for itself.
     Live(Live),
+    /// The log, with the record that is read next.
+    Log(Arc<Mutex<u64>>),
 }
 
 /// An open file, however many descriptors and mappings it has. The last one gone, it is released; an installed one only
@@ -108,6 +110,17 @@ enum Watch {
     Locked(Kept<OwnedFd>),
 }
 
+impl Opened {
+    /// Whether it is the same open file, of those that programs wait for.
+    fn is(&self, other: &Opened) -> bool {
+        match (self, other) {
+            (Opened::Installed(file), Opened::Installed(other)) => file == other,
+            (Opened::Log(next), Opened::Log(other)) => Arc::ptr_eq(next, other),
+            _ => false,
+        }
+    }
+}
+
 impl Files {
     /// The open file that a placeholder stands for; `None` if it is none of this machine. The caller has a descriptor of it to
     /// close, or not.
@@ -150,7 +163,11 @@ impl Files {
 
     /// A descriptor for what was opened at a path, which is the program's alone.
     pub(crate) fn give_bare(&self, opened: Opened, access: Access, path: &Path) -> Result<OwnedFd, Errno> {
-        let (placeholder, watch) = Watch::locked().map_err(errno)?;
+        let (placeholder, watch) = match opened {
+            Opened::Log(_) => Watch::pipe(true),
+            _ => Watch::locked(),
+        }
+        .map_err(errno)?;
         let key = FileKey::of(&placeholder).map_err(crate::process::errno)?;
         self.add(key, opened, access, Some(path.into()), watch);
         Ok(placeholder)
@@ -171,23 +188,22 @@ impl Files {
 
     /// Shows of each file that programs wait for whether it has something to read, as `is_readable` says. Called with no lock
     /// held.
-    pub(crate) fn show_readable(&self, is_readable: impl Fn(FileId) -> bool) {
+    pub(crate) fn show_readable(&self, is_readable: impl Fn(&Opened) -> bool) {
         if self.waited.load(Ordering::Relaxed) == 0 {
             return;
         }
         // Whoever shows what is so now has asked after whoever showed something before.
         let _order = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
         let waited_for = |known: &Known| match known {
-            Known::Bare { opened: Opened::Installed(file), watch: Watch::Pipe { .. }, .. } => Some(*file),
+            Known::Bare { opened, watch: Watch::Pipe { .. }, .. } => Some(opened.clone()),
             Known::Bare { .. } | Known::Opened { .. } => None,
         };
         let files: Vec<_> =
             self.lock().iter().filter_map(|(inode, known)| Some((*inode, waited_for(known)?))).collect();
         for (inode, file) in files {
-            let readable = is_readable(file);
-            if let Some(Known::Bare { opened: Opened::Installed(now), watch, .. }) =
-                self.lock().get_mut(&inode)
-                && *now == file
+            let readable = is_readable(&file);
+            if let Some(Known::Bare { opened: now, watch, .. }) = self.lock().get_mut(&inode)
+                && now.is(&file)
             {
                 watch.show(readable);
             }

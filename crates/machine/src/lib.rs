@@ -33,3 +33,4 @@ pub use spec::{
     setting,
 };
 pub use subsystem::kconfig;
+pub use world::ask_for_interruptions;

@@ -8,6 +8,7 @@ mod family;
 mod hotplug;
 mod live;
 mod mediated;
+mod proc;
 mod registers;
 mod sriov;
 mod suite;
@@ -28,6 +29,7 @@ use crate::dma::Finding;
 use crate::file::{Files, Opened};
 use crate::model::Work;
 use crate::process;
+use crate::ram::Memlock;
 use crate::spec::PciAddress;
 use crate::world::{Upward, World};
 
@@ -71,7 +73,7 @@ struct Caller {
     admin: bool,
     /// What of these is in effect: capabilities by their bits.
     effective: Arc<AtomicU64>,
-    memlock: Option<u64>,
+    memlock: Memlock,
     /// The process that they come from; `None` for this one.
     elsewhere: Option<Elsewhere>,
 }
@@ -154,6 +156,13 @@ impl Machine {
         self.caller.effective.fetch_and(!dropped, Ordering::Relaxed);
     }
 
+    /// The process has the limit of locked memory that the host says it has, whatever that is at the moment, and so have those that it
+    /// shares the machine with.
+    pub fn follow_limits_of_host(&mut self) {
+        self.caller.memlock = Memlock::OfHost;
+        self.world().ram().accounts().set_memlock(self.caller.task, Memlock::OfHost);
+    }
+
     fn world(&self) -> &World {
         self.shared.world()
     }
@@ -180,7 +189,7 @@ impl Machine {
             }
         };
         shared.settle();
-        shared.files.show_readable(|file| shared.subsystem.poll(file).read);
+        shared.show_readable();
         answer
     }
 }
@@ -225,6 +234,15 @@ impl Shared {
         self.settle();
     }
 
+    /// Shows of the files that programs wait for which have something to read.
+    fn show_readable(&self) {
+        self.files.show_readable(|opened| match opened {
+            Opened::Node(file) | Opened::Installed(file) => self.subsystem.poll(*file).read,
+            Opened::Log(next) => *driver::lock(next) < self.world().log().mark(),
+            Opened::Text(_) | Opened::Live(_) => true,
+        });
+    }
+
     /// Releases the files of which the program has closed the last descriptor by itself.
     pub(crate) fn release_closed(&self) {
         self.files.take_closed().into_iter().for_each(|file| self.release(file));
@@ -255,7 +273,7 @@ impl Shared {
     fn ours_behind(&self, descriptor: &OwnedFd) -> Result<Option<FileId>, Errno> {
         Ok(match self.files.peek(descriptor).map_err(process::errno)? {
             Some(Opened::Node(file) | Opened::Installed(file)) => Some(file),
-            Some(Opened::Text(_) | Opened::Live(_)) | None => None,
+            Some(Opened::Text(_) | Opened::Live(_) | Opened::Log(_)) | None => None,
         })
     }
 

@@ -158,17 +158,17 @@ impl PortSpec {
 }
 
 /// Limits of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// `RLIMIT_MEMLOCK`. Who holds `CAP_IPC_LOCK` is not held to it.
-    pub memlock: Size,
+    /// `RLIMIT_MEMLOCK`; `None`: [`Limits::MEMLOCK`], or what the host says of a process that has one of its own. Who holds `CAP_IPC_LOCK`
+    /// is not held to it.
+    pub memlock: Option<Size>,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { memlock: Size(8 << 20) }
-    }
+impl Limits {
+    /// The limit of locked memory that processes of Linux have unless somebody sets another.
+    pub const MEMLOCK: Size = Size(8 << 20);
 }
 
 /// A device of a machine.

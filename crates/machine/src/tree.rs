@@ -42,6 +42,8 @@ pub(crate) enum Entry {
         mode: u32,
         live: Live,
     },
+    /// `/dev/kmsg`
+    Log,
     /// A character device.
     Node {
         mode: u32,
@@ -70,6 +72,12 @@ pub(crate) enum Live {
     FailNth,
     /// `/proc/PID/status`; `None`: of the caller.
     Status(Option<u32>),
+    /// `/proc/self/fdinfo/N`
+    Fdinfo(i32),
+    /// `/proc/devices`
+    Devices,
+    /// `/proc/interrupts`
+    Interrupts,
     /// `/sys/kernel/debug/failslab/ignore-gfp-wait`
     FailslabIgnoresWaiting,
     /// `config` of a PCI device
@@ -201,9 +209,6 @@ impl Tree {
         follow: bool,
         f: impl FnOnce(&Entry) -> R,
     ) -> Result<R, Errno> {
-        if let Some(live) = status(path) {
-            return Ok(f(&Entry::Live { mode: 0o444, live }));
-        }
         let root = self.root.read().unwrap_or_else(PoisonError::into_inner);
         let mut walk = Walk { root: &root, above: Vec::new(), here: &root, left: VecDeque::new() };
         let mut links = 0;
@@ -230,15 +235,6 @@ impl Tree {
             }
         }
         Ok(f(walk.here))
-    }
-}
-
-/// The file of a process that tells how much memory it has, which processes there are being the host's business.
-fn status(path: &Path) -> Option<Live> {
-    let process = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/status")?;
-    match process {
-        "self" => Some(Live::Status(None)),
-        number => number.parse().ok().filter(|_| path.exists()).map(|number| Live::Status(Some(number))),
     }
 }
 

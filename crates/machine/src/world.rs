@@ -31,6 +31,7 @@ use fault::Faults;
 pub(crate) use regions::MappedRegion;
 use regions::MappedRegions;
 use sleep::Sleepers;
+pub use sleep::ask_for_interruptions;
 use watches::Watches;
 
 /// What the subsystem of a machine runs on.

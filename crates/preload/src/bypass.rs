@@ -75,6 +75,7 @@ pub(crate) fn handle_calls() -> bool {
         // SAFETY: what is registered is a function of ours, which stays.
         let _registered = unsafe { libc::pthread_atfork(None, None, Some(after_fork)) };
         let stacks = Stacks::new().ok()?;
+        machine::ask_for_interruptions(is_interrupted);
         signals::put_before(&[libc::SIGSYS], handle, libc::SA_ONSTACK, !signals::set_of(&FAULTS));
         Some(stacks)
     });
@@ -200,8 +201,7 @@ fn make(number: i64, arguments: [usize; 6], context: &mut ucontext_t) -> Option<
         libc::SYS_poll | libc::SYS_select | libc::SYS_epoll_wait => wait(number, arguments, None, context),
         libc::SYS_ppoll => wait(number, arguments, Some(3), context),
         libc::SYS_epoll_pwait => wait(number, arguments, Some(4), context),
-        // SAFETY: as the program has promised to the kernel.
-        _ => unsafe { numbered::call(number, arguments) },
+        _ => call(number, arguments, context),
     }
 }
 
@@ -210,11 +210,25 @@ thread_local! {
     static ENDING: Cell<u64> = const { Cell::new(0) };
 }
 
+/// The signals that the interrupted code blocks.
+fn mask_of(context: &ucontext_t) -> u64 {
+    // SAFETY: the first word has the signals that there are.
+    unsafe { *(&raw const context.uc_sigmask).cast::<u64>() }
+}
+
+/// Makes a call that may wait for others.
+fn call(number: i64, arguments: [usize; 6], context: &ucontext_t) -> Option<Answer> {
+    ENDING.set(!mask_of(context));
+    // SAFETY: as the program has promised to the kernel.
+    let answer = unsafe { numbered::call(number, arguments) };
+    ENDING.set(0);
+    answer
+}
+
 /// Waits in the handler if a device needs its turn meanwhile. One of the arguments may be where a mask is, for as long as it waits.
 fn wait(number: i64, mut arguments: [usize; 6], mask: Option<usize>, context: &ucontext_t) -> Option<Answer> {
     poll::turn()?;
-    // SAFETY: the first word has the signals that there are.
-    let interrupted = unsafe { *(&raw const context.uc_sigmask).cast::<u64>() };
+    let interrupted = mask_of(context);
     let place = mask.map_or(0, |at| std::mem::take(&mut arguments[at]));
     let mut blocked = interrupted.to_ne_bytes();
     // SAFETY: a fault is recovered from.
@@ -227,6 +241,11 @@ fn wait(number: i64, mut arguments: [usize; 6], mask: Option<usize>, context: &u
     ENDING.set(0);
     // What is open for as long as it waits only comes in if it waits outside, where it is over at once.
     answer.filter(|answer| place == 0 || *answer != Err(libc::EINTR))
+}
+
+/// After how many milliseconds a wait looks whether it is interrupted; `None` if a signal ends it.
+pub(crate) fn slice() -> Option<c_int> {
+    (ENDING.get() != 0).then_some(10)
 }
 
 /// Whether a signal has come that ends a wait in the handler.

@@ -1,17 +1,18 @@
 //! The calls on a machine, as data: the process that has the machine makes them, its own and those of the processes that share it.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, c_int};
 use std::fmt;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use machine::{BareFile, BareRegion, Fate, FileKey, Machine, TreeEntry};
+use machine::{BareFile, BareRegion, Fate, FileKey, Handle, Machine, TreeEntry};
 use serde::{Deserialize, Serialize};
-use sys::{Access, Mapping, Width};
+use sys::{Access, Mapping, Suite, Width};
 
 use crate::crash;
 use crate::state::State;
@@ -23,6 +24,10 @@ pub(crate) enum Request<'a> {
     LookUp { path: &'a [u8], follow: bool },
     /// A directory or a file of the tree.
     Open { path: &'a [u8], read: bool, write: bool },
+    /// A path is looked at and not opened: this file stands for what is there, even when its path is gone.
+    Hold { file: FileKey, path: &'a [u8] },
+    /// What a file stands for is opened once more.
+    Reopen { file: FileKey, read: bool, write: bool },
     /// The path that a file was opened at.
     PathOf(FileKey),
     /// An ioctl on the descriptor of this number.
@@ -33,6 +38,8 @@ pub(crate) enum Request<'a> {
     Write { file: FileKey, offset: Option<u64>, bytes: &'a [u8] },
     /// Moves where an attribute is read next.
     Seek { file: FileKey, offset: i64, whence: c_int },
+    /// `syslog(2)`
+    Syslog { action: c_int, address: u64, length: u64 },
     /// Maps a BAR.
     Map { file: FileKey, part: Part },
     /// Where the process has mapped BARs.
@@ -57,6 +64,9 @@ impl fmt::Display for Request<'_> {
             Request::LookUp { path, .. } => write!(f, "a look at {}", as_path(path).display()),
             Request::Open { path, .. } => write!(f, "open {}", as_path(path).display()),
             Request::PathOf(_) => f.write_str("a look at a descriptor"),
+            Request::Hold { path, .. } => write!(f, "a look at {}", as_path(path).display()),
+            Request::Reopen { .. } => f.write_str("open of a descriptor"),
+            Request::Syslog { action, .. } => write!(f, "syslog {action}"),
             Request::Ioctl { number, command, .. } => write!(f, "ioctl {command:#x} on descriptor {number}"),
             Request::Read { .. } => f.write_str("read"),
             Request::Write { .. } => f.write_str("write"),
@@ -135,12 +145,26 @@ impl State {
                 Answer::Entry(entry.map_err(|error| error.errno().raw())?)
             }
             Request::Open { path, read, write } => {
-                let access = match (read, write) {
-                    (_, false) => Access::Read,
-                    (false, true) => Access::Write,
-                    (true, true) => Access::ReadWrite,
+                Answer::Descriptor(machine.open_bare(as_path(path), access(read, write)).map_err(refused)?)
+            }
+            Request::Hold { file, path } => {
+                let handle = Suite::look_up(machine, as_path(path)).map_err(refused)?;
+                self.handles().insert(file, handle);
+                Answer::Done
+            }
+            Request::Reopen { file: key, read, write } => {
+                let held = self.handles().get(&key).cloned();
+                let opened = match held {
+                    Some(handle) => machine.open_bare_handle(&handle, access(read, write)),
+                    None => {
+                        let file = file(key)?;
+                        if !file.path().is_absolute() {
+                            return Err(libc::ENXIO);
+                        }
+                        machine.open_bare(file.path(), access(read, write))
+                    }
                 };
-                Answer::Descriptor(machine.open_bare(as_path(path), access).map_err(refused)?)
+                Answer::Descriptor(opened.map_err(refused)?)
             }
             Request::PathOf(key) => Answer::Bytes(file(key)?.path().as_os_str().as_bytes().to_vec()),
             Request::Ioctl { file: key, number, command, argument } => {
@@ -169,7 +193,17 @@ impl State {
                 Answer::Value(count as u64)
             }
             Request::Seek { file: key, offset, whence } => {
-                Answer::Value(self.seek((key, &file(key)?), offset, whence)?)
+                let file = file(key)?;
+                if machine.is_log(&file) {
+                    machine.seek_log(&file, offset, whence).map_err(refused)?;
+                    return Ok(Answer::Value(0));
+                }
+                Answer::Value(self.seek((key, &file), offset, whence)?)
+            }
+            Request::Syslog { action, address, length } => {
+                // SAFETY: the program has passed the memory to be written to; what cannot be is refused.
+                let told = unsafe { machine.syslog(action, (address, length)) };
+                Answer::Value(told.map_err(|error| error.errno().raw())?)
             }
             Request::Map { file: key, part } => {
                 let Part { offset, length, writable, executable, shared } = part;
@@ -207,6 +241,11 @@ impl State {
         })
     }
 
+    /// What is held open by a look at it alone.
+    fn handles(&self) -> MutexGuard<'_, HashMap<FileKey, Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads or writes at an offset, or where the file is read next, which is further on then.
     fn at(
         &self,
@@ -238,6 +277,14 @@ impl State {
         let to = base.checked_add(offset).and_then(|to| u64::try_from(to).ok()).ok_or(libc::EINVAL)?;
         positions.insert(key, to);
         Ok(to)
+    }
+}
+
+fn access(read: bool, write: bool) -> Access {
+    match (read, write) {
+        (_, false) => Access::Read,
+        (false, true) => Access::Write,
+        (true, true) => Access::ReadWrite,
     }
 }
 
@@ -277,6 +324,12 @@ calls! {
     /// Opens a path, for reading or writing or both.
     open(path: &Path, read: bool, write: bool) -> OwnedFd
         = Request::Open { path: path.as_os_str().as_bytes(), read, write }, Answer::Descriptor(file) => file;
+    /// A file stands for what a path leads to.
+    hold(file: FileKey, path: &Path) -> ()
+        = Request::Hold { file, path: path.as_os_str().as_bytes() }, Answer::Done => ();
+    /// Opens what a file stands for once more.
+    reopen(file: FileKey, read: bool, write: bool) -> OwnedFd
+        = Request::Reopen { file, read, write }, Answer::Descriptor(file) => file;
     /// The path that a file was opened at.
     path_of(file: FileKey) -> Vec<u8> = Request::PathOf(file), Answer::Bytes(path) => path;
     /// Makes an ioctl on the descriptor of a number.
@@ -291,6 +344,9 @@ calls! {
     /// Moves where an attribute is read next.
     seek_to(file: FileKey, offset: i64, whence: c_int) -> u64
         = Request::Seek { file, offset, whence }, Answer::Value(to) => to;
+    /// `syslog(2)`
+    syslog(action: c_int, address: u64, length: u64) -> u64
+        = Request::Syslog { action, address, length }, Answer::Value(value) => value;
     /// Maps a BAR.
     map(file: FileKey, part: Part) -> BareRegion
         = Request::Map { file, part }, Answer::Region(region) => region;

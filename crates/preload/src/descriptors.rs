@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Machine = 1,
     /// A directory of the machine's tree, or the root.
     Directory = 2,
+    /// What was looked at in the machine, and not opened.
+    Handle = 3,
 }
 
 /// Numbers beyond are looked at each time.
@@ -32,6 +34,7 @@ pub(crate) fn kind(number: c_int) -> Kind {
     {
         Some(0) => Kind::Host,
         Some(2) => Kind::Directory,
+        Some(3) => Kind::Handle,
         Some(_) => Kind::Machine,
         None if number < 0 => Kind::Host,
         None => Kind::Machine,

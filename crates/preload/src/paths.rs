@@ -42,6 +42,29 @@ pub(crate) unsafe fn place(directory: c_int, path: *const c_char, follow: bool) 
     look(directory, path, follow).unwrap_or(Place::Host)
 }
 
+/// The descriptor of this process that a path names, if it is one of `/proc` or of `/dev/fd`.
+///
+/// # Safety
+///
+/// The path is null or a string that ends in a zero.
+pub(crate) unsafe fn descriptor(path: *const c_char) -> Option<c_int> {
+    if path.is_null() || state::settings().is_none() {
+        return None;
+    }
+    // SAFETY: it is not null, and the caller has promised the rest.
+    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    let number = match path.strip_prefix(b"/proc/") {
+        Some(below) => {
+            let (process, number) = str::from_utf8(below).ok()?.split_once("/fd/")?;
+            let is_own =
+                ["self", "thread-self"].contains(&process) || process.parse() == Ok(std::process::id());
+            is_own.then_some(number)?
+        }
+        None => str::from_utf8(path.strip_prefix(b"/dev/fd/")?).ok()?,
+    };
+    number.parse().ok()
+}
+
 fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
     let absolute = match path {
         [b'/', ..] => PathBuf::from(OsStr::from_bytes(path)),
@@ -65,7 +88,10 @@ fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
     if !answers && absolute.starts_with("/proc") {
         return None;
     }
-    let shown = c_string(state.shown_path(&plain(&absolute)))?;
+    // Who asks about a file of a process is told what the host has there.
+    let is_of_process = absolute.starts_with("/proc");
+    let shown = if is_of_process { absolute.clone() } else { state.shown_path(&plain(&absolute)) };
+    let shown = c_string(shown)?;
     Some(if answers { Place::Machine { state, path: absolute, shown } } else { Place::Shown(shown) })
 }
 
@@ -84,7 +110,7 @@ fn may_lead_to_machine(path: &[u8]) -> bool {
     let is_name = |name: &&[u8]| !name.is_empty() && *name != b".";
     let mut names = path.split(|&byte| byte == b'/').filter(is_name);
     let leads = match names.next() {
-        Some(b"dev") => matches!(names.next(), None | Some(b"iommu" | b"vfio")),
+        Some(b"dev") => matches!(names.next(), None | Some(b"iommu" | b"kmsg" | b"vfio")),
         Some(b"sys" | b"proc") => true,
         _ => false,
     };
@@ -165,7 +191,7 @@ mod tests {
     #[test]
     fn a_look_at_a_path_tells_most_of_the_host_s() {
         let leads =
-            ["/dev", "//dev/./vfio/5", "/dev/iommu", "/./sys", "/proc/self/fd", "/tmp/../dev/iommu", "/.."];
+            ["/dev", "//dev/./vfio/5", "/dev/kmsg", "/./sys", "/proc/self/fd", "/tmp/../dev/iommu", "/.."];
         leads.iter().for_each(|path| assert!(may_lead_to_machine(path.as_bytes()), "{path}"));
         let others = ["/", "/.", "/devices", "/dev/null", "/dev/shm/vfio", "/home/dev/vfio", "/usr/lib/sys"];
         others.iter().for_each(|path| assert!(!may_lead_to_machine(path.as_bytes()), "{path}"));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::{env, fs};
 
-use machine::{FileKey, Machine};
+use machine::{CAPABILITIES, FileKey, Handle, Machine, MachineSpec};
 
 use crate::call::{Answer, Refused, Request};
 use crate::report::{Kind, Report};
@@ -33,13 +33,15 @@ pub(crate) struct State {
     pub(crate) traps: Traps,
     /// Where attributes are read next.
     pub(crate) positions: Mutex<HashMap<FileKey, u64>>,
+    /// What was looked at and not opened, by the files that stand for it.
+    pub(crate) handles: Mutex<HashMap<FileKey, Handle>>,
     used: AtomicBool,
     findings: AtomicU64,
     shown: AtomicU64,
 }
 
-/// Whether the process is in a user namespace of its own: it has no capabilities on the machine.
-pub(crate) static IN_NAMESPACE: AtomicBool = AtomicBool::new(false);
+/// The capabilities that are not in effect for this process, by their bits.
+pub(crate) static OUT_OF_EFFECT: AtomicU64 = AtomicU64::new(0);
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 static STATE: OnceLock<Option<State>> = OnceLock::new();
 
@@ -71,6 +73,19 @@ pub(crate) fn settings() -> Option<&'static Settings> {
     SETTINGS.get()
 }
 
+/// The capabilities that the machine file gives to processes, by their bits in Linux.
+pub(crate) fn capabilities() -> u64 {
+    static GIVEN: OnceLock<u64> = OnceLock::new();
+    let Some(settings) = settings() else { return 0 };
+    *GIVEN.get_or_init(|| {
+        // One that cannot be read is told of when the machine is built.
+        let given =
+            MachineSpec::from_file(&settings.machine).map(|spec| spec.capabilities).unwrap_or_default();
+        let bits = given.iter().filter_map(|name| CAPABILITIES.iter().position(|known| known == name));
+        bits.fold(0, |set, bit| set | 1 << bit)
+    })
+}
+
 /// The machine, which is built with the first call that needs it. `None` if there is none, or it cannot be built.
 pub(crate) fn get() -> Option<&'static State> {
     let settings = settings()?;
@@ -85,19 +100,21 @@ pub(crate) fn existing() -> Option<&'static State> {
 fn build(settings: &'static Settings) -> Option<State> {
     let built = signals::with_faults_let_in(|| Machine::from_file(&settings.machine));
     let built = built.map_err(|error| error.to_string());
-    let state = built.map(|machine| State {
-        machine,
-        settings,
-        traps: Traps::default(),
-        positions: Mutex::default(),
-        used: AtomicBool::new(false),
-        findings: AtomicU64::new(0),
-        shown: AtomicU64::new(u64::MAX),
+    let state = built.map(|mut machine| {
+        machine.follow_limits_of_host();
+        machine.change_capabilities(0, OUT_OF_EFFECT.load(Ordering::Relaxed));
+        State {
+            machine,
+            settings,
+            traps: Traps::default(),
+            positions: Mutex::default(),
+            handles: Mutex::default(),
+            used: AtomicBool::new(false),
+            findings: AtomicU64::new(0),
+            shown: AtomicU64::new(u64::MAX),
+        }
     });
     let state = state.inspect_err(|error| settings.report.tell(Kind::Trouble, error)).ok()?;
-    if IN_NAMESPACE.load(Ordering::Relaxed) {
-        state.machine.change_capabilities(0, u64::MAX);
-    }
     state.show_tree();
     Some(state)
 }

@@ -83,7 +83,6 @@ words! {
     load_u64, store_u64, move_u64, u64;
 }
 
-#[cfg(target_arch = "x86_64")]
 pub use access::recover;
 
 #[cfg(target_arch = "x86_64")]
@@ -143,6 +142,11 @@ mod access {
 #[cfg(not(target_arch = "x86_64"))]
 mod access {
     use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    /// No copy is recovered from.
+    pub fn recover(_: &mut libc::ucontext_t) -> bool {
+        false
+    }
 
     pub(super) unsafe fn copy(target: *mut u8, source: *const u8, length: usize) -> usize {
         for at in 0..length {

@@ -73,7 +73,7 @@ pub trait Suite: Sys {
     /// `/proc/self/fdinfo` of a file.
     fn fdinfo(&self, file: &Self::File) -> Result<String>;
 
-    /// Has the first register of a mapping read: `EFAULT` where a process that reads it itself gets SIGBUS.
+    /// Loads the first register of a mapping: `EFAULT` where that raises SIGBUS.
     fn touch(&self, registers: &Mmio) -> std::result::Result<(), Errno> {
         registers.try_read32(0).map(drop).map_err(|_| Errno::EFAULT)
     }

@@ -20,8 +20,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use machine::MachineSpec;
+use machine::{MachineSpec, Size};
 use rustix::io::FdFlags;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::arguments::{self, Run};
@@ -48,7 +49,7 @@ pub(crate) fn run(system: &arguments::System, arguments: &Run) -> Result<ExitCod
         "a program runs on a machine: name its file with --machine (docs/machine.md describes it)",
     )?;
     // An error in it is one of ours, before anything of the program happens.
-    MachineSpec::from_file(machine)?;
+    let spec = MachineSpec::from_file(machine)?;
     let machine = machine.canonicalize().with_context(|| format!("cannot find {}", machine.display()))?;
     let [name, words @ ..] = arguments.command.as_slice() else { bail!("no program is named") };
     let program = program::find(name)?;
@@ -78,10 +79,25 @@ pub(crate) fn run(system: &arguments::System, arguments: &Run) -> Result<ExitCod
             command.env(name, "1");
         }
     }
+    if let Some(memlock) = spec.limits.memlock {
+        limit_locked_memory(memlock)?;
+    }
     let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
     drop((pipe, command));
     let (told, status) = accompany(&mut child, told)?;
     finish(&told, status, &program)
+}
+
+/// The program begins with the limit of the machine file, which it has from this process.
+fn limit_locked_memory(memlock: Size) -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Memlock);
+    let maximum = maximum.map(|maximum| maximum.max(memlock.0));
+    setrlimit(Resource::Memlock, Rlimit { current: Some(memlock.0), maximum }).with_context(|| {
+        format!(
+            "cannot limit locked memory to {memlock}, as limits.memlock of the machine file says: that is more than this process may have \
+             (ulimit -Hl); without the key the program has the limit that this process has"
+        )
+    })
 }
 
 /// Our library before what else the program is to have.

@@ -55,8 +55,8 @@ const NOT_APPLICABLE: &[(&str, &str)] = &[
 /// The rows that cannot be asked of a machine whose devices are all behind an IOMMU, and what the reason contains.
 const NOT_APPLICABLE_BEHIND: &[(&str, &str)] = &[
     // Seen in `iommu_rules`.
-    ("B-078", "a list of its interrupts"),
-    ("B-608", "a list of its interrupts"),
+    ("B-078", "isolates message-signalled interrupts"),
+    ("B-608", "isolates message-signalled interrupts"),
 ];
 
 /// Why nothing is asked in the other modes.

@@ -17,7 +17,7 @@ use super::finding::{Access, Finding, Mapped, Why};
 use super::gate::Gate;
 use super::memo::Memo;
 use super::reach::Stray;
-use crate::log::Log;
+use crate::log::{Log, Priority};
 use crate::ram::{FRAME, Found, FramePointer, Gone, Ram, lock};
 
 /// The most bytes that are copied before an unmap gets its turn.
@@ -90,8 +90,8 @@ impl Faults {
             Access::Read => "Read",
             Access::Write => "Write",
         };
-        self.log.line(format_args!("DMAR: DRHD: handling fault status reg 2"));
-        self.log.line(format_args!(
+        self.log.line(Priority::ERROR, format_args!("DMAR: DRHD: handling fault status reg 2"));
+        self.log.line(Priority::ERROR, format_args!(
             "DMAR: [DMA {verb} NO_PASID] Request device [{device}] fault addr {:#x} [fault reason {code:#04x}] {reason}",
             address & !(FRAME - 1)
         ));

@@ -57,6 +57,11 @@ impl Groups {
         Groups { unit, places, all: Mutex::default() }
     }
 
+    /// Whether interrupts go through the unit.
+    pub(crate) fn remaps_interrupts(&self) -> bool {
+        self.unit.is_some_and(|unit| unit.spec.interrupt_remapping)
+    }
+
     /// Whether a function is behind the IOMMU.
     pub(crate) fn is_behind(&self, function: Function) -> bool {
         let place = self.places.get(function.0 as usize);

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use subsystem::{Function, MappedMemory, MappedRegion};
-use sys::{Access, Error, Mapping, MmioError, Result, Width};
+use sys::{Access, Error, Mapping, MmioError, Result, Suite, Width};
 use uapi::Errno;
 
-use super::calls::Found;
-use super::{Machine, registers};
+use super::calls::{Found, LOG, LOG_MODE};
+use super::driver::lock;
+use super::{Handle, Machine, registers};
 use crate::bus::PciFunction;
 use crate::file::{BareFile, FileKey, Files, Opened};
+use crate::log::{Place, Told};
 use crate::model::Register;
 use crate::process::{ProcessMemory, errno};
 use crate::ram::Fate;
@@ -69,7 +71,13 @@ impl Machine {
     /// Opens a node or an attribute. The descriptor is the program's, who may duplicate it, pass it on and close it without a
     /// word to the machine: the last one gone, the file is released with the next call.
     pub fn open_bare(&self, path: &Path, access: Access) -> Result<OwnedFd> {
-        let opened = self.open_behind(&self.look_up_target(path)?, path, access, Opened::Installed)?;
+        self.open_bare_handle(&Suite::look_up(self, path)?, access)
+    }
+
+    /// As [`Machine::open_bare`], of what was looked up before: its path may be gone by now.
+    pub fn open_bare_handle(&self, handle: &Handle, access: Access) -> Result<OwnedFd> {
+        let Handle { path, target } = handle;
+        let opened = self.open_behind(target, path, access, Opened::Installed)?;
         self.shared.files().give_bare(opened.clone(), access, path).map_err(|errno| {
             if let Opened::Installed(file) = opened {
                 self.shared.release(file);
@@ -111,7 +119,46 @@ impl Machine {
     /// Whether a file is read and written without positions.
     #[must_use]
     pub fn is_stream(&self, file: &BareFile) -> bool {
-        self.stream_of(file.opened()).is_some()
+        self.is_log(file) || self.stream_of(file.opened()).is_some()
+    }
+
+    /// Whether a file is the log, which is read record by record.
+    #[must_use]
+    pub fn is_log(&self, file: &BareFile) -> bool {
+        matches!(file.opened().opened(), Opened::Log(_))
+    }
+
+    /// `lseek(2)` of the log: the record that is read next is the first (`SEEK_SET`), the first that was not cleared (`SEEK_DATA`), or the
+    /// next to come (`SEEK_END`).
+    pub fn seek_log(&self, file: &BareFile, offset: i64, whence: i32) -> Result<()> {
+        let place = match whence {
+            _ if offset != 0 => Err(Errno::ESPIPE),
+            libc::SEEK_SET => Ok(Place::First),
+            libc::SEEK_DATA => Ok(Place::Cleared),
+            libc::SEEK_END => Ok(Place::End),
+            _ => Err(Errno::EINVAL),
+        };
+        let place = place.map_err(|errno| Error::new("lseek", file.path().display(), errno))?;
+        if let Opened::Log(next) = file.opened().opened() {
+            *lock(next) = self.world().log().place(place);
+        }
+        self.shared.show_readable();
+        Ok(())
+    }
+
+    /// `syslog(2)` but for waiting: EAGAIN if there is nothing to read yet.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Machine::bare_read`].
+    pub unsafe fn syslog(&self, action: i32, (address, length): (u64, u64)) -> Result<u64> {
+        // SAFETY: as the caller has promised.
+        let own = unsafe { ProcessMemory::new() };
+        let told = self.world().log().call(action, length).and_then(|told| match told {
+            Told::Text(text) => self.memory(&own).write(address, text.as_bytes()).map(|()| text.len() as u64),
+            Told::Number(number) => Ok(number),
+        });
+        told.map_err(|errno| Error::new("syslog", action, errno))
     }
 
     /// `read(2)` of such a file, to an address of the program. What cannot be written there is read another time.
@@ -120,6 +167,10 @@ impl Machine {
     ///
     /// As for [`Machine::bare_read`].
     pub unsafe fn bare_read_stream(&self, file: &BareFile, to: (u64, u64)) -> Result<usize> {
+        if self.is_log(file) {
+            // SAFETY: as the caller has promised.
+            return unsafe { self.bare_read(file, to, 0) };
+        }
         let refused = || Error::new("read", file.path().display(), Errno::EBADF);
         let id = self.stream_of(file.opened()).ok_or_else(refused)?;
         // SAFETY: as the caller has promised.
@@ -275,7 +326,7 @@ impl Machine {
 
     /// What a path stands for, as far as `f` asks for it. Links on the way are followed, one at the end only if `follow`.
     pub fn look_up<R>(&self, path: &Path, follow: bool, f: impl FnOnce(TreeEntry<'_>) -> R) -> Result<R> {
-        let found = self.world().tree().look_up(path, follow, |entry| f(shown(entry)));
+        let found = self.find(path, follow, |entry| f(shown(entry)));
         found.map_err(|errno| Error::new("stat", path.display(), errno))
     }
 
@@ -297,6 +348,10 @@ fn shown(entry: &Entry) -> TreeEntry<'_> {
         Entry::Link(target) => TreeEntry::Link(target),
         Entry::Text { mode, text } => TreeEntry::Text(*mode, text),
         Entry::Live { mode, .. } => TreeEntry::Attribute(*mode),
+        Entry::Log => {
+            let (major, minor) = LOG;
+            TreeEntry::Node { mode: LOG_MODE, major, minor }
+        }
         Entry::Node { mode, major, minor, .. } => {
             TreeEntry::Node { mode: *mode, major: *major, minor: *minor }
         }

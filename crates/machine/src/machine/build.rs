@@ -17,9 +17,9 @@ use crate::log::Log;
 use crate::mediated::MediatedDevices;
 use crate::model::Model;
 use crate::models::{Edu, Igb, IgbVirtual, Ioat, Namespace, Nvme, Port, Vga};
-use crate::ram::Ram;
+use crate::ram::{Memlock, Ram};
 use crate::spec::{
-    DeviceSpec, Driver, Iommu, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError,
+    DeviceSpec, Driver, Iommu, Limits, MachineSpec, ModelSpec, NvmeBacking, PciAddress, PortSpec, SpecError,
 };
 use crate::tree::Tree;
 use crate::world::World;
@@ -66,7 +66,7 @@ impl Machine {
         spec.check()?;
         let devices = devices(&spec, custom)?;
         let ram = Ram::new(&spec.ram()).map_err(|error| SpecError::key("memory.size", error))?;
-        let memlock = Some(spec.limits.memlock.0);
+        let memlock = Memlock::Fixed(Some(spec.limits.memlock.unwrap_or(Limits::MEMLOCK).0));
         let uid = rustix::process::getuid().as_raw();
         let task = ram.accounts().task(uid, memlock);
         let domains = Domains::new(ram, Arc::new(Checker::new(spec.dma)));
@@ -140,7 +140,7 @@ impl Machine {
 }
 
 impl Caller {
-    pub(super) fn new(task: subsystem::Task, capabilities: &[String], memlock: Option<u64>) -> Self {
+    pub(super) fn new(task: subsystem::Task, capabilities: &[String], memlock: Memlock) -> Self {
         let holds = |name: &str| capabilities.iter().any(|held| held == name);
         let caps = subsystem::Caps {
             sys_rawio: holds("CAP_SYS_RAWIO"),

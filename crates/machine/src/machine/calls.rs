@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,9 +18,11 @@ use uapi::iommufd::{
 use uapi::vfio::{VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA};
 use uapi::{Command, Errno, SelfContained};
 
+use super::driver::lock;
 use super::{Machine, live, refused, registers};
 use crate::bus::PciFunction;
 use crate::file::{File, FileKey, Files, Open, Opened};
+use crate::log;
 use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory, Reserved};
 use crate::ram::FRAME;
 use crate::tree::Entry;
@@ -32,7 +34,13 @@ pub(super) enum Target {
     File { mode: u32, opened: Opened },
     /// A node of the subsystem.
     Node(NodeKind),
+    /// The log.
+    Log,
 }
+
+/// The numbers of `/dev/kmsg`, and its permissions.
+pub(super) const LOG: (u32, u32) = (1, 11);
+pub(super) const LOG_MODE: u32 = 0o644;
 
 impl Sys for Machine {
     type File = File;
@@ -68,6 +76,10 @@ impl Sys for Machine {
                 Entry::Text { mode, .. } | Entry::Live { mode, .. } => (FileKind::Regular, *mode, FRAME),
                 Entry::Node { mode, major, minor, .. } => {
                     (FileKind::CharDevice { major: *major, minor: *minor }, *mode, 0)
+                }
+                Entry::Log => {
+                    let (major, minor) = LOG;
+                    (FileKind::CharDevice { major, minor }, LOG_MODE, 0)
                 }
             };
             Ok(Stat { kind, mode, size })
@@ -183,6 +195,11 @@ impl Machine {
                 .call(&NoMemory, |subsystem, ctx| subsystem.read(ctx, *id, offset, bytes))
                 .map_err(|refusal| refused("pread", path.display(), refusal)),
             Opened::Text(text) => Ok(live::copy(text.as_bytes(), bytes, offset)),
+            Opened::Log(next) => {
+                let read = self.world().log().read(&mut lock(next), bytes).map_err(failed);
+                self.shared.show_readable();
+                read
+            }
             Opened::Live(live) => self.live_read(*live, bytes, offset).map_err(failed),
         }
     }
@@ -198,9 +215,15 @@ impl Machine {
                 .call(&NoMemory, |subsystem, ctx| subsystem.write(ctx, *id, offset, bytes))
                 .map_err(|refusal| refused("pwrite", path.display(), refusal)),
             Opened::Text(_) => Err(failed(Errno::EIO)),
+            Opened::Log(_) => {
+                self.world().log().write(bytes).map_err(failed)?;
+                self.shared.show_readable();
+                Ok(bytes.len())
+            }
             Opened::Live(live) => {
                 let written = self.live_write(*live, bytes, offset).map_err(failed);
                 self.shared.settle();
+                self.shared.show_readable();
                 written
             }
         }
@@ -271,6 +294,19 @@ impl Machine {
         }
     }
 
+    /// Asks `f` about what a path stands for. Links on the way are followed, one at its end only if `follow`.
+    pub(super) fn find<R>(
+        &self,
+        path: &Path,
+        follow: bool,
+        f: impl FnOnce(&Entry) -> R,
+    ) -> std::result::Result<R, Errno> {
+        match self.file_of_a_process(path) {
+            Some(live) => Ok(f(&Entry::Live { mode: 0o444, live })),
+            None => self.world().tree().look_up(path, follow, f),
+        }
+    }
+
     /// What a path stands for, as far as `f` asks for it.
     fn look_up_entry<R>(
         &self,
@@ -279,7 +315,7 @@ impl Machine {
         follow: bool,
         f: impl FnOnce(&Entry) -> std::result::Result<R, Errno>,
     ) -> Result<R> {
-        let found = self.world().tree().look_up(path, follow, f).and_then(|answer| answer);
+        let found = self.find(path, follow, f).and_then(|answer| answer);
         found.map_err(|errno| Error::new(call, path.display(), errno))
     }
 
@@ -291,6 +327,7 @@ impl Machine {
             }
             Entry::Live { mode, live } => Ok(Target::File { mode: *mode, opened: Opened::Live(*live) }),
             Entry::Node { kind, .. } => Ok(Target::Node(*kind)),
+            Entry::Log => Ok(Target::Log),
             Entry::Directory(_) => Err(Errno::EISDIR),
             Entry::Link(_) => Err(Errno::ELOOP),
         })
@@ -315,6 +352,7 @@ impl Machine {
                 Err(Error::new("open", path.display(), Errno::EACCES))
             }
             Target::File { opened, .. } => Ok(opened.clone()),
+            Target::Log => Ok(Opened::Log(Arc::new(Mutex::new(self.world().log().place(log::Place::First))))),
             Target::Node(kind) => self
                 .call(&NoMemory, |subsystem, ctx| {
                     subsystem.open(ctx, *kind, subsystem::Access { read, write })
@@ -370,7 +408,7 @@ pub(super) enum Found<'a> {
 pub(super) fn node(open: &Open) -> Option<FileId> {
     match open.opened() {
         Opened::Node(file) | Opened::Installed(file) => Some(*file),
-        Opened::Text(_) | Opened::Live(_) => None,
+        Opened::Text(_) | Opened::Live(_) | Opened::Log(_) => None,
     }
 }
 

@@ -10,6 +10,7 @@ use uapi::Errno;
 
 use super::Shared;
 use crate::bus::PciFunction;
+use crate::log::Priority;
 use crate::mediated::DRIVER;
 use crate::spec::{Driver, PciAddress, VFIO_PCI};
 use crate::tree::DriverId;
@@ -123,9 +124,10 @@ impl Shared {
         for device in self.world().mediated().all() {
             if let Err(refusal) = self.subsystem.register_emulated(device.number()) {
                 let (uuid, errno) = (device.uuid(), refusal.errno().raw());
-                self.world().log().line(format_args!(
-                    "{DRIVER} {uuid}: probe with driver {DRIVER} failed with error -{errno}"
-                ));
+                self.world().log().line(
+                    Priority::ERROR,
+                    format_args!("{DRIVER} {uuid}: probe with driver {DRIVER} failed with error -{errno}"),
+                );
             }
         }
     }
@@ -202,10 +204,13 @@ impl Shared {
         self.subsystem.probe(function.number()).map_err(|refusal| {
             self.world().tree().unlink_driver(address, VFIO_PCI);
             let errno = refusal.errno();
-            self.world().log().line(format_args!(
-                "{VFIO_PCI} {address}: probe with driver {VFIO_PCI} failed with error -{}",
-                errno.raw()
-            ));
+            self.world().log().line(
+                Priority::ERROR,
+                format_args!(
+                    "{VFIO_PCI} {address}: probe with driver {VFIO_PCI} failed with error -{}",
+                    errno.raw()
+                ),
+            );
             errno
         })
     }

@@ -8,7 +8,6 @@ use uapi::Errno;
 use super::Machine;
 use super::driver::Binding;
 use crate::bus::PciFunction;
-use crate::ram::FRAME;
 use crate::tree::Live;
 
 /// How much of configuration space anybody may read.
@@ -33,6 +32,9 @@ impl Machine {
             Live::Pagemap => return self.pagemap(bytes, offset),
             Live::FailNth => format!("{}\n", self.world().faults().nth.left()),
             Live::Status(process) => self.status(process.unwrap_or_else(|| self.caller.process()))?,
+            Live::Fdinfo(number) => self.fdinfo_of(number)?,
+            Live::Devices => self.character_devices(),
+            Live::Interrupts => self.interrupts(),
             Live::FailslabIgnoresWaiting => {
                 bool_line(!self.world().faults().counts_allocations.load(Ordering::Relaxed))
             }
@@ -81,7 +83,13 @@ impl Machine {
             Live::Remove(function) if is_nonzero(text)? => self.shared.unplug(function),
             Live::Rescan if is_nonzero(text)? => self.shared.rescan()?,
             Live::Remove(_) | Live::Rescan => {}
-            Live::Config(_) | Live::Tainted | Live::Pagemap | Live::Status(_) => return Err(Errno::EIO),
+            Live::Config(_)
+            | Live::Tainted
+            | Live::Pagemap
+            | Live::Status(_)
+            | Live::Fdinfo(_)
+            | Live::Devices
+            | Live::Interrupts => return Err(Errno::EIO),
         }
         Ok(bytes.len())
     }
@@ -133,41 +141,6 @@ impl Machine {
             left = rest;
         }
         Ok(length)
-    }
-
-    /// What the host tells of a process, with the memory that is pinned and locked for its devices
-    /// (`Documentation/filesystems/proc.rst`).
-    fn status(&self, process: u32) -> Result<String, Errno> {
-        let text = std::fs::read_to_string(format!("/proc/{process}/status")).map_err(|_| Errno::ENOENT)?;
-        let (pinned, locked) = self.world().ram().accounts().of_process(process);
-        let line = |line: &str| {
-            let more = |name, more| {
-                let kib: u64 = line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse().ok()?;
-                Some(format!("{name}\t{:8} kB\n", kib + more))
-            };
-            more("VmLck:", locked).or_else(|| more("VmPin:", pinned)).unwrap_or_else(|| format!("{line}\n"))
-        };
-        Ok(text.lines().map(line).collect())
-    }
-
-    /// One word for each page: whether it is present, and its frame for who may know it
-    /// (`Documentation/admin-guide/mm/pagemap.rst`).
-    fn pagemap(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        const PRESENT: u64 = 1 << 63;
-        if !offset.is_multiple_of(8) || !bytes.len().is_multiple_of(8) {
-            return Err(Errno::EINVAL);
-        }
-        for (word, page) in bytes.chunks_exact_mut(8).zip(offset / 8..) {
-            let address = page.checked_mul(FRAME).and_then(|address| usize::try_from(address).ok());
-            let (ram, task) = (self.world().ram(), self.caller.task);
-            let entry = match self.caller.is_admin() {
-                true => address.and_then(|address| ram.tell_physical_address(task, address)),
-                false => address.and_then(|address| ram.physical_address(task, address)).map(|_| 0),
-            };
-            let entry = entry.map_or(0, |physical| PRESENT | (physical / FRAME));
-            word.copy_from_slice(&entry.to_ne_bytes());
-        }
-        Ok(bytes.len())
     }
 }
 

@@ -12,6 +12,7 @@ use uapi::Errno;
 use super::Shared;
 use super::driver::lock;
 use crate::bus::PciFunction;
+use crate::log::Priority;
 use crate::spec::VFIO_PCI;
 
 impl Shared {
@@ -28,23 +29,27 @@ impl Shared {
             return Ok(());
         }
         let Some(driver) = *bound else {
-            world
-                .log()
-                .line(format_args!("pci {address}: no driver bound to device; cannot configure SR-IOV"));
+            world.log().line(
+                Priority::INFO,
+                format_args!("pci {address}: no driver bound to device; cannot configure SR-IOV"),
+            );
             return Err(Errno::ENOENT);
         };
         let name = self.drivers.name(driver);
         if name != VFIO_PCI {
             let line =
                 format_args!("{name} {address}: driver does not support SR-IOV configuration via sysfs");
-            world.log().line(line);
+            world.log().line(Priority::INFO, line);
             return Err(Errno::ENOENT);
         }
         match (enabled, count) {
             (1.., 1..) => {
-                world.log().line(format_args!(
-                    "{name} {address}: {enabled} VFs already enabled. Disable before enabling {count} VFs"
-                ));
+                world.log().line(
+                    Priority::WARNING,
+                    format_args!(
+                        "{name} {address}: {enabled} VFs already enabled. Disable before enabling {count} VFs"
+                    ),
+                );
                 Err(Errno::EBUSY)
             }
             _ if !self.enable_sriov.load(Ordering::Relaxed) => Err(Errno::ENOENT),
@@ -63,9 +68,10 @@ impl Shared {
             let Some(binding) = self.binding(function.number()) else { continue };
             world.plug(function)?;
             let captured = function.address();
-            world
-                .log()
-                .line(format_args!("{VFIO_PCI} {address}: Captured SR-IOV VF {captured} driver_override"));
+            world.log().line(
+                Priority::INFO,
+                format_args!("{VFIO_PCI} {address}: Captured SR-IOV VF {captured} driver_override"),
+            );
             binding.set_only(Some(VFIO_PCI.to_string()));
             world.tree().link_virtual(address, captured, index)?;
             // The reason is in the log, as after a boot.

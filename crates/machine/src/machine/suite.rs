@@ -1,6 +1,7 @@
 //! What the conformance suite asks of a machine.
 
 use std::io::SeekFrom;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use subsystem::Whence;
@@ -17,10 +18,10 @@ use crate::spec::CAPABILITIES;
 type Answer = std::result::Result<u64, Errno>;
 
 /// A path that was looked up and not opened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Handle {
-    path: PathBuf,
-    target: Target,
+    pub(super) path: PathBuf,
+    pub(super) target: Target,
 }
 
 impl Suite for Machine {
@@ -52,7 +53,7 @@ impl Suite for Machine {
         if let Some(unknown) = creds.capabilities.iter().find(|name| !CAPABILITIES.contains(&name.as_str())) {
             return Err(Error::new("capset", unknown, Errno::EINVAL));
         }
-        let caller = Caller::new(self.caller.task, &creds.capabilities, creds.memlock);
+        let caller = Caller::new(self.caller.task, &creds.capabilities, creds.memlock.into());
         let other = Machine { caller, ..self.clone() };
         let _limit = Limit::set(self, creds.memlock);
         Ok(f(&other))
@@ -112,16 +113,9 @@ impl Suite for Machine {
     }
 
     fn fdinfo(&self, file: &File) -> Result<String> {
-        let flags = match (file.opened().readable(), file.opened().writable()) {
-            (true, true) => 0o2000002,
-            (false, _) => 0o2000001,
-            (true, false) => 0o2000000,
-        };
-        let mut text = format!("pos:\t0\nflags:\t0{flags:o}\n");
-        if let Some(id) = self.node_of(file) {
-            self.shared.subsystem.fdinfo(id, &mut |line| text.push_str(line));
-        }
-        Ok(text)
+        let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
+        let text = std::fs::read_to_string(&path).map_err(|_| Error::new("read", path, Errno::ENOENT))?;
+        Ok(self.fdinfo_from(file.opened(), &text))
     }
 }
 

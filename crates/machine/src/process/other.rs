@@ -67,6 +67,13 @@ impl OtherProcess {
         addresses.peek().is_none()
     }
 
+    /// `RLIMIT_MEMLOCK` in bytes, `None` for no limit. Of one that has ended it is none.
+    pub(crate) fn memlock(&self) -> Option<u64> {
+        let limits = io::read_to_string(self.proc_file(format_args!("limits")).ok()?).ok()?;
+        let soft = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
+        soft.split_whitespace().next()?.parse().ok()
+    }
+
     /// A file about it in `/proc`.
     pub(crate) fn proc_file(&self, name: fmt::Arguments<'_>) -> io::Result<File> {
         let file = File::open(format!("/proc/{}/{name}", self.pid))?;

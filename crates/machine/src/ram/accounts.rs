@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Resource, getrlimit};
 use subsystem::{Account, Task};
 
 use super::{FRAME, lock};
@@ -24,8 +25,7 @@ struct State {
 #[derive(Debug)]
 struct Process {
     uid: u32,
-    /// In pages; `None` for no limit.
-    memlock: Option<u64>,
+    memlock: Memlock,
     holders: u32,
     exited: bool,
     /// The process, if it is not this one.
@@ -34,6 +34,21 @@ struct Process {
     locked: u64,
     /// Pages pinned, in every mode.
     pinned: u64,
+}
+
+/// `RLIMIT_MEMLOCK` of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memlock {
+    /// So many bytes; `None` for no limit.
+    Fixed(Option<u64>),
+    /// What the host says of the process at the moment.
+    OfHost,
+}
+
+impl From<Option<u64>> for Memlock {
+    fn from(bytes: Option<u64>) -> Self {
+        Memlock::Fixed(bytes)
+    }
 }
 
 /// The address space of a process.
@@ -47,29 +62,38 @@ pub(crate) enum Space {
 }
 
 impl Process {
+    /// In pages; `None` for no limit.
+    fn limit(&self) -> Option<u64> {
+        let bytes = match (self.memlock, &self.elsewhere) {
+            (Memlock::Fixed(bytes), _) => bytes,
+            (Memlock::OfHost, Some(process)) => process.memlock(),
+            (Memlock::OfHost, None) => getrlimit(Resource::Memlock).current,
+        };
+        bytes.map(|bytes| bytes / FRAME)
+    }
+
     fn allows(&self, pages: u64) -> bool {
-        self.memlock.is_none_or(|limit| pages <= limit)
+        self.limit().is_none_or(|limit| pages <= limit)
     }
 }
 
 impl Accounts {
-    /// A new process. `memlock` is its `RLIMIT_MEMLOCK` in bytes, `None` for no limit. The caller is its first holder;
+    /// A new process. The caller is its first holder;
     /// [`Accounts::exit`] and [`Accounts::put`] end that.
-    pub(crate) fn task(&self, uid: u32, memlock: Option<u64>) -> Task {
-        let mut state = lock(&self.0);
+    pub(crate) fn task(&self, uid: u32, memlock: impl Into<Memlock>) -> Task {
+        let (mut state, memlock) = (lock(&self.0), memlock.into());
         state.last_task += 1;
         let task = state.last_task;
-        let memlock = memlock.map(|bytes| bytes / FRAME);
         let process =
             Process { uid, memlock, holders: 1, exited: false, elsewhere: None, locked: 0, pinned: 0 };
         state.tasks.insert(task, process);
         Task(task)
     }
 
-    /// The process has another limit from now on, in bytes.
-    pub(crate) fn set_memlock(&self, task: Task, memlock: Option<u64>) {
+    /// The process has another limit from now on.
+    pub(crate) fn set_memlock(&self, task: Task, memlock: impl Into<Memlock>) {
         if let Some(process) = lock(&self.0).tasks.get_mut(&task.0) {
-            process.memlock = memlock.map(|bytes| bytes / FRAME);
+            process.memlock = memlock.into();
         }
     }
 
@@ -172,7 +196,7 @@ impl Accounts {
     pub(crate) fn lockable(&self, task: Task) -> (u64, u64) {
         let state = lock(&self.0);
         let Some(process) = state.tasks.get(&task.0) else { return (0, 0) };
-        process.memlock.map_or((u64::MAX, u64::MAX), |limit| (limit.saturating_sub(process.locked), limit))
+        process.limit().map_or((u64::MAX, u64::MAX), |limit| (limit.saturating_sub(process.locked), limit))
     }
 
     /// What a process of the host has pinned, and what of it counts as locked, in KiB.

@@ -29,6 +29,9 @@ use super::table::{Place, Table};
 use super::{FRAME, Found, lock};
 use crate::process::OtherProcess;
 
+/// How many frames a huge page has.
+const HUGE: u64 = 512;
+
 /// The frames of foreign memory.
 #[derive(Debug)]
 pub(super) struct Foreign {
@@ -213,6 +216,10 @@ impl Foreign {
                 pinned.frame
             }
             None => {
+                if page.spot.address.is_multiple_of(HUGE * FRAME) {
+                    // Huge pages of the program are in one piece, where the layout has such.
+                    state.next = (self.frames.start + state.next).next_multiple_of(HUGE) - self.frames.start;
+                }
                 let frame = self.unused(state)?;
                 let pinned = Pinned { frame, spots: vec![page.spot], inherited: false };
                 state.pages.insert(page.identity, pinned);

@@ -39,7 +39,7 @@ use uapi::Errno;
 use crate::process::OtherProcess;
 
 pub(crate) use access::{FramePointer, Gone};
-pub(crate) use accounts::{Accounts, Space};
+pub(crate) use accounts::{Accounts, Memlock, Space};
 use arena::Arena;
 pub(crate) use arena::Known;
 pub use aside::Fate;

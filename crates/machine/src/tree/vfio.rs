@@ -28,16 +28,15 @@ impl Tree {
                 self.add("/sys/kernel/debug/failslab/ignore-gfp-wait", Entry::Live { mode: 0o600, live })?;
             }
         }
-        let mut devices = format!("Character devices:\n{MISC:3} misc\n");
         if kconfig.has(Symbol::VfioDeviceCdev) {
-            devices += &format!("{VFIO_DEV:3} vfio-dev\n");
             self.add("/dev/vfio/devices", Entry::directory())?;
         }
         if kconfig.has(Symbol::VfioGroup) {
-            devices += &format!("{VFIO:3} vfio\n");
             self.add("/sys/class/vfio", Entry::directory())?;
         }
-        self.add("/proc/devices", Entry::Text { mode: 0o444, text: devices })?;
+        self.add("/proc/devices", Entry::Live { mode: 0o444, live: Live::Devices })?;
+        self.add("/proc/interrupts", Entry::Live { mode: 0o444, live: Live::Interrupts })?;
+        self.add("/dev/kmsg", Entry::Log)?;
         let parameter = |module: &str, name: &str, live| {
             self.add(&format!("/sys/module/{module}/parameters/{name}"), Entry::Live { mode: 0o644, live })
         };
@@ -64,6 +63,14 @@ impl Tree {
         self.add("/sys/kernel/iommu_groups", Entry::directory())?;
         // IOMMUFD places mappings as a kernel does that has them.
         self.add("/sys/kernel/mm/transparent_hugepage", Entry::directory())
+    }
+
+    /// The kinds of character devices that VFIO and IOMMUFD have, by major number, as `/proc/devices` lists them.
+    pub(crate) fn character_devices(&self) -> Vec<(u32, &'static str)> {
+        let built = |symbol, kind| self.kconfig.has(symbol).then_some(kind);
+        let groups = built(Symbol::VfioGroup, (VFIO, "vfio"));
+        let cdevs = built(Symbol::VfioDeviceCdev, (VFIO_DEV, "vfio-dev"));
+        [Some((MISC, "misc")), groups, cdevs].into_iter().flatten().collect()
     }
 
     /// A node appears, with its class device. `site` is that of its device, if it has one.

@@ -153,10 +153,12 @@ impl subsystem::Bus for World {
         })
     }
 
-    fn log(&self, _: Level, function: Option<Function>, line: fmt::Arguments<'_>) {
+    fn log(&self, level: Level, function: Option<Function>, line: fmt::Arguments<'_>) {
         match function.and_then(|function| self.site(function)) {
-            Some(Site { driver, name, .. }) => self.log.line(format_args!("{driver} {name}: {line}")),
-            None => self.log.line(line),
+            Some(Site { driver, name, .. }) => {
+                self.log.line(level.into(), format_args!("{driver} {name}: {line}"))
+            }
+            None => self.log.line(level.into(), line),
         }
     }
 

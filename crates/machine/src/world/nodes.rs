@@ -5,6 +5,7 @@ use subsystem::{Function, Node, NodeKind, Slept};
 use uapi::Errno;
 
 use super::World;
+use crate::log::Priority;
 use crate::tree::Site;
 
 impl subsystem::Nodes for World {
@@ -26,14 +27,20 @@ impl subsystem::Nodes for World {
             self.groups.leave(function);
             return Err(errno);
         }
-        self.log.line(format_args!("{} {}: Adding to iommu group {number}", site.driver, site.name));
+        self.log.line(
+            Priority::INFO,
+            format_args!("{} {}: Adding to iommu group {number}", site.driver, site.name),
+        );
         Ok(number)
     }
 
     fn iommu_group_remove(&self, function: Function, group: u32) {
         self.groups.leave(function);
         if let Some(site) = self.site(function) {
-            self.log.line(format_args!("{} {}: Removing from iommu group {group}", site.driver, site.name));
+            self.log.line(
+                Priority::INFO,
+                format_args!("{} {}: Removing from iommu group {group}", site.driver, site.name),
+            );
             self.tree.remove_iommu_group(&site, group);
         }
     }

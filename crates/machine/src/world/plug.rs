@@ -4,13 +4,17 @@ use uapi::Errno;
 
 use super::World;
 use crate::bus::PciFunction;
+use crate::log::Priority;
 
 impl World {
     /// A function is found on the bus: it comes into its iommu_group, and sysfs shows it.
     pub(crate) fn plug(&self, function: &PciFunction) -> Result<(), Errno> {
         let iommu = self.groups.join(function.number(), |domain| self.domains.attach(function.dma(), domain));
         if let Some(iommu) = iommu {
-            self.log.line(format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group));
+            self.log.line(
+                Priority::INFO,
+                format_args!("pci {}: Adding to iommu group {}", function.address(), iommu.group),
+            );
         }
         function.set_present(true);
         self.tree.add_device(function, iommu)

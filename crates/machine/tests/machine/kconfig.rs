@@ -35,7 +35,9 @@ fn nodes(machine: &Machine) -> Vec<String> {
         names.into_iter().map(move |name| format!("{folder}/{name}")).collect::<Vec<_>>()
     };
     let all = ["/dev", "/dev/vfio", "/dev/vfio/devices"].into_iter().flat_map(list);
-    all.filter(|path| !["/dev/vfio", "/dev/vfio/devices"].contains(&path.as_str())).collect()
+    // The log is there in any.
+    let others = ["/dev/vfio", "/dev/vfio/devices", "/dev/kmsg"];
+    all.filter(|path| !others.contains(&path.as_str())).collect()
 }
 
 fn get_pa(machine: &Machine) -> (Errno, Option<&'static str>) {

@@ -54,7 +54,7 @@ fn every_key_is_taken() {
     assert!(!spec.enable_sriov);
     let memory = spec.memory;
     assert_eq!((memory.size, memory.layout, memory.seed), (Size(1 << 30), LayoutKind::Hugepage, 9));
-    assert_eq!(spec.limits.memlock, Size(65536));
+    assert_eq!(spec.limits.memlock, Some(Size(65536)));
     assert_eq!(spec.type1, Type1Spec { allow_unsafe_interrupts: true, dma_entry_limit: 9 });
     let nvme = DeviceSpec {
         address: "0000:01:00.0".parse().unwrap(),

@@ -6,11 +6,15 @@ use std::slice;
 use libc::{iovec, off_t, size_t, ssize_t};
 
 use super::{File, on_file};
+use crate::bypass;
 use crate::raw::{Answer, raw, reply, waiting};
 use crate::state::State;
 
 /// So much is done at most by one call: about a megabyte, a multiple of what queues hold.
 const MOST: usize = 40 << 15;
+
+/// Where the log is read record by record.
+pub(super) const LOG: &str = "/dev/kmsg";
 
 /// A piece of the program's memory, and the direction.
 #[derive(Clone, Copy)]
@@ -64,9 +68,34 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// Does a piece at an offset, or where the file is read next.
+/// Does a piece at an offset, or where the file is read next. The log is waited for, unless the program does not want that.
 fn transfer(number: c_int, piece: Piece, offset: Option<u64>) -> Option<Answer> {
-    on_file(number, |state, file| piece.at(state, &file, offset))
+    loop {
+        let mut is_log = false;
+        let done = on_file(number, |state, file| {
+            is_log = file.path.as_os_str() == LOG;
+            piece.at(state, &file, offset)
+        })?;
+        if !is_log || done != Err(libc::EAGAIN) || !blocks(number) {
+            return Some(done);
+        }
+        let mut polled = libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };
+        let timeout = bypass::slice().unwrap_or(-1);
+        // SAFETY: one entry, which is alive.
+        let polled = unsafe { waiting!(SYS_poll, &raw mut polled, 1, timeout) };
+        match polled {
+            Ok(0) if bypass::is_interrupted() => return Some(Err(libc::EINTR)),
+            Err(errno) => return Some(Err(errno)),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Whether who reads a descriptor waits.
+fn blocks(number: c_int) -> bool {
+    // SAFETY: nothing but numbers is passed.
+    unsafe { raw!(SYS_fcntl, number, libc::F_GETFL) }
+        .is_ok_and(|flags| flags as c_int & libc::O_NONBLOCK == 0)
 }
 
 /// Does one piece after the other until one is short.

@@ -12,6 +12,7 @@ mod glob;
 mod io;
 mod ioctl;
 mod listing;
+mod log;
 mod memory;
 mod message;
 mod next;

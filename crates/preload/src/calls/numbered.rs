@@ -5,7 +5,8 @@ use std::ffi::{c_int, c_long};
 
 use super::next::next;
 use super::{
-    attributes, capabilities, descriptor, directory, io, ioctl, memory, message, open, path, poll, signal,
+    attributes, capabilities, descriptor, directory, io, ioctl, log, memory, message, open, path, poll,
+    signal,
 };
 use crate::descriptors::{self, Kind};
 use crate::raw::{self, Answer, Word};
@@ -91,7 +92,9 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
                 open::openat2(first as c_int, FromWord::from_word(second), FromWord::from_word(third), fourth)
             }
             libc::SYS_creat => with!(open::creat; first, second),
+            libc::SYS_capget => with!(capabilities::capget; first, second),
             libc::SYS_capset => with!(capabilities::capset; first, second),
+            libc::SYS_syslog => with!(log::klogctl; first, second, third),
             libc::SYS_unshare => with!(capabilities::unshare; first),
             libc::SYS_close => with!(descriptor::close; first),
             libc::SYS_close_range => with!(descriptor::close_range; first, second, third),

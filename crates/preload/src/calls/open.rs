@@ -2,16 +2,20 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fs;
+use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use libc::{AT_FDCWD, mode_t, open_how};
+use machine::FileKey;
 use sys::guarded;
 
+use super::io::LOG;
+use crate::call::NOT_OURS;
 use crate::descriptors::{self, Kind};
 use crate::filter;
 use crate::inside::Inside;
-use crate::paths::{Place, place};
+use crate::paths::{self, Place, place};
 use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::report::Kind as Line;
 use crate::state::{self, State};
@@ -23,6 +27,10 @@ use crate::tree;
 ///
 /// The path is null or a string that ends in a zero.
 pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> Answer {
+    // SAFETY: as the caller has promised.
+    if let Some(opened) = unsafe { paths::descriptor(path) }.and_then(|number| open_again(number, flags)) {
+        return opened;
+    }
     // SAFETY: as the caller has promised.
     let place = unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) };
     let opened = open_in(place, flags, mode).unwrap_or_else(|| {
@@ -81,16 +89,55 @@ fn open_in(place: Place, flags: c_int, mode: mode_t) -> Option<Answer> {
             Some(opened)
         }
         // Looked at, not opened.
-        Place::Machine { shown, .. } if flags & libc::O_PATH != 0 => {
+        Place::Machine { state, path, shown } if flags & libc::O_PATH != 0 => {
             // SAFETY: as above.
-            Some(unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) })
+            let opened = unsafe { raw!(SYS_openat, AT_FDCWD, shown.as_c_str(), flags, mode) };
+            if let Ok(number) = opened {
+                hold(state, &path, number as c_int);
+            }
+            Some(opened)
         }
-        Place::Machine { state, path, .. } => Some(open_file(state, &path, flags)),
+        Place::Machine { state, path, .. } => {
+            Some(open_file(state, &path, flags, |read, write| state.open(&path, read, write)))
+        }
     }
 }
 
+/// A descriptor stands for what was looked at: it can be opened by that.
+fn hold(state: &State, path: &Path, number: c_int) {
+    let _inside = Inside::enter();
+    let key = descriptors::lend(number, |descriptor| FileKey::of(descriptor).ok()).flatten();
+    // What is not held is not found when it is to be opened.
+    if key.is_some_and(|key| state.hold(key, path).is_ok()) {
+        descriptors::set(number, Kind::Handle);
+    }
+}
+
+/// Opens once more what a descriptor of the machine stands for; `None` if it is the host's.
+fn open_again(number: c_int, flags: c_int) -> Option<Answer> {
+    if flags & (libc::O_PATH | libc::O_NOFOLLOW) != 0
+        || ![Kind::Machine, Kind::Handle].contains(&descriptors::kind(number))
+    {
+        return None;
+    }
+    let state = state::existing()?;
+    let key = descriptors::lend(number, |descriptor| FileKey::of(descriptor).ok()).flatten()?;
+    let opened = open_file(
+        state,
+        Path::new("/proc/self/fd").join(number.to_string()).as_path(),
+        flags,
+        |read, write| state.reopen(key, read, write),
+    );
+    Some(opened).filter(|opened| *opened != Err(NOT_OURS))
+}
+
 /// Opens a file of the machine.
-fn open_file(state: &State, path: &Path, flags: c_int) -> Answer {
+fn open_file(
+    state: &State,
+    path: &Path,
+    flags: c_int,
+    open: impl FnOnce(bool, bool) -> Result<OwnedFd, c_int>,
+) -> Answer {
     if flags & libc::O_DIRECTORY != 0 {
         return Err(libc::ENOTDIR);
     }
@@ -99,14 +146,18 @@ fn open_file(state: &State, path: &Path, flags: c_int) -> Answer {
     }
     let access = flags & libc::O_ACCMODE;
     let _inside = Inside::enter();
-    let descriptor = state.open(path, access != libc::O_WRONLY, access != libc::O_RDONLY)?;
+    let descriptor = open(access != libc::O_WRONLY, access != libc::O_RDONLY)?;
     state.used();
     filter::install(state.settings);
-    let number = std::os::fd::IntoRawFd::into_raw_fd(descriptor);
+    let number = descriptor.into_raw_fd();
     state.made(format_args!("open {}: {number}", path.display()));
     if flags & libc::O_CLOEXEC == 0 {
         // SAFETY: it is the number of a descriptor that was made here.
         unsafe { raw!(SYS_fcntl, number, libc::F_SETFD, 0) }?;
+    }
+    if flags & libc::O_NONBLOCK != 0 || path == Path::new(LOG) {
+        // SAFETY: as above.
+        unsafe { raw!(SYS_fcntl, number, libc::F_SETFL, flags & libc::O_NONBLOCK) }?;
     }
     descriptors::set(number, Kind::Machine);
     Ok(number as usize)

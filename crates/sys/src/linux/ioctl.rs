@@ -1,9 +1,8 @@
 //! `ioctl(2)` with a number that is known at run time only.
 
 use std::ffi::c_void;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 
@@ -40,13 +39,4 @@ unsafe impl Ioctl for Call {
 pub(super) unsafe fn call(fd: BorrowedFd<'_>, command: u32, argument: *mut c_void) -> Result<u32, Errno> {
     // SAFETY: the caller's promise.
     unsafe { rustix::ioctl::ioctl(fd, Call { command, argument }) }
-}
-
-/// Has the kernel read the number at an address, which answers `EFAULT` where the process would get a signal.
-pub(super) fn touch(address: *mut c_void) -> Result<(), Errno> {
-    /// Takes the address of a number, and changes nothing but whether a file blocks.
-    const FIONBIO: u32 = 0x5421;
-    let file = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    // SAFETY: four bytes are read at the address, and none where nothing is mapped.
-    unsafe { call(file.as_fd(), FIONBIO, address).map(drop) }
 }

@@ -4,6 +4,7 @@ mod child;
 mod ioctl;
 mod memory;
 mod suite;
+mod touch;
 
 pub use suite::LinuxHandle;
 

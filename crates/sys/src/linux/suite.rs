@@ -111,7 +111,7 @@ impl Suite for Linux {
 
     fn touch(&self, registers: &Mmio) -> std::result::Result<(), Errno> {
         let address = registers.address().ok_or(Errno::EFAULT)?;
-        super::ioctl::touch(address.as_ptr().cast()).map_err(errno)
+        super::touch::touch(address.as_ptr().cast())
     }
 
     fn seek(&self, file: &LinuxFile, to: SeekFrom) -> Result<u64> {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::{PciFunction, lock};
 use crate::dma::DmaPort;
+use crate::log::Priority;
 use crate::model::{Model, Reach, Work};
 
 /// How many pieces of work are done before others get their turn.
@@ -106,8 +107,10 @@ impl PciFunction {
                 device.discard();
                 let text = panic_text(&*panic);
                 let address = self.address;
-                self.log
-                    .line(format_args!("{address}: the device model panicked and answers no more: {text}"));
+                self.log.line(
+                    Priority::ERROR,
+                    format_args!("{address}: the device model panicked and answers no more: {text}"),
+                );
                 None
             }
         }

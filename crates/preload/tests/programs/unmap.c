@@ -239,6 +239,14 @@ static void cheap(void) {
     munmap(start, 1 << 20);
 }
 
+// Pinned before there is a keeper, and changed since; some of it cannot be read any more.
+static void early(char *start) {
+    strcpy(start, "changed since");
+    need(mprotect(start + PAGE, PAGE, PROT_NONE) == 0 && munmap(start, 2 * PAGE) == 0, "munmap");
+    need(device_reads(address(0x50000), "changed since"), "what could be read");
+    take(2 * PAGE, 0x50000);
+}
+
 static void has_keeper(int goes_on_in_child) {
     pid_t child = fork();
     need(child >= 0, "fork");
@@ -268,6 +276,9 @@ int main(int argc, char **argv) {
     need(bar != MAP_FAILED && pwrite(device, &command, 2, (7ull << 40) + 4) == 2, "registers");
     const char *way = argc > 2 ? argv[2] : "alone";
     int alone = strcmp(way, "kept") != 0 && strcmp(way, "child") != 0;
+    char *before = memory(NULL, 2 * PAGE, MAP_PRIVATE, -1);
+    strcpy(before, "at the fork");
+    give(before, 2 * PAGE, 0x50000);
     if (!alone)
         has_keeper(strcmp(way, "child") == 0);
     result = memory(NULL, PAGE, MAP_PRIVATE, -1);
@@ -287,6 +298,8 @@ int main(int argc, char **argv) {
         puts("went on");
         return 0;
     }
+    if (strcmp(way, "child") != 0)
+        early(before);
     private_memory();
     refused_replacement();
     emptied();

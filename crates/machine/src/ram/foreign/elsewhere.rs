@@ -1,5 +1,4 @@
 //! Frames that are pages of other processes, for which this one keeps the machine.
-
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -11,7 +10,7 @@ use super::super::access::FramePointer;
 use super::super::counts::PinCounts;
 use super::super::maps::{self, Area, Identity};
 use super::super::process::{OwnMapping, Owner};
-use super::super::{Fate, Found, lock};
+use super::super::{FRAME, Fate, Found, lock};
 use super::{Counts, Foreign, Moved, Within};
 use crate::process::OtherProcess;
 
@@ -84,8 +83,8 @@ impl Foreign {
                 };
                 // Without memory for it, it is lost.
                 if let Ok(kept) = OwnMapping::copied(&from, |part, bytes| match there.read(part, bytes) {
-                    // It was killed. What is known of the page is older.
-                    Err(_) if older(part) => Owner::This.read(part, bytes),
+                    // It was killed, or may not read the page itself. What is known of it is older.
+                    Err(_) if bytes.len() == FRAME as usize && older(part) => Owner::This.read(part, bytes),
                     answer => answer,
                 }) {
                     moves.push(Moved { from, to: kept.start(), kept: Some(Arc::new(kept)) });

@@ -7,14 +7,16 @@ use uapi::Errno;
 use crate::ctx::{CallCtx, Polling};
 use crate::host::{Alloc, Function, Host, Mutex as _};
 use crate::iommufd::Context;
+use crate::iommufd::call::{DmaBuf, Exporter};
+use crate::iommufd::selftest::buffer::{self, Buffer};
 use crate::kconfig::Kconfig;
 use crate::mem::{IdError, IdMap, Slab};
 use crate::parameters::ModuleParameters;
-use crate::rules::{Refusal, group as group_rules, vfio as rules};
+use crate::rules::{Refusal, group as group_rules, selftest as test_rules, vfio as rules};
 use crate::vfio::container::Container;
 use crate::vfio::device::{Device, Identity, IommuKind};
 use crate::vfio::driver::Driver;
-use crate::vfio::file::{Access, DeviceFile, File, FileId, FileKind};
+use crate::vfio::file::{Access, DeviceFile, Exported, File, FileId, FileKind};
 use crate::vfio::group::Group;
 use crate::vfio::pci::PciOptions;
 use crate::vfio::pci::dma_buf::Export;
@@ -29,6 +31,8 @@ pub(crate) struct Tables<H: Host> {
     groups: IdMap<Group<H>>,
     containers: Containers<H>,
     contexts: IdMap<SharedContext<H>>,
+    /// The number of the newest dma-buf of a self-test.
+    last_buffer: u32,
     modules: H::Mutex<ModuleParameters>,
 }
 
@@ -93,6 +97,7 @@ impl<H: Host> Tables<H> {
             groups: IdMap::new(0, DEVICES - 1),
             containers: IdMap::new(0, u32::MAX - 1),
             contexts: IdMap::new(0, u32::MAX - 1),
+            last_buffer: 0,
             modules: H::Mutex::new(modules),
         }
     }
@@ -353,7 +358,47 @@ impl<H: Host> Tables<H> {
     ) -> Result<u32, Refusal> {
         let pci = self.device(device)?.pci().ok_or(rules::FEATURE_UNKNOWN)?;
         let Some(export) = pci.export(host, ctx, kconfig, argument)? else { return Ok(0) };
-        let file = File { access: Access::READ_WRITE, kind: FileKind::DmaBuf(export) };
+        self.give_dma_buf(host, ctx, Exported::Bar(export))
+    }
+
+    /// `DMABUF_GET` of `IOMMU_TEST_CMD`: opens a file for memory of a test. The caller gets a descriptor of it, and is not told which, as
+    /// in Linux.
+    pub(crate) fn open_test_buffer(
+        &mut self,
+        host: &H,
+        ctx: &CallCtx<'_, H>,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let length = buffer::wanted(host, ctx, argument)?;
+        let number = self.last_buffer.wrapping_add(1);
+        self.give_dma_buf(host, ctx, Exported::Test(Buffer { number, length, revoked: false }))?;
+        self.last_buffer = number;
+        Ok(0)
+    }
+
+    /// `DMABUF_REVOKE` of `IOMMU_TEST_CMD`: whatever is mapped of a dma-buf is not there any more, and it can be mapped again or not.
+    pub(crate) fn revoke_test_buffer(
+        &mut self,
+        host: &H,
+        ctx: &CallCtx<'_, H>,
+        argument: u64,
+    ) -> Result<u32, Refusal> {
+        let (file, revoked) = buffer::revoked(host, ctx, argument)?;
+        let number = match self.files.get_mut(file.0).map(|file| &mut file.kind) {
+            Some(FileKind::DmaBuf(Exported::Test(buffer))) => {
+                buffer.revoked = revoked;
+                buffer.number
+            }
+            Some(FileKind::DmaBuf(Exported::Bar(_))) => return Err(test_rules::BUFFER_OTHER),
+            _ => return Err(test_rules::BUFFER_FILE),
+        };
+        self.contexts().for_each(|context| context.revoke_test_buffer(number));
+        Ok(0)
+    }
+
+    /// Opens a file for a dma-buf; the caller's descriptor of it.
+    fn give_dma_buf(&mut self, host: &H, ctx: &CallCtx<'_, H>, of: Exported) -> Result<u32, Refusal> {
+        let file = File { access: Access::READ_WRITE, kind: FileKind::DmaBuf(of) };
         let key = self.files.insert(host, file).map_err(|_| rules::NO_MEMORY)?;
         let mut descriptor = 0;
         let installed = ctx.files.install(FileId(key), Polling::State { writable: true }, &mut |fd| {
@@ -369,11 +414,17 @@ impl<H: Host> Tables<H> {
         }
     }
 
-    /// The part of a BAR that a file stands for, and whether it can be mapped now.
-    pub(crate) fn exported(&self, file: FileId) -> Option<(Export, bool)> {
-        let FileKind::DmaBuf(export) = self.file(file).ok()?.kind else { return None };
+    /// The dma-buf that a file is.
+    pub(crate) fn exported(&self, file: FileId) -> Option<DmaBuf> {
+        let export = match self.file(file).ok()?.kind {
+            FileKind::DmaBuf(Exported::Bar(export)) => export,
+            FileKind::DmaBuf(Exported::Test(buffer)) => return Some(buffer.dma_buf()),
+            _ => return None,
+        };
         let pci = self.device_of(export.function).and_then(Device::pci);
-        Some((export, pci.is_some_and(|pci| pci.is_exported(&export))))
+        let answers = pci.is_some_and(|pci| pci.is_exported(&export));
+        let Export { function, address, length, single, .. } = export;
+        Some(DmaBuf { exporter: Exporter::Function(function), address, length, single, answers })
     }
 
     /// Forgets an open file.

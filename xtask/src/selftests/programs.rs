@@ -30,8 +30,7 @@ const fn whole(
 }
 
 const WITHOUT_VIOMMU: &str = "it needs a vIOMMU, and skips itself in the variant without one";
-const NO_DESCRIPTOR: &str =
-    "the kernel answers 0 for the number of the descriptor, ioasis has no dma-bufs of the self-tests";
+const NO_DESCRIPTOR: &str = "the kernel answers 0 for the number of the descriptor, and so does ioasis: the test goes on with its standard input";
 
 const IOMMUFD: [(&str, &str); 7] = [
     ("no_viommu.viommu_alloc_nested_iopf", WITHOUT_VIOMMU),

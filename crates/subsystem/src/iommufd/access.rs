@@ -407,5 +407,5 @@ fn check_access<H: Host>(linker: &Linker<'_, H>, area: &Entry<Area>, write: bool
     if !(if write { rights.write } else { rights.read }) {
         return Err(rule::ACCESS_RIGHTS);
     }
-    if linker.records.is_bar(area.value.record) { Err(rule::ACCESS_BAR) } else { Ok(()) }
+    if linker.records.is_exported(area.value.record) { Err(rule::ACCESS_BAR) } else { Ok(()) }
 }

@@ -3,11 +3,34 @@
 use uapi::Command;
 
 use crate::rules::iommufd as rule;
-use crate::vfio::pci::dma_buf::Export;
-use crate::{CallCtx, FileId, Host, Refusal, UserMemoryExt};
+use crate::{CallCtx, FileId, Function, Host, Refusal, UserMemoryExt};
 
-/// Which of the caller's files stand for a part of a BAR, and whether that can be mapped now.
-pub(crate) type Exports<'a> = dyn Fn(FileId) -> Option<(Export, bool)> + 'a;
+/// Which of the caller's files are dma-bufs.
+pub(crate) type Exports<'a> = dyn Fn(FileId) -> Option<DmaBuf> + 'a;
+
+/// A dma-buf, as it is mapped.
+#[derive(Clone, Copy)]
+pub(crate) struct DmaBuf {
+    /// Whose it is.
+    pub(crate) exporter: Exporter,
+    /// Its bus address: that of its first range.
+    pub(crate) address: u64,
+    /// The length of all ranges in bytes.
+    pub(crate) length: u64,
+    /// Whether there is no other range.
+    pub(crate) single: bool,
+    /// Whether it can be mapped now.
+    pub(crate) answers: bool,
+}
+
+/// Whose a dma-buf is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exporter {
+    /// A part of a BAR of this function.
+    Function(Function),
+    /// Memory of a self-test of IOMMUFD, by number.
+    Test(u32),
+}
 
 /// One ioctl under way.
 pub(super) struct Call<'a, H: Host> {

@@ -7,7 +7,7 @@ use uapi::iommufd::{
 
 use super::PAGE;
 use super::areas::Slice;
-use super::call::Call;
+use super::call::{Call, DmaBuf};
 use super::context::Context;
 use super::ioas::Ioas;
 use super::objects::Objects;
@@ -16,7 +16,6 @@ use super::records::{Named, Origin};
 use super::span::Span;
 use crate::mem::List;
 use crate::rules::iommufd as rule;
-use crate::vfio::pci::dma_buf::Export;
 use crate::{Account, Host, Mutex, Refusal, Rights, RwLock, Source};
 
 /// A mapping of a dma-buf has fewer pages than this.
@@ -111,20 +110,20 @@ impl<H: Host> Context<H> {
             }
             command.start.checked_add(command.length).ok_or(rule::MAP_SOURCE_WRAPS)?;
             let offset = command.start % PAGE;
-            if let Some((export, answers)) = dma_buf(call, command.fd) {
+            if let Some(buffer) = dma_buf(call, command.fd) {
                 let end = command.start.saturating_add(command.length);
-                if end > export.length || command.length / PAGE >= MOST_PAGES {
+                if end > buffer.length || command.length / PAGE >= MOST_PAGES {
                     return Err(rule::MAP_FILE_BOUNDS);
                 }
-                if !answers {
+                if !buffer.answers {
                     return Err(rule::MAP_FILE_REVOKED);
                 }
-                if !export.single {
+                if !buffer.single {
                     return Err(rule::MAP_FILE_RANGES);
                 }
                 let source = Origin::Device {
-                    function: export.function,
-                    address: export.address.saturating_add(command.start.saturating_sub(offset)),
+                    exporter: buffer.exporter,
+                    address: buffer.address.saturating_add(command.start.saturating_sub(offset)),
                 };
                 return self.map_new(
                     call,
@@ -242,8 +241,8 @@ impl<H: Host> Context<H> {
     }
 }
 
-/// The dma-buf behind a descriptor of the caller, and whether it can be mapped now.
-fn dma_buf<H: Host>(call: &Call<'_, H>, fd: i32) -> Option<(Export, bool)> {
+/// The dma-buf behind a descriptor of the caller.
+fn dma_buf<H: Host>(call: &Call<'_, H>, fd: i32) -> Option<DmaBuf> {
     call.caller.files.ours(fd).ok().flatten().and_then(call.exports)
 }
 

@@ -1,6 +1,7 @@
 //! Records: the memory that each MAP and MAP_FILE call named.
 
 use super::PAGE;
+use super::call::Exporter;
 use super::pinned::{self, Pieces, Terms};
 use super::span::Span;
 use crate::mem::{IdMap, OutOfMemory};
@@ -31,11 +32,26 @@ enum Pinned<P: Copy> {
     },
     /// Any other way; where the pieces are in [`Records`].
     Pieces(u32),
-    /// Not at all, for it is a part of a BAR: it is there until mappings of its function are revoked again.
-    Bar {
-        function: Function,
-        revocations: u32,
-    },
+    /// Not at all, for it is of a dma-buf: it is there until it is revoked.
+    Exported(Exported),
+}
+
+/// What a dma-buf is of.
+#[derive(Clone, Copy)]
+enum Exported {
+    /// A part of a BAR, which is revoked with the mappings of its function.
+    Bar { function: Function, revocations: u32 },
+    /// Memory of a self-test, by number.
+    Test { number: u32, revoked: bool },
+}
+
+impl Exported {
+    fn answers<H: Host>(self, host: &H) -> bool {
+        match self {
+            Exported::Bar { function, revocations } => host.revocations(function) == revocations,
+            Exported::Test { revoked, .. } => !revoked,
+        }
+    }
 }
 
 /// What a record is made of; the flags are in the variants because there they take no room.
@@ -50,9 +66,9 @@ enum Kind {
 #[derive(Clone, Copy)]
 pub(super) enum Origin {
     Memory(Source),
-    /// A part of a BAR.
+    /// A dma-buf.
     Device {
-        function: Function,
+        exporter: Exporter,
         /// Its bus address.
         address: u64,
     },
@@ -140,9 +156,14 @@ impl<H: Host> Records<H> {
             Origin::Memory(Source::File { backing, offset }) => {
                 (Kind::File(access, backing), offset, Pinned::Not)
             }
-            Origin::Device { function, address } => {
-                let revocations = host.revocations(function);
-                (Kind::Device(access), address, Pinned::Bar { function, revocations })
+            Origin::Device { exporter, address } => {
+                let exported = match exporter {
+                    Exporter::Function(function) => {
+                        Exported::Bar { function, revocations: host.revocations(function) }
+                    }
+                    Exporter::Test(number) => Exported::Test { number, revoked: false },
+                };
+                (Kind::Device(access), address, Pinned::Exported(exported))
             }
         };
         let record = Record { start, pages, pinned, kind, task, references: 1 };
@@ -175,7 +196,7 @@ impl<H: Host> Records<H> {
             return;
         }
         debug_assert!(
-            matches!(record.pinned, Pinned::Not | Pinned::Bar { .. }),
+            matches!(record.pinned, Pinned::Not | Pinned::Exported(_)),
             "a record without areas is pinned"
         );
         if let Kind::File(_, backing) = record.kind {
@@ -190,9 +211,18 @@ impl<H: Host> Records<H> {
         self.records.get(id.0).is_some_and(|record| record.access().writable)
     }
 
-    /// Whether it is a part of a BAR.
-    pub(super) fn is_bar(&self, id: RecordId) -> bool {
-        self.records.get(id.0).is_some_and(|record| matches!(record.pinned, Pinned::Bar { .. }))
+    /// What is mapped of a dma-buf of a self-test is not there any more.
+    pub(super) fn revoke(&mut self, buffer: u32) {
+        for record in self.records.values_mut() {
+            if let Pinned::Exported(Exported::Test { number, revoked }) = &mut record.pinned {
+                *revoked |= *number == buffer;
+            }
+        }
+    }
+
+    /// Whether it is of a dma-buf.
+    pub(super) fn is_exported(&self, id: RecordId) -> bool {
+        self.records.get(id.0).is_some_and(|record| matches!(record.pinned, Pinned::Exported(_)))
     }
 
     /// Copies to or from a record, from byte `offset` on. Pages that are pinned are reached so, even if the process that they
@@ -237,7 +267,7 @@ impl<H: Host> Records<H> {
         let record = self.records.get_mut(id.0).ok_or(rule::NO_MEMORY)?;
         let terms = record.terms();
         match record.pinned {
-            Pinned::Bar { .. } => Ok(()),
+            Pinned::Exported(_) => Ok(()),
             Pinned::Not if record.is_whole(span) => {
                 let pin = terms.pin(host, span)?;
                 if let Err(refusal) = terms.charge(host, record.pages) {
@@ -273,7 +303,7 @@ impl<H: Host> Records<H> {
         let Some(record) = self.records.get_mut(id.0) else { return };
         let terms = record.terms();
         match record.pinned {
-            Pinned::Bar { .. } => {}
+            Pinned::Exported(_) => {}
             Pinned::Not => debug_assert!(false, "a record was unpinned that is not pinned"),
             Pinned::Whole { pin, users } if users > 1 => {
                 record.pinned = Pinned::Whole { pin, users: users.saturating_sub(1) };
@@ -333,10 +363,9 @@ impl<H: Host> Records<H> {
     /// revoked.
     pub(super) fn run(&self, host: &H, id: RecordId, first: u64, last: u64) -> Option<Run> {
         let record = self.records.get(id.0)?;
-        if let Pinned::Bar { function, revocations } = record.pinned {
+        if let Pinned::Exported(exported) = record.pinned {
             let address = record.start.saturating_add(first.saturating_mul(PAGE));
-            return (host.revocations(function) == revocations)
-                .then_some(Run { address, pages: Span { first, last }.pages() });
+            return exported.answers(host).then_some(Run { address, pages: Span { first, last }.pages() });
         }
         let mut page = first;
         let mut found: Option<Run> = None;
@@ -359,7 +388,7 @@ impl<H: Host> Records<H> {
     fn piece(&self, id: RecordId, page: u64, last: u64) -> Option<Extent<H::Pin>> {
         let record = self.records.get(id.0)?;
         let (pin, origin, end) = match record.pinned {
-            Pinned::Not | Pinned::Bar { .. } => return None,
+            Pinned::Not | Pinned::Exported(_) => return None,
             Pinned::Whole { pin, .. } => (pin, 0, record.pages.checked_sub(1).filter(|end| page <= *end)?),
             Pinned::Pieces(pieces) => {
                 let piece = self.pieces.get(pieces)?.get(page)?;
@@ -401,7 +430,7 @@ impl<H: Host> Records<H> {
 
     fn pinned_pages(&self, record: &Record<H::Pin>) -> u64 {
         match record.pinned {
-            Pinned::Not | Pinned::Bar { .. } => 0,
+            Pinned::Not | Pinned::Exported(_) => 0,
             Pinned::Whole { .. } => record.pages,
             Pinned::Pieces(at) => self.pieces.get(at).map_or(0, pinned::pages),
         }
@@ -414,7 +443,7 @@ impl<H: Host> Records<H> {
         match record.pinned {
             Pinned::Pieces(at) => return Ok(at),
             // A BAR is in no pieces, and nobody asks for them.
-            Pinned::Not | Pinned::Bar { .. } => {}
+            Pinned::Not | Pinned::Exported(_) => {}
             Pinned::Whole { pin, users } => {
                 pieces.reserve(host).map_err(|OutOfMemory| rule::NO_MEMORY)?;
                 let inserted = pieces.insert(0, record.pages.saturating_sub(1), pinned::whole(pin, users));

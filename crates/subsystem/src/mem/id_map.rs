@@ -90,4 +90,9 @@ impl<V> IdMap<V> {
         let base = self.base;
         self.slots.iter().filter_map(move |(index, value)| Some((index.checked_add(base)?, value)))
     }
+
+    /// All values.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.iter_mut().map(|(_, value)| value)
+    }
 }

@@ -27,6 +27,10 @@ rules! {
     FILE_READ = EINVAL, "test.file-read", "the file of an access is neither read nor written";
     FILE_POSITION = ESPIPE, "test.file-position", "the file of an access has no positions";
     FILE_MAP = ENODEV, "test.file-map", "the file of an access is not mapped";
+    BUFFER_LENGTH = EINVAL, "test.buffer-length", "a dma-buf of a test has 1 to 512 pages";
+    BUFFER_DESCRIPTOR = EBADF, "test.buffer-descriptor", "the descriptor of a dma-buf is open";
+    BUFFER_FILE = EINVAL, "test.buffer-file", "the descriptor is that of a dma-buf";
+    BUFFER_OTHER = EOPNOTSUPP, "test.buffer-other", "a dma-buf that is revoked is of a test";
     MEMORY_LIMIT = EINVAL, "test.memory-limit", "the limit is at least 12";
 
     // What the devices and accesses of tests alone can ask for.

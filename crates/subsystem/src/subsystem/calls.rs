@@ -100,7 +100,7 @@ impl<H: Host> Subsystem<H> {
         device.filter(|_| pci::dma_buf::is_asked(ctx, argument))
     }
 
-    /// An operation of `IOMMU_TEST_CMD` that opens the file of an access, or works on one.
+    /// An operation of `IOMMU_TEST_CMD` that opens the file of an access or of a dma-buf, or works on one.
     fn test_access(
         &self,
         ctx: &CallCtx<'_, H>,
@@ -108,8 +108,19 @@ impl<H: Host> Subsystem<H> {
         on_file: selftest::OnFile,
         argument: u64,
     ) -> Result<u32, Refusal> {
-        let selftest::OnFile::Uses(descriptor) = on_file else {
-            return self.tables.write(|tables| tables.open_test_access(&self.host, ctx, iommufd, argument));
+        let descriptor = match on_file {
+            selftest::OnFile::Creates => {
+                return self
+                    .tables
+                    .write(|tables| tables.open_test_access(&self.host, ctx, iommufd, argument));
+            }
+            selftest::OnFile::Exports => {
+                return self.tables.write(|tables| tables.open_test_buffer(&self.host, ctx, argument));
+            }
+            selftest::OnFile::Revokes => {
+                return self.tables.write(|tables| tables.revoke_test_buffer(&self.host, ctx, argument));
+            }
+            selftest::OnFile::Uses(descriptor) => descriptor,
         };
         let file = ctx.files.ours(descriptor).ok().flatten().ok_or(test_rules::ACCESS)?;
         self.tables.read(|tables| match tables.file(file)?.kind {
@@ -343,7 +354,7 @@ impl<H: Host> Subsystem<H> {
         self.tables.read(|tables| match tables.file(file)?.kind {
             FileKind::DmaBuf(export) => match (whence, offset) {
                 (Whence::Start, 0) => Ok(0),
-                (Whence::End, 0) => Ok(export.length),
+                (Whence::End, 0) => Ok(export.length()),
                 _ => Err(rules::DMA_BUF_SEEK),
             },
             FileKind::Queue { .. } => Err(iommufd_rules::QUEUE_POSITION),

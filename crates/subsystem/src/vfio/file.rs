@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::host::Function;
+use crate::iommufd::selftest::buffer::Buffer;
 use crate::mem::Key;
 use crate::vfio::pci::dma_buf::Export;
 
@@ -107,6 +108,25 @@ pub(crate) struct File {
     pub(crate) kind: FileKind,
 }
 
+/// What a dma-buf is of.
+#[derive(Clone, Copy)]
+pub(crate) enum Exported {
+    /// A part of a BAR.
+    Bar(Export),
+    /// Memory of a self-test of IOMMUFD.
+    Test(Buffer),
+}
+
+impl Exported {
+    /// In bytes.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Exported::Bar(export) => export.length,
+            Exported::Test(buffer) => buffer.length,
+        }
+    }
+}
+
 /// What a file is open of.
 pub(crate) enum FileKind {
     /// `/dev/iommu`: the context's number.
@@ -117,8 +137,8 @@ pub(crate) enum FileKind {
     Group(u32),
     /// A native container: its number.
     Container(u32),
-    /// A part of a BAR.
-    DmaBuf(Export),
+    /// A dma-buf.
+    DmaBuf(Exported),
     /// An access of a self-test of IOMMUFD. It keeps its context.
     TestAccess {
         /// The context's number.

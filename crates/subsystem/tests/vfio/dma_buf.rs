@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use subsystem::{FileId, MapRequest, Ready, Refusal, Symbol, Whence};
 use uapi::Command;
 use uapi::iommufd::*;
+use uapi::iommufd_test::*;
 use uapi::vfio::*;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::client::{Client, Vfio, assert_refused, machine, machine_with};
 use crate::support::function::{TestFunction, express};
@@ -281,4 +282,68 @@ fn without_a_descriptor_nothing_is_exported() {
     let refused = feature(&client, device, GET, wanted(0, 1), &[(0, PAGE)]);
     assert_refused!(refused, EMFILE, "dma-buf.descriptor");
     assert_eq!(vfio.usage().files, files);
+}
+
+/// Asks for an operation of the self-tests.
+fn test<T: FromBytes + IntoBytes + Immutable>(
+    it: &Attached<'_>,
+    op: u32,
+    operand: &T,
+) -> Result<u32, Refusal> {
+    let mut command = IommuTestCmd { op, ..Command::new() };
+    command.put(operand);
+    it.client.call(it.iommufd, &mut command)
+}
+
+fn get(it: &Attached<'_>, length: u32) -> Result<u32, Refusal> {
+    test(it, IOMMU_TEST_OP_DMABUF_GET, &IommuTestDmabufGet { length, open_flags: 0 })
+}
+
+fn revoke(it: &Attached<'_>, dmabuf_fd: i32, revoked: bool) -> Result<u32, Refusal> {
+    let operand = IommuTestDmabufRevoke { dmabuf_fd, revoked: revoked.into() };
+    test(it, IOMMU_TEST_OP_DMABUF_REVOKE, &operand)
+}
+
+#[test]
+fn memory_of_a_self_test() {
+    let options = [
+        Symbol::PciP2pdma,
+        Symbol::DmaSharedBuffer,
+        Symbol::DebugKernel,
+        Symbol::FaultInjection,
+        Symbol::RuntimeTestingMenu,
+        Symbol::IommufdTest,
+    ];
+    let vfio = machine_with(&options, &[TestFunction::express()]);
+    let mut it = Attached::new(&vfio);
+    for length in [0, 512 * PAGE as u32 + 1] {
+        assert_refused!(get(&it, length), EINVAL, "test.buffer-length");
+    }
+    // The answer is not the descriptor, in Linux either.
+    assert_eq!(get(&it, 2 * PAGE as u32 - 1), Ok(0));
+    let fd = it.client.caller.descriptors() as i32 - 1;
+    let file = it.client.caller.file(fd).expect("a dma-buf");
+    assert_eq!(vfio.seek(file, Whence::End, 0), Ok(2 * PAGE));
+    assert_refused!(it.map(fd, PAGE, PAGE, 2 * PAGE), EINVAL, "map-file.bounds");
+    it.map(fd, PAGE, PAGE, PAGE).unwrap();
+    it.map(fd, 8 * PAGE, 0, PAGE).unwrap();
+    let address = it.physical(8 * PAGE).expect("it is somewhere");
+    assert_eq!(it.physical(PAGE), Ok(address + PAGE));
+
+    // What is mapped stays revoked; what is mapped after it was given back is there.
+    revoke(&it, fd, true).unwrap();
+    assert_refused!(it.physical(PAGE), EINVAL, "get-pa.revoked");
+    assert_refused!(it.map(fd, 4 * PAGE, 0, PAGE), ENODEV, "map-file.revoked");
+    revoke(&it, fd, false).unwrap();
+    it.map(fd, 4 * PAGE, 0, PAGE).unwrap();
+    assert_eq!(it.physical(4 * PAGE), Ok(address));
+    assert_refused!(it.physical(8 * PAGE), EINVAL, "get-pa.revoked");
+
+    let bar = export(&it.client, it.device, &[(0, PAGE)]);
+    assert_refused!(revoke(&it, bar, true), EOPNOTSUPP, "test.buffer-other");
+    let (_, context) = it.client.iommufd();
+    assert_refused!(revoke(&it, context, true), EINVAL, "test.buffer-file");
+    assert_refused!(revoke(&it, 1000, true), EBADF, "test.buffer-descriptor");
+    it.client.caller.descriptor_limit = it.client.caller.descriptors();
+    assert_refused!(get(&it, 1), EMFILE, "dma-buf.descriptor");
 }

@@ -3,10 +3,11 @@
 use uapi::Errno;
 use uapi::iommufd_test::{
     IOMMU_TEST_OP_ACCESS_PAGES, IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, IOMMU_TEST_OP_ACCESS_RW,
-    IOMMU_TEST_OP_CREATE_ACCESS, IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, IommuTestAccessPages,
-    IommuTestAccessReplaceIoas, IommuTestAccessRw, IommuTestCmd, IommuTestCreateAccess,
-    IommuTestDestroyAccessPages, MOCK_ACCESS_RW_SLOW_PATH, MOCK_ACCESS_RW_WRITE,
-    MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES, MOCK_FLAGS_ACCESS_SYZ, MOCK_FLAGS_ACCESS_WRITE,
+    IOMMU_TEST_OP_CREATE_ACCESS, IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, IOMMU_TEST_OP_DMABUF_GET,
+    IOMMU_TEST_OP_DMABUF_REVOKE, IommuTestAccessPages, IommuTestAccessReplaceIoas, IommuTestAccessRw,
+    IommuTestCmd, IommuTestCreateAccess, IommuTestDestroyAccessPages, MOCK_ACCESS_RW_SLOW_PATH,
+    MOCK_ACCESS_RW_WRITE, MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES, MOCK_FLAGS_ACCESS_SYZ,
+    MOCK_FLAGS_ACCESS_WRITE,
 };
 
 use super::check::with_memory;
@@ -24,21 +25,27 @@ use crate::{CallCtx, FileId, Host, Polling, Refusal, RwLock, Transfer, UserMemor
 /// The most that is pinned or copied at a time.
 const MOST: u64 = 16 << 20;
 
-/// What an operation does that has to do with the file of an access.
+/// What an operation does that has to do with the file of an access, or of a dma-buf.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnFile {
     /// It opens one.
     Creates,
     /// It works on the access of this descriptor.
     Uses(i32),
+    /// It makes a dma-buf.
+    Exports,
+    /// It takes the memory of a dma-buf away, or gives it back.
+    Revokes,
 }
 
-/// Whether an operation has to do with the file of an access.
+/// Whether an operation has to do with such a file.
 pub(crate) fn on_file<H: Host>(caller: &CallCtx<'_, H>, argument: u64) -> Option<OnFile> {
     // What cannot be read is refused later.
     let head: [u32; 3] = caller.memory.get(argument).ok()?;
     match head {
         [_, IOMMU_TEST_OP_CREATE_ACCESS, _] => Some(OnFile::Creates),
+        [_, IOMMU_TEST_OP_DMABUF_GET, _] => Some(OnFile::Exports),
+        [_, IOMMU_TEST_OP_DMABUF_REVOKE, _] => Some(OnFile::Revokes),
         [
             _,
             IOMMU_TEST_OP_DESTROY_ACCESS_PAGES

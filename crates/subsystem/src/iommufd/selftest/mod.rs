@@ -5,6 +5,7 @@
 //! Its devices do nothing by themselves. Its page tables are kept here, and what they translate to can be asked.
 
 mod access;
+pub(crate) mod buffer;
 mod check;
 mod device;
 mod dirty;

@@ -1,13 +1,15 @@
 //! Capabilities: a process has those that the machine file gives, beside the host's. What it takes out of effect is so on the machine,
 //! too, whoever gave it.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_long};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use libc::uid_t;
 use sys::guarded;
 
+use super::next::next;
 use crate::inside::{Inside, is_inside};
-use crate::raw::{Answer, raw, reply_int};
+use crate::raw::{self, Answer, raw, reply_int};
 use crate::state;
 use crate::state::OUT_OF_EFFECT;
 
@@ -110,7 +112,7 @@ fn asked(header: *const Header, sets: *const Sets) -> Option<[Sets; 2]> {
 fn set(header: *mut Header, wanted: [Sets; 2]) -> Answer {
     let (effective, permitted) = (joined(&wanted, |set| set.effective), joined(&wanted, |set| set.permitted));
     // The kernel knows nothing of what the machine file alone gives.
-    let alone = given() & !permitted_by_host();
+    let alone = given() & !of_host().permitted;
     if alone & effective & !permitted != 0 {
         return Err(libc::EPERM);
     }
@@ -139,6 +141,58 @@ pub extern "C-unwind" fn unshare(flags: c_int) -> c_int {
     reply_int(answer)
 }
 
+macro_rules! users {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident),*), $path:literal;)*) => {$(
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        pub extern "C-unwind" fn $name($($argument: uid_t),*) -> c_int {
+            following(|| next!($path, fn($(users!(@type $argument)),*) -> c_int, ($($argument),*), -1))
+        }
+    )*};
+    (@type $argument:ident) => { uid_t };
+}
+
+users! {
+    /// `setuid(2)`: who is root no more loses what the host gave to root.
+    setuid(user), c"setuid";
+    /// `seteuid(2)`, likewise
+    seteuid(user), c"seteuid";
+    /// `setreuid(2)`, likewise
+    setreuid(user, effective), c"setreuid";
+    /// `setresuid(2)`, likewise
+    setresuid(user, effective, saved), c"setresuid";
+}
+
+/// The same by number: of the calling thread alone.
+///
+/// # Safety
+///
+/// As for the call itself.
+pub(super) unsafe fn user_by_number(number: c_long, arguments: [usize; 6]) -> Answer {
+    // SAFETY: as the caller has promised.
+    following(|| unsafe { raw::call(number, arguments) })
+}
+
+/// Makes a call. What the host takes from the process by it the machine takes, too, and what it gives back the process has again.
+fn following<R>(call: impl FnOnce() -> R) -> R {
+    // Of the machine file's some may be none of the host's: they go with the last of those, and come with the first.
+    let gone = |before: u64, after: u64| match (before, after) {
+        (1.., 0) => u64::MAX,
+        _ => before & !after,
+    };
+    let before = of_host();
+    let answer = call();
+    let after = of_host();
+    if before != after && !is_inside() && state::settings().is_some() {
+        GIVEN_UP.fetch_or(gone(before.permitted, after.permitted), Ordering::Relaxed);
+        let in_effect = !OUT_OF_EFFECT.load(Ordering::Relaxed);
+        let (taken, given) =
+            (gone(before.effective, after.effective), gone(after.effective, before.effective));
+        take_effect(in_effect & !taken | given);
+    }
+    answer
+}
+
 /// These are in effect, and no others. A machine that is not there yet is told when it is: before a user namespace has its users, none
 /// can be made.
 fn take_effect(effective: u64) {
@@ -152,11 +206,21 @@ fn take_effect(effective: u64) {
     }
 }
 
-/// Those that the host permits this thread, by their bits.
-fn permitted_by_host() -> u64 {
+/// The capabilities that the host gives a thread, by their bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Host {
+    effective: u64,
+    permitted: u64,
+}
+
+/// Those of this thread.
+fn of_host() -> Host {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut sets = [Sets::default(); 2];
     // SAFETY: there is room for both words of each set.
     let told = unsafe { raw!(SYS_capget, &raw mut header, sets.as_mut_ptr()) };
-    if told.is_err() { 0 } else { joined(&sets, |set| set.permitted) }
+    if told.is_err() {
+        return Host { effective: 0, permitted: 0 };
+    }
+    Host { effective: joined(&sets, |set| set.effective), permitted: joined(&sets, |set| set.permitted) }
 }

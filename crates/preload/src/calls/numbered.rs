@@ -95,6 +95,9 @@ pub(crate) unsafe fn call(number: c_long, arguments: [usize; 6]) -> Option<Answe
             libc::SYS_capget => with!(capabilities::capget; first, second),
             libc::SYS_capset => with!(capabilities::capset; first, second),
             libc::SYS_syslog => with!(log::klogctl; first, second, third),
+            libc::SYS_setuid | libc::SYS_setreuid | libc::SYS_setresuid => {
+                capabilities::user_by_number(number, arguments)
+            }
             libc::SYS_unshare => with!(capabilities::unshare; first),
             libc::SYS_close => with!(descriptor::close; first),
             libc::SYS_close_range => with!(descriptor::close_range; first, second, third),

@@ -238,6 +238,18 @@ static void capabilities(void) {
     need(open(NODE, O_RDWR) == -1 && errno == EPERM);
     need(capset(&header, sets) == 0);
     close(opened(NODE, O_RDWR));
+    // Who is root no more has not what root has; any other user stays what he is.
+    int was_root = geteuid() == 0, status;
+    pid_t child = fork();
+    if (child == 0) {
+        need(setresuid(65534, 65534, 65534) == 0 || (!was_root && setuid(getuid()) == 0));
+        need(capget(&header, fewer) == 0);
+        need((fewer[0].effective >> CAP_SYS_RAWIO & 1) == !was_root);
+        int device = open(NODE, O_RDWR);
+        need(was_root ? device == -1 && errno == EPERM : device >= 0);
+        _exit(0);
+    }
+    need(waitpid(child, &status, 0) == child && status == 0);
     // What is given up does not come back.
     fewer[0].permitted &= ~(1u << CAP_SYS_RAWIO);
     need(capset(&header, fewer) == 0);

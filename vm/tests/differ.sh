@@ -18,7 +18,11 @@ parameter() {
         [ "$unsafe" = true ] && echo 'iommu.interrupt_remapping = false' || echo 'iommu = "translating"'
     fi
     # Without VFIO's own container, IOMMUFD is the container; without groups there is none.
-    [ -e /sys/module/vfio_iommu_type1 ] || echo 'kconfig.CONFIG_VFIO_CONTAINER = "n"'
+    if [ -e /sys/module/vfio_iommu_type1 ]; then
+        echo "vfio_iommu_type1.allow_unsafe_interrupts = $(parameter vfio_iommu_type1 allow_unsafe_interrupts)"
+    else
+        echo 'kconfig.CONFIG_VFIO_CONTAINER = "n"'
+    fi
     ls /dev/vfio | grep -qv devices || echo 'kconfig.CONFIG_VFIO_GROUP = "n"'
     cat /etc/devices.toml
 } >$machine

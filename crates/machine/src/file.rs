@@ -24,7 +24,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags, flock, fstat, memfd_create};
+use rustix::fs::{
+    FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, flock, fstat, memfd_create,
+};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 use subsystem::{FileId, Polling};
@@ -277,7 +279,9 @@ impl Watch {
 
     /// A placeholder that they cannot wait for, and what tells that it is closed.
     fn locked() -> std::io::Result<(OwnedFd, Self)> {
-        let placeholder = memfd_create("ioasis", MemfdFlags::CLOEXEC)?;
+        let placeholder = memfd_create("ioasis", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        // Who writes to it past the machine (an io_uring) is refused, and does not believe that a device was told.
+        fcntl_add_seals(&placeholder, SealFlags::GROW)?;
         let again = again(&placeholder, OFlags::RDWR)?;
         flock(&placeholder, FlockOperation::LockExclusive)?;
         Ok((placeholder, Watch::Locked(Kept::new(again))))

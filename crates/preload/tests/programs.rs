@@ -284,6 +284,12 @@ fn signals_and_cancellation_come_between_calls() {
 }
 
 #[test]
+fn an_older_ring_writes_nothing_to_the_machine() {
+    let under = Under::machine(PLAIN);
+    says(&under.run(&[], &[&under.compiled("ring", &[])]), "not written\n");
+}
+
+#[test]
 fn memory_that_is_unmapped_stays_with_its_devices() {
     for (text, node) in [(PLAIN.to_owned(), "noiommu-vfio0"), ([BEHIND_AN_IOMMU, PLAIN].concat(), "vfio0")] {
         for text in [text.clone(), text.replace("thread = false", "thread = true")] {

@@ -35,6 +35,8 @@ impl Inside {
         if is_inside() {
             return None;
         }
+        // First of all: a thread that is cancelled at any time is not so once it counts, or has locks in its hands.
+        let cancelled = CancelType::Deferred.set();
         COUNT.fetch_add(1, Ordering::SeqCst);
         while CLOSED.load(Ordering::SeqCst) {
             COUNT.fetch_sub(1, Ordering::SeqCst);
@@ -44,8 +46,7 @@ impl Inside {
             COUNT.fetch_add(1, Ordering::SeqCst);
         }
         INSIDE.set(true);
-        // A thread that is cancelled at any time must not be cancelled with locks in its hands.
-        Some(Inside { cancelled: CancelType::Deferred.set() })
+        Some(Inside { cancelled })
     }
 }
 
@@ -58,6 +59,20 @@ impl Drop for Inside {
             self.cancelled.set();
         }
     }
+}
+
+/// Does work in which the thread is not cancelled at any time, but where it waits. That is for whatever has something to drop: at an
+/// instruction that is no call, nothing unwinds a frame that has. So neither the work nor its answer may.
+#[inline]
+pub(crate) fn shielded<R: Copy>(work: impl FnOnce() -> R + Copy) -> R {
+    #[inline(never)]
+    fn out_of_line<R>(work: impl FnOnce() -> R) -> R {
+        work()
+    }
+    let before = CancelType::Deferred.set();
+    let answer = out_of_line(work);
+    before.set();
+    answer
 }
 
 /// Whether the calling thread is inside.

@@ -1,13 +1,18 @@
 //! What a path of the program leads to.
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
+
 use crate::call::Entry;
 use crate::descriptors::{self, Kind};
 use crate::inside::Inside;
+use crate::raw::Answer;
 use crate::state::{self, State};
 
 /// What a path leads to.
@@ -29,14 +34,8 @@ static IN_TREE: AtomicBool = AtomicBool::new(false);
 ///
 /// The path is null or a string that ends in a zero.
 pub(crate) unsafe fn place(directory: c_int, path: *const c_char, follow: bool) -> Place {
-    if path.is_null() || state::settings().is_none() {
-        return Place::Host;
-    }
-    // SAFETY: it is not null, and the caller has promised the rest.
-    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
-    if is_plainly_of_host(directory, path) {
-        return Place::Host;
-    }
+    // SAFETY: as the caller has promised.
+    let Some(path) = (unsafe { leading_path(directory, path) }) else { return Place::Host };
     // What the library itself opens is the host's.
     let Some(_inside) = Inside::enter() else { return Place::Host };
     look(directory, path, follow).unwrap_or(Place::Host)
@@ -63,6 +62,128 @@ pub(crate) unsafe fn descriptor(path: *const c_char) -> Option<c_int> {
         None => str::from_utf8(path.strip_prefix(b"/dev/fd/")?).ok()?,
     };
     number.parse().ok()
+}
+
+/// Whether a path may lead to the machine by its names. If not, only links of the host's may ([`place_behind_links`]).
+///
+/// # Safety
+///
+/// As for [`place`].
+pub(crate) unsafe fn leads(directory: c_int, path: *const c_char) -> bool {
+    // SAFETY: as the caller has promised.
+    unsafe { leading_path(directory, path) }.is_some()
+}
+
+/// A path, if it may.
+///
+/// # Safety
+///
+/// As for [`place`].
+unsafe fn leading_path<'a>(directory: c_int, path: *const c_char) -> Option<&'a [u8]> {
+    if path.is_null() || state::settings().is_none() {
+        return None;
+    }
+    // SAFETY: it is not null, and the caller has promised the rest.
+    let path = unsafe { CStr::from_ptr(path) }.to_bytes();
+    (!is_plainly_of_host(directory, path)).then_some(path)
+}
+
+/// What a path leads to by links that are not in the tree, as one in a home directory to `/dev/vfio/vfio`. To look for them costs system
+/// calls: it is done where the host has nothing for the program ([`is_missing`]), or its own file of such a directory ([`is_shadowed`]).
+///
+/// # Safety
+///
+/// As for [`place`].
+pub(crate) unsafe fn place_behind_links(directory: c_int, path: *const c_char, follow: bool) -> Place {
+    if path.is_null() || state::settings().is_none() {
+        return Place::Host;
+    }
+    let Some(_inside) = Inside::enter() else { return Place::Host };
+    // SAFETY: it is not null, and the caller has promised the rest.
+    let path = unsafe { CStr::from_ptr(path) };
+    let beyond = || {
+        let beyond =
+            if has_links(directory, path, follow) { beyond_links(directory, path, follow) } else { None };
+        look(libc::AT_FDCWD, beyond?.as_os_str().as_bytes(), follow)
+    };
+    beyond().unwrap_or(Place::Host)
+}
+
+/// Whether an answer of the host's says that it has nothing at a path, or nothing that the program may have.
+pub(crate) fn is_missing(answer: Answer) -> bool {
+    matches!(answer, Err(libc::ENOENT | libc::EACCES | libc::ENXIO | libc::ENODEV))
+}
+
+/// Whether a file that the host has found, by its file system, is of a directory in which the machine has something.
+pub(crate) fn is_shadowed(device: u64) -> bool {
+    state::settings().is_some_and(|settings| settings.shadowed.contains(&device))
+}
+
+/// The file systems of those directories.
+pub(crate) fn shadowed() -> [u64; 2] {
+    ["/dev", "/sys"].map(|top| rustix::fs::stat(top).map_or(u64::MAX, |stat| stat.st_dev))
+}
+
+/// Whether there may be a link on the way: one call tells of most paths that there is none.
+fn has_links(directory: c_int, path: &CStr, follow: bool) -> bool {
+    let last = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+    let directory = match directory {
+        0.. if !path.to_bytes().starts_with(b"/") => directory,
+        _ => libc::AT_FDCWD,
+    };
+    let opened = openat2(
+        // SAFETY: it is that of a directory, or the kernel says that it is none.
+        unsafe { BorrowedFd::borrow_raw(directory) },
+        path,
+        OFlags::PATH | OFlags::CLOEXEC | last,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    );
+    // Where the host has no such call, it is not known.
+    matches!(opened, Err(Errno::LOOP | Errno::NOSYS | Errno::PERM))
+}
+
+/// The path at which links come into a directory in which the machine has something, with what follows there.
+fn beyond_links(directory: c_int, path: &CStr, follow: bool) -> Option<PathBuf> {
+    /// Links that the kernel follows in a path.
+    const MOST: usize = 40;
+    let names = |path: &[u8]| -> Vec<OsString> {
+        let names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        names.rev().map(|name| OsString::from_vec(name.to_vec())).collect()
+    };
+    let mut left = names(path.to_bytes());
+    let mut at = match (path.to_bytes(), directory) {
+        ([b'/', ..], _) => PathBuf::from("/"),
+        (_, libc::AT_FDCWD) => working_directory()?,
+        (_, number) => target_of(format!("/proc/self/fd/{number}"))?,
+    };
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        at.push(name);
+        if links > 0 && may_lead_to_machine(at.as_os_str().as_bytes()) {
+            at.extend(left.into_iter().rev());
+            return Some(at);
+        }
+        if left.is_empty() && !follow {
+            break;
+        }
+        if let Some(target) = target_of(&at) {
+            links += 1;
+            if links > MOST {
+                break;
+            }
+            at.pop();
+            if target.is_absolute() {
+                at = PathBuf::from("/");
+            }
+            left.extend(names(target.as_os_str().as_bytes()));
+        }
+    }
+    None
 }
 
 fn look(directory: c_int, path: &[u8], follow: bool) -> Option<Place> {
@@ -115,6 +236,11 @@ fn may_lead_to_machine(path: &[u8]) -> bool {
         _ => false,
     };
     leads || path.windows(2).any(|pair| pair == b"..")
+}
+
+fn target_of(link: impl AsRef<Path>) -> Option<PathBuf> {
+    let target = rustix::fs::readlink(link.as_ref(), Vec::new()).ok()?;
+    Some(OsString::from_vec(target.into_bytes()).into())
 }
 
 /// The path in the machine of a directory of the tree, or of the root.
@@ -177,11 +303,33 @@ pub(crate) unsafe fn strip_root(path: *mut c_char) {
     }
 }
 
-/// Looks whether the working directory is in the tree or above it from now on.
+/// The program is in another working directory. If that is one of the host's which the tree has, too (a link led there), it goes on in the
+/// tree.
+pub(crate) fn change_working_directory() {
+    let here = working_directory();
+    let is_shadowed = |here: &&PathBuf| may_lead_to_machine(here.as_os_str().as_bytes());
+    let place = here.as_ref().filter(is_shadowed).and_then(|here| c_string(here.clone())).map(|here| {
+        // SAFETY: it is a string.
+        unsafe { place(libc::AT_FDCWD, here.as_ptr(), true) }
+    });
+    match place {
+        Some(Place::Shown(shown)) if rustix::process::chdir(&shown).is_ok() => look_where_we_are(),
+        _ => remember(here),
+    }
+}
+
+/// Looks whether the working directory is in the tree or above it.
 pub(crate) fn look_where_we_are() {
-    let here = rustix::fs::readlink("/proc/self/cwd", Vec::new()).map(CString::into_bytes);
-    let inside = here.is_ok_and(|here| here == b"/" || without_root(&here).is_some());
-    IN_TREE.store(inside, Ordering::Relaxed);
+    remember(working_directory());
+}
+
+fn working_directory() -> Option<PathBuf> {
+    target_of("/proc/self/cwd")
+}
+
+fn remember(here: Option<PathBuf>) {
+    let is_there = |here: &[u8]| here == b"/" || without_root(here).is_some();
+    IN_TREE.store(here.is_some_and(|here| is_there(here.as_os_str().as_bytes())), Ordering::Relaxed);
 }
 
 #[cfg(test)]

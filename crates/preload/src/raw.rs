@@ -174,6 +174,12 @@ pub(crate) fn reply(answer: Answer) -> c_long {
     }
 }
 
+/// What a function of libc that has failed has told its caller.
+pub(crate) fn told() -> Answer {
+    // SAFETY: it points to the calling thread's own errno.
+    Err(unsafe { *libc::__errno_location() })
+}
+
 /// As [`reply`], for functions that answer an `int`.
 pub(crate) fn reply_int(answer: Answer) -> c_int {
     reply(answer) as c_int

@@ -13,7 +13,7 @@ use libc::{SIG_DFL, SIG_IGN, SIGBUS, SIGSEGV, SIGSYS, siginfo_t, sigset_t, ucont
 use sys::guarded;
 
 use crate::crash;
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::raw::{Answer, raw};
 use crate::state;
 use crate::traps::Signal;
@@ -184,14 +184,16 @@ pub(crate) fn put_before(signals: &[c_int], handler: Handler, flags: c_int, mask
 
 /// The program asks for its handler, or sets one, of a signal that is ours.
 pub(crate) fn program_action(signal: c_int, new: Option<Action>) -> Action {
-    let _inside = Inside::enter();
-    let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
-    let action = &mut program[slot(signal)];
-    let before = *action;
-    if let Some(new) = new {
-        *action = new;
-    }
-    before
+    shielded(|| {
+        let _inside = Inside::enter();
+        let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
+        let action = &mut program[slot(signal)];
+        let before = *action;
+        if let Some(new) = new {
+            *action = new;
+        }
+        before
+    })
 }
 
 /// Where the system call is that ends a handler: the address, and the length.

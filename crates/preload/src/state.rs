@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     machine: PathBuf,
     /// The folder that the tree of the machine is made in.
     pub(crate) root: PathBuf,
+    /// The host's file systems in which the machine has something.
+    pub(crate) shadowed: [u64; 2],
     pub(crate) report: Report,
 }
 
@@ -55,7 +57,7 @@ pub(crate) fn set_up() {
         let is_set = |name| env::var_os(name).is_some();
         let report = Report::new(pipe, is_set("IOASIS_RUN_EXPLAIN"), is_set("IOASIS_RUN_TRACE"));
         report.tell(Kind::Loaded, process());
-        let _first = SETTINGS.set(Settings { machine, root, report });
+        let _first = SETTINGS.set(Settings { machine, root, shadowed: paths::shadowed(), report });
         paths::look_where_we_are();
     }
 }

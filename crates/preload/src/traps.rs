@@ -9,7 +9,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use machine::BareRegion;
 use sys::Width;
 
-use crate::inside::Inside;
+use crate::inside::{Inside, shielded};
 use crate::report::Kind;
 use crate::signals;
 use crate::state::State;
@@ -100,8 +100,10 @@ impl Traps {
 
     /// Whether all of these addresses are mapped registers.
     pub(crate) fn cover(&self, addresses: &Range<usize>) -> bool {
-        let _inside = Inside::enter();
-        self.all(addresses)
+        shielded(|| {
+            let _inside = Inside::enter();
+            self.all(addresses)
+        })
     }
 
     fn all(&self, addresses: &Range<usize>) -> bool {

@@ -37,12 +37,15 @@ impl Under {
     }
 
     fn run(&self, options: &[&str], command: &[&str]) -> Output {
-        let mut run = Command::new(ioasis());
-        run.arg("--machine").arg(&self.machine).arg("run").args(options).arg("--").args(command);
         // The library that was built with this test, of the same profile.
         let own = env::current_exe().expect("this test's path");
-        run.env("IOASIS_PRELOAD", own.with_file_name("libioasis_preload.so"));
-        run.output().expect("ioasis runs")
+        self.run_with(&own.with_file_name("libioasis_preload.so"), options, command)
+    }
+
+    fn run_with(&self, library: &Path, options: &[&str], command: &[&str]) -> Output {
+        let mut run = Command::new(ioasis());
+        run.arg("--machine").arg(&self.machine).arg("run").args(options).arg("--").args(command);
+        run.env("IOASIS_PRELOAD", library).output().expect("ioasis runs")
     }
 
     /// Compiles a program of `tests/programs`.
@@ -66,6 +69,16 @@ fn on_rustix() -> String {
     }
     assert!(build.status().expect("cargo runs").success());
     profile.join("examples/itself").display().to_string()
+}
+
+/// The library as it is for use: with the checks of other profiles there are frames in each function that nothing unwinds.
+fn optimized_library() -> PathBuf {
+    let own = env::current_exe().expect("this test's path");
+    let target = own.ancestors().nth(3).expect("the folder of all profiles");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--release", "--lib", "--target-dir"]).arg(target).current_dir(here());
+    assert!(build.status().expect("cargo runs").success());
+    target.join("release/libioasis_preload.so")
 }
 
 /// It ended well, and its standard output is this.
@@ -281,6 +294,25 @@ fn signals_and_cancellation_come_between_calls() {
     says(&under.run(&[], &[&under.compiled("handlers", &["-O1"])]), "handled\n");
     says(&under.run(&[], &[&under.compiled("alone", &[])]), "cancelled\n");
     says(&under.run(&[], &[&under.compiled("cancel", &["-O1", "-pthread"])]), "cancelled\n");
+}
+
+#[test]
+fn threads_are_cancelled_at_any_time() {
+    let under = Under::machine(PLAIN);
+    let anytime = under.compiled("anytime", &["-O1", "-pthread"]);
+    says(&under.run_with(&optimized_library(), &[], &[&anytime]), "cancelled\n");
+}
+
+#[test]
+fn links_from_elsewhere_lead_to_the_machine() {
+    let under = Under::machine(PLAIN);
+    let work = under.folder.path().display().to_string();
+    says(&under.run(&[], &[&under.compiled("links", &[]), &work]), "linked\n");
+    let header = here().join("tests/programs/itself.h").display().to_string();
+    let under = Under::machine(PLAIN);
+    let work = under.folder.path().display().to_string();
+    let itself = under.compiled("links", &["-D_GNU_SOURCE", "-include", &header]);
+    says(&under.run(&[], &[&itself, &work]), "linked\n");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::ffi::{c_char, c_void};
 
 use libc::{AT_FDCWD, size_t, ssize_t};
 
-use crate::paths::{Place, place};
+use super::path::on_path;
+use crate::paths::is_missing;
 use crate::raw::{raw, reply};
 
 macro_rules! attributes {
@@ -17,13 +18,10 @@ macro_rules! attributes {
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $name(path: *const c_char $(, $argument: $type)*) -> ssize_t {
             // SAFETY: as the program has promised.
-            let shown = unsafe { place(AT_FDCWD, path, $follow) };
-            let path = match &shown {
-                Place::Shown(shown) | Place::Machine { shown, .. } => shown.as_ptr(),
-                Place::Host => path,
+            let (answer, _) = unsafe {
+                on_path(AT_FDCWD, path, $follow, |_, path| raw!($call, path $(, $argument)*), is_missing)
             };
-            // SAFETY: as the program has promised.
-            reply(unsafe { raw!($call, path $(, $argument)*) }) as ssize_t
+            reply(answer) as ssize_t
         }
     )*};
 }

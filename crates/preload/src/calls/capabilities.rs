@@ -8,7 +8,7 @@ use libc::uid_t;
 use sys::guarded;
 
 use super::next::next;
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::raw::{self, Answer, raw, reply_int};
 use crate::state;
 use crate::state::OUT_OF_EFFECT;
@@ -200,9 +200,11 @@ fn take_effect(effective: u64) {
     if before != effective
         && let Some(state) = state::existing().filter(|_| !is_inside())
     {
-        let _inside = Inside::enter();
-        // A machine that is gone asks for none.
-        let _told = state.capabilities(effective, !effective);
+        shielded(|| {
+            let _inside = Inside::enter();
+            // A machine that is gone asks for none.
+            let _told = state.capabilities(effective, !effective);
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long, c_uint};
 
 use crate::descriptors::{self, Kind, duplicated};
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
 
@@ -13,9 +13,11 @@ fn closed(kind: Kind) {
         && !is_inside()
         && let Some(state) = state::existing()
     {
-        let _inside = Inside::enter();
-        // A machine that is gone has no files to release.
-        let _released = state.closed();
+        shielded(|| {
+            let _inside = Inside::enter();
+            // A machine that is gone has no files to release.
+            let _released = state.closed();
+        });
     }
 }
 

@@ -5,9 +5,12 @@ use std::ffi::{CStr, c_char, c_int};
 use libc::{AT_FDCWD, DIR, FILE, size_t};
 
 use super::next::next;
-use crate::descriptors::{self, Kind};
-use crate::paths::{self, Place, place};
-use crate::raw::{Answer, raw, reply_int};
+use super::open::open_at;
+use super::path::on_path;
+use crate::descriptors;
+use crate::inside::shielded;
+use crate::paths::{self, Place, is_missing, place, place_behind_links};
+use crate::raw::{self, Answer, raw, reply_int};
 
 /// `opendir(3)`
 ///
@@ -16,17 +19,16 @@ use crate::raw::{Answer, raw, reply_int};
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn opendir(path: *const c_char) -> *mut DIR {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NONBLOCK | libc::O_CLOEXEC;
     // SAFETY: as the program has promised.
-    let shown = unsafe { place(AT_FDCWD, path, true) };
-    let path = match &shown {
-        Place::Shown(shown) | Place::Machine { shown, .. } => shown.as_ptr(),
-        Place::Host => path,
-    };
-    let opened = next!(c"opendir", fn(*const c_char) -> *mut DIR, (path), std::ptr::null_mut());
-    // SAFETY: what could be opened is a string.
-    if !opened.is_null() && (matches!(shown, Place::Shown(_)) || unsafe { CStr::from_ptr(path) } == c"/") {
-        // SAFETY: it is open.
-        descriptors::set(unsafe { libc::dirfd(opened) }, Kind::Directory);
+    let number = reply_int(unsafe { open_at(AT_FDCWD, path, flags, 0) });
+    if number < 0 {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: it is the number of a directory, which nobody else knows.
+    let opened = unsafe { libc::fdopendir(number) };
+    if opened.is_null() {
+        descriptors::close(number).ok();
     }
     opened
 }
@@ -38,19 +40,29 @@ pub unsafe extern "C-unwind" fn opendir(path: *const c_char) -> *mut DIR {
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fopen(path: *const c_char, mode: *const c_char) -> *mut FILE {
+    let on_host = |path: *const c_char| -> *mut FILE {
+        next!(c"fopen", fn(*const c_char, *const c_char) -> *mut FILE, (path, mode), std::ptr::null_mut())
+    };
     // SAFETY: as the program has promised.
     match unsafe { place(AT_FDCWD, path, true) } {
         Place::Host => {
-            next!(c"fopen", fn(*const c_char, *const c_char) -> *mut FILE, (path, mode), std::ptr::null_mut())
+            let opened = on_host(path);
+            let refused = raw::told();
+            if !opened.is_null() || !is_missing(refused) {
+                return opened;
+            }
+            // SAFETY: as above.
+            match unsafe { place_behind_links(AT_FDCWD, path, true) } {
+                Place::Host => {
+                    reply_int(refused);
+                    opened
+                }
+                Place::Shown(shown) => on_host(shown.as_ptr()),
+                // SAFETY: as above.
+                Place::Machine { .. } => unsafe { super::stream::open(path, mode) },
+            }
         }
-        Place::Shown(shown) => {
-            next!(
-                c"fopen",
-                fn(*const c_char, *const c_char) -> *mut FILE,
-                (shown.as_ptr(), mode),
-                std::ptr::null_mut()
-            )
-        }
+        Place::Shown(shown) => on_host(shown.as_ptr()),
         // SAFETY: as the program has promised.
         Place::Machine { .. } => unsafe { super::stream::open(path, mode) },
     }
@@ -74,17 +86,12 @@ pub unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn chdir(path: *const c_char) -> c_int {
+    // SAFETY: the kernel checks the path.
+    let go = |_, path| unsafe { raw!(SYS_chdir, path) };
     // SAFETY: as the program has promised.
-    let answer = match unsafe { place(AT_FDCWD, path, true) } {
-        // SAFETY: the kernel checks the path.
-        Place::Host => unsafe { raw!(SYS_chdir, path) },
-        Place::Shown(shown) | Place::Machine { shown, .. } => {
-            // SAFETY: the path is a string that is alive.
-            unsafe { raw!(SYS_chdir, shown.as_c_str()) }
-        }
-    };
+    let (answer, _) = unsafe { on_path(AT_FDCWD, path, true, go, is_missing) };
     if answer.is_ok() {
-        paths::look_where_we_are();
+        shielded(paths::change_working_directory);
     }
     reply_int(answer)
 }
@@ -95,7 +102,7 @@ pub extern "C-unwind" fn fchdir(number: c_int) -> c_int {
     // SAFETY: nothing but a descriptor is passed.
     let answer = unsafe { raw!(SYS_fchdir, number) };
     if answer.is_ok() {
-        paths::look_where_we_are();
+        shielded(paths::change_working_directory);
     }
     reply_int(answer)
 }

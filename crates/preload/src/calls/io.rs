@@ -1,5 +1,6 @@
 //! Reading and writing.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
 use std::slice;
 
@@ -71,12 +72,12 @@ fn own_pid() -> i32 {
 /// Does a piece at an offset, or where the file is read next. The log is waited for, unless the program does not want that.
 fn transfer(number: c_int, piece: Piece, offset: Option<u64>) -> Option<Answer> {
     loop {
-        let mut is_log = false;
+        let is_log = Cell::new(false);
         let done = on_file(number, |state, file| {
-            is_log = file.path.as_os_str() == LOG;
+            is_log.set(file.path.as_os_str() == LOG);
             piece.at(state, &file, offset)
         })?;
-        if !is_log || done != Err(libc::EAGAIN) || !blocks(number) {
+        if !is_log.get() || done != Err(libc::EAGAIN) || !blocks(number) {
             return Some(done);
         }
         let mut polled = libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };

@@ -9,7 +9,7 @@ use uapi::vfio::{VFIO_DEVICE_FEATURE, VFIO_GROUP_GET_DEVICE_FD};
 use super::on_key;
 use crate::descriptors::{self, Kind};
 use crate::filter;
-use crate::raw::{Answer, CancelType, raw, reply_int};
+use crate::raw::{Answer, raw, reply_int};
 
 /// The type of the ioctls of VFIO and IOMMUFD, `';'`, in their numbers.
 const TYPE: c_ulong = 0x3b00;
@@ -24,13 +24,12 @@ pub(super) fn may_be_ours(number: c_int, command: c_ulong) -> bool {
 /// # Safety
 ///
 /// As for `ioctl(2)`.
-#[inline(never)]
 pub(crate) unsafe fn ioctl_on(number: c_int, command: c_ulong, argument: *mut c_void) -> Answer {
     if command & 0xffff_ff00 == TYPE && descriptors::kind(number) == Kind::Host {
         // A descriptor that came about unseen: sent by somebody, or duplicated by a system call of the program's own.
         descriptors::set(number, Kind::Machine);
     }
-    let answered = on_key(number, |state, key| {
+    let answered = on_key(number, move |state, key| {
         let command = command as u32;
         let value = state.ioctl(key, number, command, argument.expose_provenance() as u64)?;
         if state.settings.report.traces {
@@ -76,12 +75,8 @@ pub unsafe extern "C-unwind" fn ioctl(number: c_int, command: c_ulong, argument:
         // SAFETY: as the program has promised.
         return reply_int(unsafe { raw!(SYS_ioctl, number, command, argument) });
     }
-    // A thread that is cancelled at any time is not so in a frame that has something to drop: nothing unwinds it there.
-    let before = CancelType::Deferred.set();
     // SAFETY: as the program has promised.
-    let answer = unsafe { ioctl_on(number, command, argument) };
-    before.set();
-    reply_int(answer)
+    reply_int(unsafe { ioctl_on(number, command, argument) })
 }
 
 /// `ioctl(2)`, for 64-bit time

@@ -9,7 +9,7 @@ use machine::Fate;
 use super::on_file;
 use crate::call::Part;
 use crate::family;
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::raw::{Answer, raw, reply, reply_int};
 use crate::state::{self, State};
 
@@ -81,7 +81,7 @@ unsafe fn map(
         set_aside(&replaced, Fate::Unmapped)?;
     }
     let mapped = if flags & libc::MAP_ANONYMOUS == 0 {
-        on_file(number, |state, file| {
+        on_file(number, move |state, file| {
             let part = Part {
                 offset: offset as u64,
                 length: length as u64,
@@ -175,8 +175,8 @@ pub unsafe extern "C-unwind" fn mmap(
     offset: off_t,
 ) -> *mut c_void {
     // SAFETY: as the program has promised.
-    let start = reply(unsafe { map(address, length, protection, flags, number, offset) });
-    std::ptr::with_exposed_provenance_mut(start as usize)
+    let mapped = shielded(|| unsafe { map(address, length, protection, flags, number, offset) });
+    std::ptr::with_exposed_provenance_mut(reply(mapped) as usize)
 }
 
 /// `mmap(2)`
@@ -204,23 +204,21 @@ pub unsafe extern "C-unwind" fn mmap64(
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn munmap(address: *mut c_void, length: size_t) -> c_int {
-    let addresses = pages(address.expose_provenance(), length);
-    if are_whole(addresses.start, length)
-        && let Err(errno) = set_aside(&addresses, Fate::Unmapped)
-    {
-        return reply_int(Err(errno));
-    }
-    // SAFETY: as the program has promised.
-    let answer = unsafe { raw!(SYS_munmap, address, length) };
-    if answer.is_ok()
-        && let Some(traps) = traps()
-    {
-        let _inside = Inside::enter();
-        if traps.remove(&addresses) {
-            registers_went();
+    reply_int(shielded(|| {
+        let addresses = pages(address.expose_provenance(), length);
+        if are_whole(addresses.start, length) {
+            set_aside(&addresses, Fate::Unmapped)?;
         }
-    }
-    reply_int(answer)
+        // SAFETY: as the program has promised.
+        let answer = unsafe { raw!(SYS_munmap, address, length) }?;
+        if let Some(traps) = traps() {
+            let _inside = Inside::enter();
+            if traps.remove(&addresses) {
+                registers_went();
+            }
+        }
+        Ok(answer)
+    }))
 }
 
 /// `mprotect(2)`: registers stay without access, whatever the program asks for.
@@ -231,8 +229,10 @@ pub unsafe extern "C-unwind" fn munmap(address: *mut c_void, length: size_t) -> 
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn mprotect(address: *mut c_void, length: size_t, protection: c_int) -> c_int {
     let registers = traps().is_some_and(|traps| {
-        let _inside = Inside::enter();
-        traps.protect(&pages(address.expose_provenance(), length), protection)
+        shielded(|| {
+            let _inside = Inside::enter();
+            traps.protect(&pages(address.expose_provenance(), length), protection)
+        })
     });
     if registers {
         return 0;
@@ -254,21 +254,23 @@ pub unsafe extern "C-unwind" fn mremap(
     flags: c_int,
     other: *mut c_void,
 ) -> *mut c_void {
-    let from = pages(address.expose_provenance(), length);
-    let registers = traps().filter(|traps| traps.cover(&from));
-    if registers.is_some() && wanted.next_multiple_of(PAGE) > from.len() {
-        reply(Err(libc::EFAULT));
-        return libc::MAP_FAILED;
-    }
-    // SAFETY: as the program has promised.
-    let move_it = || unsafe { raw!(SYS_mremap, address, length, wanted, flags, other) };
-    let answer = move_pinned(&from, wanted, (flags, other), move_it);
-    if let (Ok(start), Some(traps)) = (answer, traps()) {
-        let _inside = Inside::enter();
-        if traps.move_to(&from, &pages(start, wanted)) {
-            registers_went();
+    let answer = shielded(|| {
+        let from = pages(address.expose_provenance(), length);
+        let registers = traps().filter(|traps| traps.cover(&from));
+        if registers.is_some() && wanted.next_multiple_of(PAGE) > from.len() {
+            return Err(libc::EFAULT);
         }
-    }
+        // SAFETY: as the program has promised.
+        let move_it = || unsafe { raw!(SYS_mremap, address, length, wanted, flags, other) };
+        let start = move_pinned(&from, wanted, (flags, other), move_it)?;
+        if let Some(traps) = traps() {
+            let _inside = Inside::enter();
+            if traps.move_to(&from, &pages(start, wanted)) {
+                registers_went();
+            }
+        }
+        Ok(start)
+    });
     std::ptr::with_exposed_provenance_mut(reply(answer) as usize)
 }
 
@@ -299,25 +301,25 @@ fn move_pinned(
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn madvise(address: *mut c_void, length: size_t, advice: c_int) -> c_int {
-    let about_contents =
-        [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_DOFORK, libc::MADV_COLD, libc::MADV_PAGEOUT];
-    let range = pages(address.expose_provenance(), length);
-    if about_contents.contains(&advice) && traps().is_some_and(|traps| traps.cover(&range)) {
-        return reply_int(Err(libc::EINVAL));
-    }
-    if are_whole(range.start, length) {
-        // What devices have is not free.
-        if advice == libc::MADV_FREE && holder(&range).is_some() {
-            return 0;
+    reply_int(shielded(|| {
+        let about_contents =
+            [libc::MADV_DONTNEED, libc::MADV_FREE, libc::MADV_DOFORK, libc::MADV_COLD, libc::MADV_PAGEOUT];
+        let range = pages(address.expose_provenance(), length);
+        if about_contents.contains(&advice) && traps().is_some_and(|traps| traps.cover(&range)) {
+            return Err(libc::EINVAL);
         }
-        if [libc::MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL].contains(&advice)
-            && let Err(errno) = set_aside(&range, Fate::Emptied)
-        {
-            return reply_int(Err(errno));
+        if are_whole(range.start, length) {
+            // What devices have is not free.
+            if advice == libc::MADV_FREE && holder(&range).is_some() {
+                return Ok(0);
+            }
+            if [libc::MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL].contains(&advice) {
+                set_aside(&range, Fate::Emptied)?;
+            }
         }
-    }
-    // SAFETY: as the program has promised.
-    reply_int(unsafe { raw!(SYS_madvise, address, length, advice) })
+        // SAFETY: as the program has promised.
+        unsafe { raw!(SYS_madvise, address, length, advice) }
+    }))
 }
 
 /// `mlock(2)`: registers are there anyway.

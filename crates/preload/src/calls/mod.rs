@@ -33,32 +33,36 @@ use machine::FileKey;
 
 use crate::call::NOT_OURS;
 use crate::descriptors::{self, Kind};
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::state::{self, State};
 
 /// Does work on the machine's file behind a descriptor; `None` if it is none.
 #[inline]
-fn on_file<R>(
+fn on_file<R: Copy>(
     number: c_int,
-    work: impl FnOnce(&'static State, File) -> Result<R, c_int>,
+    work: impl FnOnce(&'static State, File) -> Result<R, c_int> + Copy,
 ) -> Option<Result<R, c_int>> {
-    on_key(number, |state, key| {
-        let path = OsString::from_vec(state.path_of(key)?);
-        work(state, File { key, path: path.into() })
-    })
+    on_key(number, move |state, key| work(state, File { key, path: path_of(state, key)? }))
+}
+
+fn path_of(state: &State, key: FileKey) -> Result<PathBuf, c_int> {
+    Ok(OsString::from_vec(state.path_of(key)?).into())
 }
 
 /// As [`on_file`], for a call that finds by itself whether there is such a file.
 // Most descriptors are the host's: a call on one is to cost no more than a look at its number.
 #[inline]
-fn on_key<R>(
+fn on_key<R: Copy>(
     number: c_int,
-    work: impl FnOnce(&'static State, FileKey) -> Result<R, c_int>,
+    work: impl FnOnce(&'static State, FileKey) -> Result<R, c_int> + Copy,
 ) -> Option<Result<R, c_int>> {
-    if descriptors::kind(number) == Kind::Machine { on_key_of_machine(number, work) } else { None }
+    if descriptors::kind(number) == Kind::Machine {
+        shielded(|| on_key_of_machine(number, work))
+    } else {
+        None
+    }
 }
 
-#[inline(never)]
 fn on_key_of_machine<R>(
     number: c_int,
     work: impl FnOnce(&'static State, FileKey) -> Result<R, c_int>,

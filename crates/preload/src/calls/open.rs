@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::fs;
+use std::mem::MaybeUninit;
 use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -14,8 +15,8 @@ use super::io::LOG;
 use crate::call::NOT_OURS;
 use crate::descriptors::{self, Kind};
 use crate::filter;
-use crate::inside::Inside;
-use crate::paths::{self, Place, place};
+use crate::inside::{Inside, shielded};
+use crate::paths::{self, Place, is_missing, is_shadowed, leads, place, place_behind_links};
 use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::report::Kind as Line;
 use crate::state::{self, State};
@@ -28,27 +29,60 @@ use crate::tree;
 /// The path is null or a string that ends in a zero.
 pub(super) unsafe fn open_at(directory: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> Answer {
     // SAFETY: as the caller has promised.
-    if let Some(opened) = unsafe { paths::descriptor(path) }.and_then(|number| open_again(number, flags)) {
+    let descriptor = unsafe { paths::descriptor(path) };
+    if let Some(opened) = descriptor.and_then(|number| shielded(|| open_again(number, flags))) {
         return opened;
     }
-    // SAFETY: as the caller has promised.
-    let place = unsafe { place(directory, path, flags & libc::O_NOFOLLOW == 0) };
-    let opened = open_in(place, flags, mode).unwrap_or_else(|| {
-        // SAFETY: the kernel checks the path, which is a string if it could be opened.
-        unsafe {
-            let opened = waiting!(SYS_openat, directory, path, flags, mode)?;
-            if CStr::from_ptr(path) == c"/" {
-                // Paths from there on may lead to the tree.
-                descriptors::set(opened as c_int, Kind::Directory);
-            }
-            Ok(opened)
+    let follow = flags & libc::O_NOFOLLOW == 0;
+    // SAFETY: the kernel checks the path, which is a string if it could be opened.
+    let on_host = || unsafe {
+        let opened = waiting!(SYS_openat, directory, path, flags, mode)?;
+        if CStr::from_ptr(path) == c"/" {
+            // Paths from there on may lead to the tree.
+            descriptors::set(opened as c_int, Kind::Directory);
         }
-    });
-    if opened == Err(libc::ENOENT) {
-        // SAFETY: the kernel has found it to be a string.
-        explain_missing(unsafe { CStr::from_ptr(path) });
+        Ok(opened)
+    };
+    // SAFETY: as the caller has promised.
+    let leads = unsafe { leads(directory, path) };
+    // SAFETY: as above.
+    let by_names = || open_in(unsafe { place(directory, path, follow) }, flags, mode);
+    // SAFETY: as above.
+    let by_links = || open_in(unsafe { place_behind_links(directory, path, follow) }, flags, mode);
+    if leads && let Some(opened) = shielded(by_names) {
+        return opened;
+    }
+    let opened = on_host();
+    if is_missing(opened) {
+        return shielded(by_links).unwrap_or_else(|| {
+            if leads && opened == Err(libc::ENOENT) {
+                // SAFETY: the kernel has found it to be a string.
+                shielded(|| explain_missing(unsafe { CStr::from_ptr(path) }));
+            }
+            opened
+        });
+    }
+    if let Ok(number) = opened
+        && !leads
+        && is_of_a_shadowed_directory(number as c_int, flags)
+        && let Some(instead) = shielded(by_links)
+    {
+        descriptors::close(number as c_int).ok();
+        return instead;
     }
     opened
+}
+
+/// Whether what was opened is one of the host's directories, or nodes, in whose place the machine may have something. Files that are only
+/// read are not looked at: most calls that open open those.
+fn is_of_a_shadowed_directory(number: c_int, flags: c_int) -> bool {
+    let writes = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & (libc::O_CREAT | libc::O_TRUNC) == 0;
+    if flags & libc::O_DIRECTORY == 0 && !writes {
+        return false;
+    }
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: there is room for the answer, which is written if there is one.
+    unsafe { raw!(SYS_fstat, number, stat.as_mut_ptr()).is_ok() && is_shadowed(stat.assume_init().st_dev) }
 }
 
 /// Tells of a node that the machine does not have, if that is asked for.
@@ -186,10 +220,15 @@ pub(super) unsafe fn openat2(
     // SAFETY: three numbers, of which any bytes are some.
     let [flags, mode, resolve] = unsafe { std::mem::transmute::<[u8; 24], [u64; 3]>(wanted) };
     // SAFETY: as the program has promised.
-    if matches!(unsafe { place(directory, path, flags & libc::O_NOFOLLOW as u64 == 0) }, Place::Host) {
-        return on_host();
-    }
-    if resolve != 0 {
+    let is_of_host =
+        || matches!(unsafe { place(directory, path, flags & libc::O_NOFOLLOW as u64 == 0) }, Place::Host);
+    // SAFETY: as the program has promised.
+    if unsafe { !leads(directory, path) } || shielded(is_of_host) {
+        let opened = on_host();
+        if resolve != 0 || !is_missing(opened) {
+            return opened;
+        }
+    } else if resolve != 0 {
         return Err(libc::ENOSYS);
     }
     // SAFETY: as the program has promised.

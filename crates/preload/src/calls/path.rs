@@ -5,16 +5,16 @@ use std::ffi::{CStr, c_char, c_int, c_uint};
 use libc::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, size_t, ssize_t, stat as Stat, statx as Statx};
 
 use super::next::next;
-use super::on_file;
+use super::{on_file, on_key_of_machine};
 use crate::call::Entry;
-use crate::inside::Inside;
-use crate::paths::{self, Place, place, without_root};
-use crate::raw::{Answer, raw, reply, reply_int};
+use crate::inside::{Inside, shielded};
+use crate::paths::{self, Place, is_missing, is_shadowed, leads, place, place_behind_links, without_root};
+use crate::raw::{self, Answer, raw, reply, reply_int};
 use crate::state::State;
 
 /// A character device, for who asks about a path.
 #[derive(Clone, Copy)]
-struct Node {
+pub(super) struct Node {
     mode: u32,
     major: u32,
     minor: u32,
@@ -29,22 +29,37 @@ fn node(state: &State, path: &std::path::Path) -> Option<Node> {
     }
 }
 
-/// Makes a call on a path, with the directory and the path that are to be looked at; the node that is there.
+/// Makes a call on a path, with the directory and the path that are to be looked at; the node that is there. What the host answers
+/// is not meant if it is `foreign`.
 ///
 /// # Safety
 ///
 /// The path is null or a string that ends in a zero.
-unsafe fn on_path(
+pub(super) unsafe fn on_path(
     directory: c_int,
     path: *const c_char,
     follow: bool,
-    call: impl FnOnce(c_int, *const c_char) -> Answer,
+    call: impl Fn(c_int, *const c_char) -> Answer + Copy,
+    foreign: impl Fn(Answer) -> bool,
 ) -> (Answer, Option<Node>) {
+    let at = move |place| match place {
+        Place::Host => None,
+        Place::Shown(shown) => Some((call(AT_FDCWD, shown.as_ptr()), None)),
+        Place::Machine { state, path, shown } => Some((call(AT_FDCWD, shown.as_ptr()), node(state, &path))),
+    };
     // SAFETY: as the caller has promised.
-    match unsafe { place(directory, path, follow) } {
-        Place::Host => (call(directory, path), None),
-        Place::Shown(shown) => (call(AT_FDCWD, shown.as_ptr()), None),
-        Place::Machine { state, path, shown } => (call(AT_FDCWD, shown.as_ptr()), node(state, &path)),
+    unsafe {
+        let leads = leads(directory, path);
+        if leads && let Some(found) = shielded(|| at(place(directory, path, follow))) {
+            return found;
+        }
+        let answer = call(directory, path);
+        if (if leads { is_missing(answer) } else { foreign(answer) })
+            && let Some(found) = shielded(|| at(place_behind_links(directory, path, follow)))
+        {
+            return found;
+        }
+        (answer, None)
     }
 }
 
@@ -59,9 +74,9 @@ fn node_behind(number: c_int) -> Option<Node> {
 pub(super) unsafe fn stat_at(directory: c_int, path: *const c_char, to: *mut Stat, flags: c_int) -> c_int {
     // SAFETY: as the program has promised.
     let (answer, node) = unsafe {
-        on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, |directory, path| {
-            raw!(SYS_newfstatat, directory, path, to, flags)
-        })
+        let ask = |directory, path| raw!(SYS_newfstatat, directory, path, to, flags);
+        let foreign = |answer: Answer| is_missing(answer) || answer.is_ok() && is_shadowed((*to).st_dev);
+        on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, ask, foreign)
     };
     if let (Ok(_), Some(node)) = (answer, node.or_else(|| by_descriptor(directory, path, flags))) {
         // SAFETY: the kernel has written to it.
@@ -148,9 +163,10 @@ pub unsafe extern "C-unwind" fn statx(
 ) -> c_int {
     // SAFETY: as the program has promised.
     let (answer, node) = unsafe {
-        on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, |directory, path| {
-            raw!(SYS_statx, directory, path, flags, mask, to)
-        })
+        let ask = |directory, path| raw!(SYS_statx, directory, path, flags, mask, to);
+        let device = || libc::makedev((*to).stx_dev_major, (*to).stx_dev_minor);
+        let foreign = |answer: Answer| is_missing(answer) || answer.is_ok() && is_shadowed(device());
+        on_path(directory, path, flags & AT_SYMLINK_NOFOLLOW == 0, ask, foreign)
     };
     if let (Ok(_), Some(node)) = (answer, node.or_else(|| by_descriptor(directory, path, flags))) {
         // SAFETY: the kernel has written to it.
@@ -174,7 +190,7 @@ macro_rules! on_paths {
         pub unsafe extern "C-unwind" fn $name($($argument: $type),*) -> c_int {
             // SAFETY: as the program has promised.
             let (answer, _) = unsafe {
-                on_path($directory, $path, $follow, |directory, path| raw!($call, directory, path $(, $more)*))
+                on_path($directory, $path, $follow, |directory, path| raw!($call, directory, path $(, $more)*), is_missing)
             };
             reply_int(answer)
         }
@@ -199,34 +215,35 @@ on_paths! {
 unsafe fn read_link(directory: c_int, path: *const c_char, to: *mut c_char, size: size_t) -> ssize_t {
     // SAFETY: as the program has promised.
     let (answer, _) = unsafe {
-        on_path(directory, path, false, |directory, path| raw!(SYS_readlinkat, directory, path, to, size))
+        let read = |directory, path| raw!(SYS_readlinkat, directory, path, to, size);
+        on_path(directory, path, false, read, is_missing)
     };
     let Ok(length) = answer else { return reply(answer) as ssize_t };
     // SAFETY: the kernel has written so many bytes there, and taken the path for a string.
     let (target, path) =
-        unsafe { (std::slice::from_raw_parts_mut(to.cast::<u8>(), length), CStr::from_ptr(path).to_bytes()) };
-    let shorter = match without_root(target) {
-        Some(below) => Some(below.to_vec()),
-        None if target.starts_with(b"/memfd:ioasis") || target.starts_with(b"socket:") => described(path),
-        None => None,
-    };
-    match shorter {
-        Some(name) => {
-            let length = name.len().min(size);
-            // SAFETY: the program has passed so much room.
-            unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), to.cast(), length) };
-            length as ssize_t
-        }
-        None => length as ssize_t,
+        unsafe { (std::slice::from_raw_parts(to.cast::<u8>(), length), CStr::from_ptr(path).to_bytes()) };
+    if !target.starts_with(b"/") && !target.starts_with(b"socket:") {
+        return length as ssize_t;
     }
+    shielded(|| {
+        let shorter = match without_root(target) {
+            Some(below) => Some(below.to_vec()),
+            None if target.starts_with(b"/memfd:ioasis") || target.starts_with(b"socket:") => described(path),
+            None => None,
+        };
+        let Some(name) = shorter else { return length as ssize_t };
+        let length = name.len().min(size);
+        // SAFETY: the program has passed so much room.
+        unsafe { std::ptr::copy_nonoverlapping(name.as_ptr(), to.cast(), length) };
+        length as ssize_t
+    })
 }
 
 /// The path that the machine's file under a link of `/proc/self/fd` has.
 fn described(link: &[u8]) -> Option<Vec<u8>> {
     let number = link.rsplit(|byte| *byte == b'/').next()?;
     let number: c_int = str::from_utf8(number).ok()?.parse().ok()?;
-    let name = on_file(number, |_, file| Ok(file.path.into_os_string().into_encoded_bytes()))?;
-    name.ok()
+    on_key_of_machine(number, |state, key| state.path_of(key))?.ok()
 }
 
 /// `readlink(2)`
@@ -279,14 +296,28 @@ pub unsafe extern "C-unwind" fn __readlink_chk(
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn realpath(path: *const c_char, to: *mut c_char) -> *mut c_char {
-    // SAFETY: as the program has promised.
-    let shown = unsafe { place(AT_FDCWD, path, true) };
-    let path = match &shown {
-        Place::Shown(shown) | Place::Machine { shown, .. } => shown.as_ptr(),
-        Place::Host => path,
+    let resolve = |path: *const c_char| -> *mut c_char {
+        next!(c"realpath", fn(*const c_char, *mut c_char) -> *mut c_char, (path, to), std::ptr::null_mut())
     };
-    let answer =
-        next!(c"realpath", fn(*const c_char, *mut c_char) -> *mut c_char, (path, to), std::ptr::null_mut());
+    // SAFETY: as the program has promised.
+    let answer = match unsafe { place(AT_FDCWD, path, true) } {
+        Place::Shown(shown) | Place::Machine { shown, .. } => resolve(shown.as_ptr()),
+        Place::Host => {
+            let answer = resolve(path);
+            let refused = raw::told();
+            if !answer.is_null() || !is_missing(refused) {
+                return answer;
+            }
+            // SAFETY: as above.
+            match unsafe { place_behind_links(AT_FDCWD, path, true) } {
+                Place::Shown(shown) | Place::Machine { shown, .. } => resolve(shown.as_ptr()),
+                Place::Host => {
+                    reply(refused);
+                    answer
+                }
+            }
+        }
+    };
     // SAFETY: libc answers null or a string that the program may write to.
     unsafe { paths::strip_root(answer) };
     answer
@@ -316,9 +347,8 @@ pub unsafe extern "C-unwind" fn __realpath_chk(
 pub unsafe extern "C-unwind" fn inotify_add_watch(inotify: c_int, path: *const c_char, mask: u32) -> c_int {
     // SAFETY: as the program has promised.
     let (answer, _) = unsafe {
-        on_path(AT_FDCWD, path, mask & libc::IN_DONT_FOLLOW == 0, |_, path| {
-            raw!(SYS_inotify_add_watch, inotify, path, mask)
-        })
+        let watch = |_, path| raw!(SYS_inotify_add_watch, inotify, path, mask);
+        on_path(AT_FDCWD, path, mask & libc::IN_DONT_FOLLOW == 0, watch, is_missing)
     };
     reply_int(answer)
 }

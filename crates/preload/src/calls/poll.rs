@@ -9,7 +9,7 @@ use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
 use super::on_file;
 use crate::bypass;
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
 
@@ -17,7 +17,12 @@ use crate::state;
 const SIGNALS: usize = 8;
 
 /// Makes a call that waits, piece by piece if a device needs its turn between; `None` is without end.
-fn wait(timeout: Option<Duration>, mut ask: impl FnMut(Option<Duration>) -> Answer) -> Answer {
+fn wait(timeout: Option<Duration>, ask: impl Fn(Option<Duration>) -> Answer + Copy) -> Answer {
+    // What tells the time does not unwind.
+    shielded(|| wait_in_pieces(timeout, ask))
+}
+
+fn wait_in_pieces(timeout: Option<Duration>, ask: impl Fn(Option<Duration>) -> Answer) -> Answer {
     // One that is too long to be counted is without end.
     let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
@@ -189,7 +194,6 @@ pub unsafe extern "C-unwind" fn select(
     except: *mut fd_set,
     timeout: *mut timeval,
 ) -> c_int {
-    let begin = Instant::now();
     // SAFETY: as the program has promised.
     let asked = unsafe { timeout.as_ref() }.map(|timeout| {
         let (seconds, part) = (timeout.tv_usec / 1_000_000, timeout.tv_usec % 1_000_000);
@@ -199,16 +203,18 @@ pub unsafe extern "C-unwind" fn select(
         Ok(asked) => asked,
         Err(errno) => return reply_int(Err(errno)),
     };
-    // SAFETY: as the program has promised.
-    let answer = unsafe { select_for(count, [read, write, except], asked, std::ptr::null()) };
-    if let Some(asked) = asked {
-        let left = asked.saturating_sub(begin.elapsed());
-        // SAFETY: as the program has promised; Linux tells what is left.
-        unsafe {
-            *timeout = timeval { tv_sec: left.as_secs() as i64, tv_usec: i64::from(left.subsec_micros()) };
+    reply_int(shielded(|| {
+        let begin = Instant::now();
+        // SAFETY: as the program has promised.
+        let answer = unsafe { select_for(count, [read, write, except], asked, std::ptr::null()) };
+        if let Some(asked) = asked {
+            let left = asked.saturating_sub(begin.elapsed());
+            let left = timeval { tv_sec: left.as_secs() as i64, tv_usec: i64::from(left.subsec_micros()) };
+            // SAFETY: as the program has promised; Linux tells what is left.
+            unsafe { *timeout = left };
         }
-    }
-    reply_int(answer)
+        answer
+    }))
 }
 
 /// `pselect(2)`
@@ -229,7 +235,7 @@ pub unsafe extern "C-unwind" fn pselect(
     let timeout = unsafe { timeout.as_ref() }.map(|timeout| time(timeout.tv_sec, timeout.tv_nsec));
     reply_int(match timeout.transpose() {
         // SAFETY: as the program has promised.
-        Ok(timeout) => unsafe { select_for(count, [read, write, except], timeout, mask) },
+        Ok(timeout) => shielded(|| unsafe { select_for(count, [read, write, except], timeout, mask) }),
         Err(errno) => Err(errno),
     })
 }

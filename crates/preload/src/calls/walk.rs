@@ -12,7 +12,7 @@ use super::directory::{chdir, fchdir};
 use super::listing::names_in;
 use super::next::next;
 use super::path::{lstat, stat};
-use crate::paths::{Place, place};
+use crate::paths::{Place, place, place_behind_links};
 use crate::raw::reply_int;
 use crate::state;
 
@@ -150,7 +150,8 @@ impl<V: FnMut(&CStr, &Stat, c_int, Where) -> c_int> Walk<V> {
 /// The path is null or a string that ends in a zero.
 pub(super) unsafe fn is_shown(path: *const c_char) -> bool {
     // SAFETY: as the program has promised.
-    if !matches!(unsafe { place(AT_FDCWD, path, true) }, Place::Host) {
+    let places = unsafe { [place(AT_FDCWD, path, true), place_behind_links(AT_FDCWD, path, true)] };
+    if places.iter().any(|place| !matches!(place, Place::Host)) {
         return true;
     }
     if path.is_null() || state::settings().is_none() {

@@ -316,6 +316,13 @@ fn links_from_elsewhere_lead_to_the_machine() {
 }
 
 #[test]
+fn streams_are_reopened_on_the_machine_and_back() {
+    let under = Under::machine(PLAIN);
+    let work = under.folder.path().display().to_string();
+    says(&under.run(&[], &[&under.compiled("reopen", &[]), &work]), "reopened\n");
+}
+
+#[test]
 fn an_older_ring_writes_nothing_to_the_machine() {
     let under = Under::machine(PLAIN);
     says(&under.run(&[], &[&under.compiled("ring", &[])]), "not written\n");

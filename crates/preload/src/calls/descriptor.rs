@@ -8,7 +8,7 @@ use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
 
 /// What was closed may have been the last of a file of the machine.
-fn closed(kind: Kind) {
+pub(super) fn closed(kind: Kind) {
     if kind == Kind::Machine
         && !is_inside()
         && let Some(state) = state::existing()

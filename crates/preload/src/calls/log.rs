@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int};
 use libc::timespec;
 
 use crate::bypass;
-use crate::inside::{Inside, is_inside};
+use crate::inside::{Inside, is_inside, shielded};
 use crate::raw::{Answer, raw, reply_int, waiting};
 use crate::state;
 
@@ -36,10 +36,10 @@ fn ask(action: c_int, to: *mut u8, length: c_int) -> Option<Answer> {
         return Some(if length == 0 && !to.is_null() { Ok(0) } else { Err(libc::EINVAL) });
     }
     loop {
-        let told = {
+        let told = shielded(|| {
             let _inside = Inside::enter();
-            state::get()?.syslog(action, to.expose_provenance() as u64, length as u64)
-        };
+            Some(state::get()?.syslog(action, to.expose_provenance() as u64, length as u64))
+        })?;
         let pause = &raw const MOMENT;
         return Some(match told {
             Ok(told) => Ok(told as usize),

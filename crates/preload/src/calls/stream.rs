@@ -1,17 +1,20 @@
 //! Attributes of the machine as streams: libc reads and writes those by calls of its own.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr;
 
 use libc::{FILE, off64_t, size_t, ssize_t};
 
-use super::descriptor::close;
+use super::descriptor::{close, closed};
 use super::io::{lseek, read, write};
 use super::next::next;
-use super::on_file;
 use super::open::open_at;
-use crate::paths::{Place, place};
-use crate::raw::reply_int;
-use crate::state;
+use super::{on_file, on_key_of_machine};
+use crate::descriptors::{self, Kind};
+use crate::filter;
+use crate::paths::{Place, place, place_behind_links};
+use crate::raw::{self, raw, reply_int};
+use crate::state::State;
 
 type Cookie = *mut c_void;
 
@@ -25,6 +28,8 @@ struct Functions {
 
 unsafe extern "C" {
     fn fopencookie(cookie: Cookie, mode: *const c_char, functions: Functions) -> *mut FILE;
+    fn flockfile(stream: *mut FILE);
+    fn funlockfile(stream: *mut FILE);
 }
 
 /// The descriptor is the cookie.
@@ -55,6 +60,23 @@ unsafe extern "C-unwind" fn close_stream(cookie: Cookie) -> c_int {
     close(number(cookie))
 }
 
+/// The flags that a mode stands for.
+///
+/// # Safety
+///
+/// The mode is a string.
+unsafe fn flags_of(mode: *const c_char) -> c_int {
+    // SAFETY: as the caller has promised.
+    let words = unsafe { CStr::from_ptr(mode) }.to_bytes();
+    let access = match words.first() {
+        _ if words.contains(&b'+') => libc::O_RDWR,
+        Some(b'r') => libc::O_RDONLY,
+        _ => libc::O_WRONLY,
+    };
+    let flag = |letter, flag| if words.contains(&letter) { flag } else { 0 };
+    access | flag(b'e', libc::O_CLOEXEC) | flag(b'x', libc::O_CREAT | libc::O_EXCL)
+}
+
 /// Opens a stream on a node or an attribute.
 ///
 /// # Safety
@@ -62,24 +84,9 @@ unsafe extern "C-unwind" fn close_stream(cookie: Cookie) -> c_int {
 /// As for `fopen(3)`.
 pub(super) unsafe fn open(path: *const c_char, mode: *const c_char) -> *mut FILE {
     // SAFETY: as the program has promised.
-    let words = unsafe { CStr::from_ptr(mode) }.to_bytes();
-    let both = words.contains(&b'+');
-    let flags = match words.first() {
-        _ if both => libc::O_RDWR,
-        Some(b'r') => libc::O_RDONLY,
-        _ => libc::O_WRONLY,
-    };
-    let close_on_exec = if words.contains(&b'e') { libc::O_CLOEXEC } else { 0 };
-    // SAFETY: as the program has promised.
-    let number = match unsafe { open_at(libc::AT_FDCWD, path, flags | close_on_exec, 0) } {
-        Ok(number) => number,
-        refused => {
-            reply_int(refused);
-            return std::ptr::null_mut();
-        }
-    };
+    let number = reply_int(unsafe { open_at(libc::AT_FDCWD, path, flags_of(mode), 0) });
     // SAFETY: as above.
-    unsafe { on(number, mode) }
+    if number < 0 { ptr::null_mut() } else { unsafe { on(number, mode) } }
 }
 
 /// A stream on a descriptor of the machine.
@@ -87,12 +94,26 @@ pub(super) unsafe fn open(path: *const c_char, mode: *const c_char) -> *mut FILE
 /// # Safety
 ///
 /// As for `fdopen(3)`.
-unsafe fn on(number: usize, mode: *const c_char) -> *mut FILE {
+unsafe fn on(number: c_int, mode: *const c_char) -> *mut FILE {
     let functions =
         Functions { read: read_stream, write: write_stream, seek: seek_stream, close: close_stream };
     // SAFETY: the functions are what libc expects, and the cookie is a number.
-    unsafe { fopencookie(std::ptr::without_provenance_mut(number), mode, functions) }
+    let stream = unsafe { fopencookie(ptr::without_provenance_mut(number as usize), mode, functions) };
+    if !stream.is_null() {
+        // So libc tells the descriptor of such a stream, and `freopen` makes a plain one of it: that writes to what is known of wide
+        // characters, unless it is null. Here it was -1.
+        // SAFETY: the members are where the header says, for macros in programs.
+        unsafe {
+            stream.byte_add(DESCRIPTOR).cast::<c_int>().write(number);
+            stream.byte_add(WIDE_DATA).cast::<*mut c_void>().write(ptr::null_mut());
+        }
+    }
+    stream
 }
+
+/// Where a stream of libc has its descriptor, and what it knows of wide characters, <bits/types/struct_FILE.h>
+const DESCRIPTOR: usize = 112;
+const WIDE_DATA: usize = 160;
 
 /// `fdopen(3)`
 ///
@@ -101,14 +122,14 @@ unsafe fn on(number: usize, mode: *const c_char) -> *mut FILE {
 /// As for the function of libc.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fdopen(number: c_int, mode: *const c_char) -> *mut FILE {
-    match usize::try_from(number) {
+    if on_file(number, |_, _| Ok(())).is_some() {
         // SAFETY: as the program has promised.
-        Ok(own) if on_file(number, |_, _| Ok(())).is_some() => unsafe { on(own, mode) },
-        _ => next!(c"fdopen", fn(c_int, *const c_char) -> *mut FILE, (number, mode), std::ptr::null_mut()),
+        return unsafe { on(number, mode) };
     }
+    next!(c"fdopen", fn(c_int, *const c_char) -> *mut FILE, (number, mode), ptr::null_mut())
 }
 
-/// `freopen(3)`; a stream that is there cannot become one on a file of the machine, nor the reverse (EOPNOTSUPP)
+/// `freopen(3)`
 ///
 /// # Safety
 ///
@@ -120,28 +141,91 @@ pub unsafe extern "C-unwind" fn freopen(
     stream: *mut FILE,
 ) -> *mut FILE {
     // SAFETY: as the program has promised.
-    let shown = unsafe { place(libc::AT_FDCWD, path, true) };
-    // glibc's own falls over such a stream. SAFETY: as above.
-    if state::settings().is_some() && unsafe { libc::fileno(stream) } < 0 {
-        reply_int(Err(libc::EOPNOTSUPP));
-        return std::ptr::null_mut();
-    }
-    let path = match &shown {
-        Place::Host => path,
-        Place::Shown(shown) => shown.as_ptr(),
-        Place::Machine { state, path, .. } => {
-            let error = sys::Error::new("freopen", path.display(), uapi::Errno::EOPNOTSUPP);
-            state.refused(&error);
-            reply_int(Err(libc::EOPNOTSUPP));
-            return std::ptr::null_mut();
+    let before = unsafe { libc::fileno(stream) };
+    // Without a path the file stays, and is opened in another mode.
+    let own = if path.is_null() { on_path_of(before) } else { None };
+    let path = own.as_ref().map_or(path, |own| own.as_ptr());
+    let place = [place, place_behind_links]
+        .into_iter()
+        // SAFETY: as above.
+        .map(|place| unsafe { place(libc::AT_FDCWD, path, true) })
+        .find(|place| !matches!(place, Place::Host));
+    let path = match &place {
+        Some(Place::Machine { state, .. }) => {
+            // SAFETY: as above.
+            return unsafe { freopen_here(state, path, mode, stream) };
         }
+        Some(Place::Shown(shown)) => shown.as_ptr(),
+        _ => path,
     };
+    let kind = descriptors::kind(before);
+    // SAFETY: as above.
+    let opened = unsafe { freopen_on_host(path, mode, stream) };
+    descriptors::set(before, Kind::Host);
+    closed(kind);
+    opened
+}
+
+/// The path at which the machine's file behind a descriptor was opened.
+fn on_path_of(number: c_int) -> Option<CString> {
+    CString::new(on_key_of_machine(number, |state, key| state.path_of(key))?.ok()?).ok()
+}
+
+/// # Safety
+///
+/// As for `freopen(3)`.
+unsafe fn freopen_on_host(path: *const c_char, mode: *const c_char, stream: *mut FILE) -> *mut FILE {
     next!(
         c"freopen",
         fn(*const c_char, *const c_char, *mut FILE) -> *mut FILE,
         (path, mode, stream),
-        std::ptr::null_mut()
+        ptr::null_mut()
     )
+}
+
+/// Has a stream of libc's stand for a file of the machine: it is one on that descriptor, and libc's system calls on it are answered
+/// (`filter`). To be on it by functions of ours ([`on`]) it would have to be another one.
+///
+/// # Safety
+///
+/// As for `freopen(3)`.
+unsafe fn freopen_here(
+    state: &State,
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut FILE,
+) -> *mut FILE {
+    // SAFETY: the program has promised that all of them are what they seem.
+    unsafe {
+        flockfile(stream);
+        let flags = flags_of(mode);
+        let moved = open_at(libc::AT_FDCWD, path, flags, 0).and_then(|opened| {
+            // libc's own work, on something that any mode fits.
+            let plain = freopen_on_host(c"/dev/null".as_ptr(), mode, stream);
+            let number = if plain.is_null() { -1 } else { libc::fileno(stream) };
+            let moved = match number {
+                0.. if filter::answer_libc(number) => raw!(SYS_dup3, opened, number, flags & libc::O_CLOEXEC)
+                    .inspect(|_| {
+                        descriptors::set(number, Kind::Machine);
+                    }),
+                0.. => {
+                    let path = CStr::from_ptr(path).to_string_lossy();
+                    state.refused(&sys::Error::new("freopen", path, uapi::Errno::EOPNOTSUPP));
+                    Err(libc::EOPNOTSUPP)
+                }
+                _ => raw::told(),
+            };
+            close(opened as c_int);
+            moved
+        });
+        if moved.is_err() {
+            // A stream that cannot be opened anew is closed.
+            freopen_on_host(c"".as_ptr(), c"r".as_ptr(), stream);
+            reply_int(moved);
+        }
+        funlockfile(stream);
+        if moved.is_ok() { stream } else { ptr::null_mut() }
+    }
 }
 
 /// `freopen(3)`

@@ -128,13 +128,13 @@ int main(void) {
     FILE *stream = fdopen(attribute, "r");
     char line[16];
     need(stream && fgets(line, sizeof line, stream) && strcmp(line, "N\n") == 0, "fdopen");
-    need(freopen("/dev/null", "r", stream) == NULL && errno == EOPNOTSUPP, "freopen from an attribute");
+    need(freopen("/dev/null", "r", stream) == stream && fgets(line, sizeof line, stream) == NULL, "freopen from an attribute");
     fclose(stream);
     stream = freopen("/dev/null", "r", stdin);
     need(stream && fgets(line, sizeof line, stream) == NULL, "freopen");
     stream = freopen("/sys/bus/pci/devices/0000:42:00.0/vendor", "r", stream);
     need(stream && fgets(line, sizeof line, stream) && strcmp(line, "0x1234\n") == 0, "freopen on a file of the tree");
-    need(freopen(ATTRIBUTE, "r", stream) == NULL && errno == EOPNOTSUPP, "freopen on an attribute");
+    need(freopen(ATTRIBUTE, "r", stream) && fgets(line, sizeof line, stream) && strcmp(line, "N\n") == 0, "freopen on an attribute");
     puts("listed");
     return 0;
 }

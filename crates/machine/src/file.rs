@@ -21,7 +21,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{
@@ -34,6 +34,7 @@ use sys::Access;
 use uapi::Errno;
 
 use crate::kept::Kept;
+use crate::lock::lock;
 use crate::machine::Shared;
 use crate::tree::Live;
 
@@ -195,7 +196,7 @@ impl Files {
             return;
         }
         // Whoever shows what is so now has asked after whoever showed something before.
-        let _order = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _order = lock(&self.showing);
         let waited_for = |known: &Known| match known {
             Known::Bare { opened, watch: Watch::Pipe { .. }, .. } => Some(opened.clone()),
             Known::Bare { .. } | Known::Opened { .. } => None,
@@ -237,7 +238,7 @@ impl Files {
 
     /// Nothing panics under this lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<FileKey, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

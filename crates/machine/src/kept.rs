@@ -2,12 +2,11 @@
 //! whoever forks a process that keeps the machine alone.
 #![forbid(unsafe_code)]
 
+use crate::lock::lock;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Mutex;
-
-use crate::ram::lock;
 
 static NUMBERS: Mutex<BTreeSet<RawFd>> = Mutex::new(BTreeSet::new());
 

@@ -9,6 +9,7 @@ mod dma;
 mod file;
 mod iommu;
 mod kept;
+mod lock;
 mod log;
 mod machine;
 mod mediated;

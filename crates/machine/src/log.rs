@@ -4,11 +4,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::time::{ClockId, clock_gettime};
 use subsystem::Level;
 use uapi::Errno;
+
+use crate::lock::lock;
 
 /// How many records are kept.
 const KEPT: usize = 4096;
@@ -224,7 +226,7 @@ impl Log {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Records) -> R) -> R {
-        f(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock(&self.records))
     }
 }
 

@@ -27,6 +27,7 @@ use uapi::Errno;
 use crate::bus::{Event, PciFunction, Runner};
 use crate::dma::Finding;
 use crate::file::{Files, Opened};
+use crate::lock::lock;
 use crate::model::Work;
 use crate::process;
 use crate::ram::Memlock;
@@ -238,7 +239,7 @@ impl Shared {
     fn show_readable(&self) {
         self.files.show_readable(|opened| match opened {
             Opened::Node(file) | Opened::Installed(file) => self.subsystem.poll(*file).read,
-            Opened::Log(next) => *driver::lock(next) < self.world().log().mark(),
+            Opened::Log(next) => *lock(next) < self.world().log().mark(),
             Opened::Text(_) | Opened::Live(_) => true,
         });
     }

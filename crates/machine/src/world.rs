@@ -14,8 +14,8 @@ mod regions;
 mod sleep;
 mod watches;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use subsystem::{Function, Host, Watch};
 
@@ -156,9 +156,4 @@ impl subsystem::Alloc for World {
 impl subsystem::Locks for World {
     type Mutex<T: Send> = locks::Mutex<T>;
     type RwLock<T: Send + Sync> = locks::RwLock<T>;
-}
-
-/// Nothing panics under the locks of the world.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 mod run;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use subsystem::{Function, IrqKind};
 use sys::Width;
@@ -12,6 +12,7 @@ use super::config::{ConfigSpace, command};
 use super::parker::Parker;
 use super::{Doorbells, Event, Interrupts, Outbox, Role, VirtualFunctions};
 use crate::dma::{DmaPort, PortControl};
+use crate::lock::lock;
 use crate::log::Log;
 use crate::model::{BarKind, DoorbellWindow, Identity, Model, MsixSpec, Register};
 use crate::spec::PciAddress;
@@ -397,9 +398,4 @@ enum MsixPart {
     Table,
     /// Pending bits, from this word of 32 on.
     Pending { word: usize },
-}
-
-/// A panic of a model is caught inside; nothing else panics under these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, poll};
 use rustix::io::ReadWriteFlags;
@@ -13,6 +13,7 @@ use subsystem::{Function, IrqKind};
 
 use super::Outbox;
 use crate::kept::Kept;
+use crate::lock::lock;
 
 /// A reference to an eventfd.
 #[derive(Clone, Debug)]
@@ -232,11 +233,6 @@ impl State {
     fn asks(&self) -> bool {
         self.level && self.listening && !self.disabled
     }
-}
-
-/// No code panics while it holds one of these locks.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::finding::Finding;
-use crate::ram::lock;
+use crate::lock::lock;
 
 /// What becomes of an access that a device was not entitled to. It is a finding either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]

@@ -14,8 +14,9 @@ use super::finding::{Mapped, Why};
 use super::port::{DmaPort, PortControl, PortState};
 use super::reach::{Piece, Reach, Stray};
 use super::translation::Translation;
+use crate::lock::lock;
 use crate::log::Log;
-use crate::ram::{FRAME, Fate, Known, Pin, Ram, lock};
+use crate::ram::{FRAME, Fate, Known, Pin, Ram};
 
 /// A domain, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

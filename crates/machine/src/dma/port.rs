@@ -17,8 +17,9 @@ use super::finding::{Access, Finding, Mapped, Why};
 use super::gate::Gate;
 use super::memo::Memo;
 use super::reach::Stray;
+use crate::lock::lock;
 use crate::log::{Log, Priority};
-use crate::ram::{FRAME, Found, FramePointer, Gone, Ram, lock};
+use crate::ram::{FRAME, Found, FramePointer, Gone, Ram};
 
 /// The most bytes that are copied before an unmap gets its turn.
 const SEGMENT: u64 = 64 << 10;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use subsystem::{DmaOwner, Function, IommuInfo};
 
 use crate::dma::Domain;
-use crate::ram::lock;
+use crate::lock::lock;
 use crate::spec::{DeviceSpec, IommuSpec, PciAddress};
 
 /// The iommu_groups of a machine: those that its IOMMU makes, and those that VFIO makes for functions without one.

@@ -11,10 +11,10 @@ use sys::{Access, Error, Mapping, MmioError, Result, Suite, Width};
 use uapi::Errno;
 
 use super::calls::{Found, LOG, LOG_MODE};
-use super::driver::lock;
 use super::{Handle, Machine, registers};
 use crate::bus::PciFunction;
 use crate::file::{BareFile, FileKey, Files, Opened};
+use crate::lock::lock;
 use crate::log::{Place, Told};
 use crate::model::Register;
 use crate::process::{ProcessMemory, errno};

@@ -18,10 +18,10 @@ use uapi::iommufd::{
 use uapi::vfio::{VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA};
 use uapi::{Command, Errno, SelfContained};
 
-use super::driver::lock;
 use super::{Machine, live, refused, registers};
 use crate::bus::PciFunction;
 use crate::file::{File, FileKey, Files, Open, Opened};
+use crate::lock::lock;
 use crate::log;
 use crate::process::{self, ArgumentMemory, NoMemory, ProcessMemory, Reserved};
 use crate::ram::FRAME;

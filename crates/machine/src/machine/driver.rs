@@ -1,7 +1,7 @@
 //! Drivers, and which functions they have, as sysfs lets them be bound and unbound.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use uapi::Errno;
 
 use super::Shared;
 use crate::bus::PciFunction;
+use crate::lock::lock;
 use crate::log::Priority;
 use crate::mediated::DRIVER;
 use crate::spec::{Driver, PciAddress, VFIO_PCI};
@@ -261,9 +262,4 @@ impl Shared {
         let function = function.ok_or(Errno::ENODEV)?;
         Ok((function, self.binding(function.number()).ok_or(Errno::ENODEV)?))
     }
-}
-
-/// Nothing panics under these locks.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

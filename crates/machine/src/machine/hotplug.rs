@@ -9,8 +9,8 @@ use subsystem::Function;
 use uapi::Errno;
 
 use super::Shared;
-use super::driver::lock;
 use crate::bus::{PciFunction, Role};
+use crate::lock::lock;
 
 impl Shared {
     /// `remove`: takes a device off the bus, before it what is behind it; returns when nobody uses it any more.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use subsystem::{MappedMemory, MappedRegion, Task};
 use sys::{Mmio, MmioError, Registers, Width};
@@ -10,6 +10,7 @@ use sys::{Mmio, MmioError, Registers, Width};
 use super::Shared;
 use crate::bus::PciFunction;
 use crate::file::File;
+use crate::lock::lock;
 use crate::model::Register;
 use crate::process::Reserved;
 
@@ -88,7 +89,7 @@ impl Shared {
 
     /// Says what of such memory a process has mapped.
     pub(super) fn set_mapped(&self, process: Option<Task>, now: BTreeSet<MappedMemory>) {
-        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mapped = lock(&self.mapped);
         let before = mapped.insert(process, now.clone()).unwrap_or_default();
         now.difference(&before).for_each(|memory| self.subsystem.set_mapped(*memory, true));
         before.difference(&now).for_each(|memory| self.subsystem.set_mapped(*memory, false));

@@ -10,8 +10,8 @@ use subsystem::Function;
 use uapi::Errno;
 
 use super::Shared;
-use super::driver::lock;
 use crate::bus::PciFunction;
+use crate::lock::lock;
 use crate::log::Priority;
 use crate::spec::VFIO_PCI;
 

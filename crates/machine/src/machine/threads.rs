@@ -1,11 +1,12 @@
 //! When devices work: on threads of their own, or inside calls.
 
 use std::io;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::{Machine, Shared};
 use crate::bus::{Outbox, Runner};
+use crate::lock::lock;
 use crate::model::Work;
 
 /// How long a caller may sleep while there are devices that work inside calls only: the longest that they wait for their turn.
@@ -18,7 +19,7 @@ impl Machine {
     ///
     /// If a thread cannot be started; its device and those behind it have none then.
     pub fn start_threads(&self) -> io::Result<()> {
-        let mut runners = self.shared.runners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut runners = lock(&self.shared.runners);
         for function in self.shared.threaded.iter().skip(runners.len()) {
             let shared = Arc::downgrade(&self.shared);
             let outbox = Arc::clone(self.world().bus().outbox());
@@ -34,7 +35,7 @@ impl Machine {
     /// Ends the threads of devices, each between two pieces of work. What is left to do they do when they start again: after a fork, in which
     /// a thread would be lost with whatever lock it holds.
     pub fn stop_threads(&self) {
-        self.shared.runners.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.shared.runners).clear();
     }
 
     /// Devices that work inside calls only get their turn. Answers how long a caller who waits for one of them may sleep before it asks again;

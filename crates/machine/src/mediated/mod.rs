@@ -14,7 +14,8 @@ use uapi::Errno;
 use uapi::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX};
 
 use self::copier::{BAR_SIZE, CONFIG_SIZE, Copier};
-use crate::ram::{Pin, Ram, lock};
+use crate::lock::lock;
+use crate::ram::{Pin, Ram};
 use crate::spec::{MediatedSpec, Uuid};
 use crate::world::World;
 

@@ -5,9 +5,8 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, OnceLock};
 
+use crate::lock::lock;
 use rustix::pipe::{PipeFlags, pipe_with};
-
-use crate::ram::lock;
 
 /// What fits into an empty pipe, however small the host makes it.
 const CHUNK: usize = 4096;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use rustix::process::{Resource, getrlimit};
 use subsystem::{Account, Task};
 
-use super::{FRAME, lock};
+use super::FRAME;
+use crate::lock::lock;
 use crate::process::OtherProcess;
 
 /// Processes and users, and what is charged to them.

@@ -15,7 +15,8 @@ use sys::Memory;
 
 use super::access::FramePointer;
 use super::spans::Spans;
-use super::{FRAME, HUGE_FRAMES, RamError, lock};
+use super::{FRAME, HUGE_FRAMES, RamError};
+use crate::lock::lock;
 
 /// A sparse memfd, mapped for as long as this lives.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use rustix::fs;
 use subsystem::{Backing, PinError};
 use uapi::Errno;
 
-use super::{FRAME, Ram, lock};
+use super::{FRAME, Ram};
 use crate::kept::Kept;
+use crate::lock::lock;
 
 /// `TMPFS_MAGIC` and `HUGETLBFS_MAGIC`: the file systems whose files are memory, memfds among them.
 const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x9584_58f6];

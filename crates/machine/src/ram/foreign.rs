@@ -26,7 +26,8 @@ use super::counts::PinCounts;
 use super::maps::{Area, Identity};
 use super::process::{OwnMapping, Page, Spot};
 use super::table::{Place, Table};
-use super::{FRAME, Found, lock};
+use super::{FRAME, Found};
+use crate::lock::lock;
 use crate::process::OtherProcess;
 
 /// How many frames a huge page has.

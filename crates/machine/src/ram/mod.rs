@@ -30,7 +30,7 @@ mod table;
 #[expect(unsafe_code, reason = "it maps memory of its own")]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use subsystem::Task;
 use sys::{Memory, MemoryOptions, PageSize};
@@ -243,10 +243,4 @@ impl Ram {
     pub(crate) fn is_machine_ram(&self, frame: u64) -> bool {
         self.arena.is_held(frame)
     }
-}
-
-/// Takes a lock. What it guards is whole between any two statements that could panic, so a panic elsewhere does not
-/// make it unusable.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

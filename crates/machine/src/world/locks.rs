@@ -3,6 +3,8 @@
 
 use std::sync::PoisonError;
 
+use crate::lock::lock;
+
 /// A lock with one holder.
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
@@ -12,7 +14,7 @@ impl<T: Send> subsystem::Mutex<T> for Mutex<T> {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock(&self.0))
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use subsystem::Task;
 
-use super::lock;
 use crate::bus::PciFunction;
+use crate::lock::lock;
 
 /// The BARs that are mapped, by process (`None`: this one) and first address.
 #[derive(Default)]

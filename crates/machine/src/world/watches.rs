@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use subsystem::{Function, Watch};
 
-use super::lock;
 use crate::bus::Event;
+use crate::lock::lock;
 
 /// The eventfds that something of a function waits for.
 #[derive(Default)]

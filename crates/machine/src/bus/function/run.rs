@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
-use super::{PciFunction, lock};
+use super::PciFunction;
 use crate::dma::DmaPort;
+use crate::lock::lock;
 use crate::log::Priority;
 use crate::model::{Model, Reach, Work};
 

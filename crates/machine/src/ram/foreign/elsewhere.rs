@@ -10,8 +10,9 @@ use super::super::access::FramePointer;
 use super::super::counts::PinCounts;
 use super::super::maps::{self, Area, Identity};
 use super::super::process::{OwnMapping, Owner};
-use super::super::{FRAME, Fate, Found, lock};
+use super::super::{FRAME, Fate, Found};
 use super::{Counts, Foreign, Moved, Within};
+use crate::lock::lock;
 use crate::process::OtherProcess;
 
 impl Foreign {

@@ -7,11 +7,12 @@ use std::sync::{Arc, PoisonError};
 
 use subsystem::Task;
 
+use super::super::FRAME;
 use super::super::maps::Identity;
 use super::super::process::{OwnMapping, Page, Spot};
 use super::super::table::Place;
-use super::super::{FRAME, lock};
 use super::{Foreign, State};
+use crate::lock::lock;
 
 /// Memory that is elsewhere now.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ use libc::{dl_phdr_info, siginfo_t, ucontext_t};
 use sys::guarded;
 
 use crate::calls::{numbered, poll};
+use crate::code;
 use crate::family;
 use crate::filter;
 use crate::fork::forking;
@@ -36,9 +37,6 @@ const PR_SYS_DISPATCH_ON: c_int = 1;
 /// The codes of a SIGSYS of this origin, and of a filter's.
 const SYS_USER_DISPATCH: c_int = 2;
 const SYS_SECCOMP: c_int = 1;
-
-/// `syscall`
-const INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 
 /// The addresses whose calls pass, if others are caught.
 static EXEMPT: OnceLock<Range<usize>> = OnceLock::new();
@@ -113,7 +111,7 @@ fn catch(exempt: &Range<usize>) -> Answer {
 /// The program's own file, as it is mapped.
 struct Image {
     addresses: Range<usize>,
-    /// Whether its code has the bytes of the instruction. That they are part of another instruction costs little.
+    /// Whether its code has the instruction.
     makes_calls: bool,
 }
 
@@ -139,11 +137,10 @@ unsafe extern "C" fn first(object: *mut dl_phdr_info, _: usize, image: *mut c_vo
         image.addresses = image.addresses.start.min(start)..image.addresses.end.max(end);
         if header.p_flags & libc::PF_X != 0 && header.p_flags & libc::PF_R != 0 {
             // SAFETY: the loader has mapped these bytes, and nobody writes to them.
-            let found = unsafe {
-                let code = std::ptr::with_exposed_provenance(start);
-                libc::memmem(code, header.p_filesz as usize, INSTRUCTION.as_ptr().cast(), INSTRUCTION.len())
+            let code = unsafe {
+                slice::from_raw_parts(std::ptr::with_exposed_provenance(start), header.p_filesz as usize)
             };
-            image.makes_calls |= !found.is_null();
+            image.makes_calls = image.makes_calls || code::makes_calls(code);
         }
     }
     1

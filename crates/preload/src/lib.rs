@@ -21,6 +21,7 @@ mod bypass;
 mod call;
 #[cfg(not(test))]
 mod calls;
+mod code;
 mod crash;
 mod deferred;
 mod descriptors;

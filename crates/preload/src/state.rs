@@ -57,7 +57,7 @@ pub(crate) fn set_up() {
         let is_set = |name| env::var_os(name).is_some();
         let report = Report::new(pipe, is_set("IOASIS_RUN_EXPLAIN"), is_set("IOASIS_RUN_TRACE"));
         report.tell(Kind::Loaded, process());
-        let _first = SETTINGS.set(Settings { machine, root, shadowed: paths::shadowed(), report });
+        let _first = SETTINGS.set(Settings { machine, root, shadowed: paths::links::shadowed(), report });
         paths::look_where_we_are();
     }
 }

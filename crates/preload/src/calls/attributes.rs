@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use libc::{AT_FDCWD, size_t, ssize_t};
 
 use super::path::on_path;
-use crate::paths::is_missing;
+use crate::paths::links::is_missing;
 use crate::raw::{raw, reply};
 
 macro_rules! attributes {

@@ -9,7 +9,8 @@ use super::open::open_at;
 use super::path::on_path;
 use crate::descriptors;
 use crate::inside::shielded;
-use crate::paths::{self, Place, is_missing, place, place_behind_links};
+use crate::paths::links::{is_missing, place_behind_links};
+use crate::paths::{self, Place, place};
 use crate::raw::{self, Answer, raw, reply_int};
 
 /// `opendir(3)`

@@ -8,7 +8,8 @@ use super::next::next;
 use super::{on_file, on_key_of_machine};
 use crate::call::Entry;
 use crate::inside::{Inside, shielded};
-use crate::paths::{self, Place, is_missing, is_shadowed, leads, place, place_behind_links, without_root};
+use crate::paths::links::{is_missing, is_shadowed, place_behind_links};
+use crate::paths::{self, Place, leads, place, without_root};
 use crate::raw::{self, Answer, raw, reply, reply_int};
 use crate::state::State;
 

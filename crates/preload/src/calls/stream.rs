@@ -12,7 +12,8 @@ use super::open::open_at;
 use super::{on_file, on_key_of_machine};
 use crate::descriptors::{self, Kind};
 use crate::filter;
-use crate::paths::{Place, place, place_behind_links};
+use crate::paths::links::place_behind_links;
+use crate::paths::{Place, place};
 use crate::raw::{self, raw, reply_int};
 use crate::state::State;
 

@@ -12,7 +12,8 @@ use super::directory::{chdir, fchdir};
 use super::listing::names_in;
 use super::next::next;
 use super::path::{lstat, stat};
-use crate::paths::{Place, place, place_behind_links};
+use crate::paths::links::place_behind_links;
+use crate::paths::{Place, place};
 use crate::raw::reply_int;
 use crate::state;
 

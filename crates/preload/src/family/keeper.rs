@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use machine::{Fate, GiveDescriptor, Process, kept_descriptors};
+use machine::{Fate, GiveDescriptor, Machine, Process, kept_descriptors};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -31,10 +31,13 @@ struct Keeper {
     state: &'static State,
     /// The processes that the machine is kept for, by number, with how many connections each has.
     clients: Mutex<HashMap<Pid, (Process, usize)>>,
+    /// Those whose calls are being made, once for each call.
+    calling: Mutex<Vec<Process>>,
     members: OwnedFd,
 }
 
-/// How long a process may take between the end of its connection and that of its descriptors.
+/// How long a process may take between the end of its connection and that of its descriptors; and its calls, after its own end: one that
+/// waits for something may take for ever.
 const LINGER: [u64; 6] = [0, 1, 4, 16, 64, 256];
 
 /// Becomes the keeper of the machine of the process that has forked this one.
@@ -51,7 +54,8 @@ pub(super) fn keep(state: &'static State, owner: Pid) -> ! {
         Err(_) => end(),
     };
     let clients = Mutex::new(HashMap::from([(owner, (process, 0))]));
-    let keeper: &'static Keeper = Box::leak(Box::new(Keeper { state, clients, members }));
+    let keeper: &'static Keeper =
+        Box::leak(Box::new(Keeper { state, clients, calling: Mutex::default(), members }));
     fork::start_threads(state);
     keeper.serve_all(&listeners)
 }
@@ -97,6 +101,35 @@ fn become_a_process_of_its_own<'a>(state: &State, ours: impl Iterator<Item = &'a
 impl Keeper {
     fn clients(&self) -> MutexGuard<'_, HashMap<Pid, (Process, usize)>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calling(&self) -> MutexGuard<'_, Vec<Process>> {
+        self.calling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a call of a process.
+    fn make(&self, process: &Process, machine: &Machine, request: &Request<'_>) -> Result<Answer, Refused> {
+        if let Request::Open { .. } = request {
+            self.let_the_ended_go();
+        }
+        self.calling().push(process.clone());
+        let answer = self.state.make(machine, request);
+        let mut calling = self.calling();
+        if let Some(at) = calling.iter().position(|calling| calling.number() == process.number()) {
+            calling.swap_remove(at);
+        }
+        answer
+    }
+
+    /// Waits for the calls of processes that have ended: while one of them reads its process's memory, the registers that were mapped there are
+    /// mapped still, and their file is open. Who has waited for the end of the process opens it again.
+    fn let_the_ended_go(&self) {
+        for milliseconds in LINGER {
+            if !self.calling().iter().any(Process::is_over) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
     }
 
     /// Lets others in until there are no members of the family any more.
@@ -202,7 +235,7 @@ impl Keeper {
         say(&ToClient::Keeper { pid, client: process.number() }, None)?;
         let giver = Arc::new(Giver(Arc::clone(&connection)));
         let for_thread = |thread| self.state.machine.on_behalf_of(process, thread, giver.clone());
-        let make = |thread, request: &Request<'_>| self.state.make(&for_thread(thread), request);
+        let make = |thread, request: &Request<'_>| self.make(process, &for_thread(thread), request);
         let mut bytes = Vec::new();
         loop {
             let (words, _) = lock(&connection).receive(&mut bytes)?;

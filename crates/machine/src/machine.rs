@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     /// What driver each function has, by number.
     bindings: Vec<Binding>,
     files: Files,
+    /// Held while files are released that the program has closed by itself.
+    releasing: Mutex<()>,
     /// What of the subsystem's own memory processes have mapped (`None`: this one), where they map it by bare descriptors.
     mapped: Mutex<BTreeMap<Option<Task>, BTreeSet<MappedMemory>>>,
     /// The module parameter `enable_sriov` of vfio-pci.
@@ -246,7 +248,14 @@ impl Shared {
 
     /// Releases the files of which the program has closed the last descriptor by itself.
     pub(crate) fn release_closed(&self) {
-        self.files.take_closed().into_iter().for_each(|file| self.release(file));
+        // One at a time: who finds none that is closed must not find one that another thread has found and not released yet.
+        let releasing = lock(&self.releasing);
+        let closed = self.files.take_closed();
+        closed.iter().for_each(|file| self.subsystem.release(*file));
+        drop(releasing);
+        if !closed.is_empty() {
+            self.settle();
+        }
     }
 
     /// Inline devices do the work that is waiting, and what devices have to say is told to the subsystem. Called with no

@@ -128,6 +128,7 @@ impl Machine {
             drivers,
             bindings,
             files,
+            releasing: Mutex::default(),
             mapped: Mutex::default(),
             enable_sriov,
             task,

@@ -138,6 +138,9 @@ pub(crate) struct Run {
     /// Print each call on the machine, with its answer
     #[arg(long)]
     pub(crate) trace: bool,
+    /// Catch the system calls that the program's own code makes past libc, even if no instruction for them is found in its file
+    #[arg(long)]
+    pub(crate) raw: bool,
     /// The program
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<OsString>,

@@ -2,7 +2,7 @@
 //!
 //! The kernel is asked to send SIGSYS for them instead (Syscall User Dispatch, Linux 5.11), and the handler makes the call as libc's
 //! function of that name would come to it. Only code of the program's own file is meant: one range of addresses can be exempt, and
-//! what the dynamic loader puts to one side of that file is: libc, and ourselves. A program without the instruction is left alone.
+//! what the dynamic loader puts to one side of that file is: libc, and ourselves. A program without the instruction is left alone, unless `--raw` says otherwise.
 //! A new thread begins without it, and the child of a fork too; a program that is started decides anew.
 //!
 //! The handler blocks other signals, and works on a stack of ours: Go's have no room for it. What only the host is asked for may
@@ -46,7 +46,7 @@ static STACKS: OnceLock<Option<Stacks>> = OnceLock::new();
 /// Catches the calls of the program, if it makes any.
 pub(crate) fn set_up() {
     let Some(settings) = state::settings() else { return };
-    let Some(image) = Image::of_program().filter(|image| image.makes_calls) else { return };
+    let Some(image) = Image::of_program().filter(|image| image.makes_calls || settings.raw) else { return };
     let own = set_up as fn() as usize;
     // A range may begin with the lowest address, or end with the highest.
     let exempt =

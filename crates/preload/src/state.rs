@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) root: PathBuf,
     /// The host's file systems in which the machine has something.
     pub(crate) shadowed: [u64; 2],
+    /// Whether system calls past libc are caught even if no instruction for them is found.
+    pub(crate) raw: bool,
     pub(crate) report: Report,
 }
 
@@ -57,7 +59,8 @@ pub(crate) fn set_up() {
         let is_set = |name| env::var_os(name).is_some();
         let report = Report::new(pipe, is_set("IOASIS_RUN_EXPLAIN"), is_set("IOASIS_RUN_TRACE"));
         report.tell(Kind::Loaded, process());
-        let _first = SETTINGS.set(Settings { machine, root, shadowed: paths::links::shadowed(), report });
+        let (shadowed, raw) = (paths::links::shadowed(), is_set("IOASIS_RUN_RAW"));
+        let _first = SETTINGS.set(Settings { machine, root, shadowed, raw, report });
         paths::look_where_we_are();
     }
 }

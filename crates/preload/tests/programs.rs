@@ -246,6 +246,14 @@ fn processes_go_on_without_the_keeper() {
 }
 
 #[test]
+fn calls_of_code_that_is_made_at_run_time_are_caught_on_request() {
+    let under = Under::machine(PLAIN);
+    let (made, node) = (under.compiled("made", &["-O1"]), "/dev/vfio/devices/noiommu-vfio0");
+    says(&under.run(&[], &[&made, node]), "missing\n");
+    says(&under.run(&["--raw"], &[&made, node]), "opened\n");
+}
+
+#[test]
 fn a_machine_that_exec_loses_is_told() {
     let under = Under::machine(PLAIN);
     let exec = here().join("tests/programs/exec.py").display().to_string();

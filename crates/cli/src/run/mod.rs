@@ -74,7 +74,11 @@ pub(crate) fn run(system: &arguments::System, arguments: &Run) -> Result<ExitCod
         .env("IOASIS_RUN_ROOT", folder.path().join(TREE))
         .env("IOASIS_RUN_REPORT", pipe.as_raw_fd().to_string());
     std::os::unix::process::CommandExt::arg0(&mut command, name);
-    for (asked, name) in [(arguments.explain, "IOASIS_RUN_EXPLAIN"), (arguments.trace, "IOASIS_RUN_TRACE")] {
+    for (asked, name) in [
+        (arguments.explain, "IOASIS_RUN_EXPLAIN"),
+        (arguments.trace, "IOASIS_RUN_TRACE"),
+        (arguments.raw, "IOASIS_RUN_RAW"),
+    ] {
         if asked {
             command.env(name, "1");
         }
